@@ -1,0 +1,60 @@
+package call
+
+// A Reason says why a call failed or was answered by the mesh itself. It is an error, so that
+// errors.Is(err, call.ReasonNoRoute) asks for it. Numbers may change between releases, names do not.
+type Reason uint8
+
+// The reasons, each with Envoy's response flag and the HTTP status it stands for.
+const (
+	ReasonNone           Reason = iota // nothing went wrong
+	ReasonNoRoute                      // the host is known, no rule matches: NR, 404
+	ReasonNoCluster                    // the rule names a subset, host or port that does not exist: NC, 503
+	ReasonNoEndpoint                   // the cluster has no endpoint to pick: UH, 503
+	ReasonConnect                      // the endpoint could not be connected to: UF, 503
+	ReasonReset                        // the endpoint ended the connection or stream before it answered: UC, 503
+	ReasonRefused                      // the endpoint refused the stream unprocessed (HTTP/2 REFUSED_STREAM): UR, 503
+	ReasonProtocol                     // the endpoint's answer breaks its protocol: UPE, 502
+	ReasonTimeout                      // a time-out of the mesh expired: UT, 504
+	ReasonCanceled                     // the caller gave up, or its own deadline passed: DC, 499
+	ReasonInvalidRequest               // the request has no safe spelling or no host: DPE, 400
+	ReasonClosed                       // the mesh is closed: LR, 503
+	reasonEnd
+)
+
+var reasons = [reasonEnd]struct {
+	name, flag, text string
+	status           int
+}{
+	ReasonNone:           {"none", "-", "no failure", 0},
+	ReasonNoRoute:        {"no_route", "NR", "no route matches", 404},
+	ReasonNoCluster:      {"no_cluster", "NC", "the route's destination does not exist", 503},
+	ReasonNoEndpoint:     {"no_endpoint", "UH", "no healthy upstream", 503},
+	ReasonConnect:        {"connect", "UF", "connect failure", 503},
+	ReasonReset:          {"reset", "UC", "connection ended before the response", 503},
+	ReasonRefused:        {"refused", "UR", "stream refused", 503},
+	ReasonProtocol:       {"protocol", "UPE", "malformed response", 502},
+	ReasonTimeout:        {"timeout", "UT", "upstream request timeout", 504},
+	ReasonCanceled:       {"canceled", "DC", "canceled by the caller", 499},
+	ReasonInvalidRequest: {"invalid_request", "DPE", "invalid request", 400},
+	ReasonClosed:         {"closed", "LR", "mesh is closed", 503},
+}
+
+func (r Reason) entry() (name, flag, text string, status int) {
+	if r >= reasonEnd {
+		return "unknown", "-", "unknown reason", 503
+	}
+	e := &reasons[r]
+	return e.name, e.flag, e.text, e.status
+}
+
+// String gives the stable name, as metrics and logs carry it.
+func (r Reason) String() string { n, _, _, _ := r.entry(); return n }
+
+// Error describes the reason for people.
+func (r Reason) Error() string { _, _, t, _ := r.entry(); return t }
+
+// Flag gives Envoy's response flag (access log %RESPONSE_FLAGS%), "-" for none.
+func (r Reason) Flag() string { _, f, _, _ := r.entry(); return f }
+
+// HTTPStatus gives the status with which a proxy answers such a call, 0 for ReasonNone.
+func (r Reason) HTTPStatus() int { _, _, _, s := r.entry(); return s }

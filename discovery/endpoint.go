@@ -1,0 +1,90 @@
+package discovery
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+)
+
+// An Address is where an endpoint listens. It is comparable: pools and endpoint records are keyed by it.
+type Address struct {
+	Network string // "tcp" or "unix"
+	Addr    string // host:port (an IP address or a name to resolve) or a path
+	Via     string // a proxy or gateway on the way, "" for none
+}
+
+// TCP makes the address of a TCP endpoint.
+func TCP(host string, port uint16) Address {
+	return Address{Network: "tcp", Addr: net.JoinHostPort(host, strconv.Itoa(int(port)))}
+}
+
+// Unix makes the address of an endpoint on a Unix domain socket.
+func Unix(path string) Address { return Address{Network: "unix", Addr: path} }
+
+// String gives the address as logs and errors show it: host:port, or unix:///path.
+func (a Address) String() string {
+	s := a.Addr
+	if a.Network == "unix" {
+		s = "unix://" + s
+	}
+	if a.Via != "" {
+		s += " via " + a.Via
+	}
+	return s
+}
+
+// An Endpoint is one address of a service as discovery knows it. Its fields are not changed once it is
+// part of a Set.
+type Endpoint struct {
+	Address        Address
+	Labels         map[string]string // what subsets select by
+	Weight         uint32            // share of traffic relative to the others; 0 counts as 1
+	Locality       string            // region/zone/subzone
+	Network        string            // Istio's WorkloadEntry.network
+	ServiceAccount string            // the identity the endpoint should prove
+	Workload       string            // namespace/name of the WorkloadEntry it comes from, "" for inline ones
+}
+
+// Matches reports whether the endpoint has all the labels of the selector; an empty selector takes all.
+func (e *Endpoint) Matches(selector map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := e.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// A Set is everything known of one service port at one moment. It is immutable.
+type Set struct {
+	endpoints []Endpoint
+}
+
+// NewSet makes a set; of endpoints with the same address the first counts.
+func NewSet(endpoints ...Endpoint) *Set {
+	seen := make(map[Address]bool, len(endpoints))
+	s := &Set{endpoints: make([]Endpoint, 0, len(endpoints))}
+	for _, e := range endpoints {
+		if !seen[e.Address] {
+			seen[e.Address] = true
+			s.endpoints = append(s.endpoints, e)
+		}
+	}
+	return s
+}
+
+// Len is the number of endpoints.
+func (s *Set) Len() int { return len(s.endpoints) }
+
+// At gives the i-th endpoint, in the order of publication. It must not be changed.
+func (s *Set) At(i int) *Endpoint { return &s.endpoints[i] }
+
+// Equal reports whether both sets have the same endpoints in the same order.
+func (s *Set) Equal(o *Set) bool {
+	return slices.EqualFunc(s.endpoints, o.endpoints, func(a, b Endpoint) bool {
+		return a.Address == b.Address && a.Weight == b.Weight && a.Locality == b.Locality &&
+			a.Network == b.Network && a.ServiceAccount == b.ServiceAccount && a.Workload == b.Workload &&
+			maps.Equal(a.Labels, b.Labels)
+	})
+}

@@ -1,0 +1,77 @@
+package discovery
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// A Key names one port of one service.
+type Key struct {
+	Host string // FQDN
+	Port uint16 // the service's port, not the endpoint's
+}
+
+func (k Key) String() string { return fmt.Sprintf("%s:%d", k.Host, k.Port) }
+
+// A Registry holds the current set of every service port. The zero value is empty and ready. It is safe
+// for concurrent use.
+type Registry struct {
+	mu       sync.Mutex
+	sets     map[Key]*Set
+	watchers []*watcher // replaced, never changed in place
+}
+
+type watcher struct{ notify func(Key) }
+
+// Publish makes the set the current one of the key and tells every subscriber before it returns. A nil
+// set removes the key.
+func (r *Registry) Publish(key Key, set *Set) {
+	r.mu.Lock()
+	if set == nil {
+		delete(r.sets, key)
+	} else {
+		if r.sets == nil {
+			r.sets = make(map[Key]*Set)
+		}
+		r.sets[key] = set
+	}
+	watchers := r.watchers
+	r.mu.Unlock()
+	for _, w := range watchers {
+		w.notify(key)
+	}
+}
+
+// Get gives the current set, nil where nothing was published.
+func (r *Registry) Get(key Key) *Set {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sets[key]
+}
+
+// Keys lists what has a set, sorted by host and port.
+func (r *Registry) Keys() []Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(r.sets), func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
+	})
+}
+
+// Subscribe calls notify with the key of every change from now on, until cancel is called; a call under
+// way may still arrive then. Calls may be concurrent and carry no set: the subscriber asks Get, and so
+// ends with the newest whatever the order. No lock is held meanwhile.
+func (r *Registry) Subscribe(notify func(Key)) (cancel func()) {
+	w := &watcher{notify: notify}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watchers = append(slices.Clone(r.watchers), w)
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.watchers = slices.DeleteFunc(slices.Clone(r.watchers), func(o *watcher) bool { return o == w })
+	}
+}

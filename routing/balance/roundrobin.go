@@ -1,0 +1,107 @@
+package balance
+
+import "sync/atomic"
+
+// roundRobin is ROUND_ROBIN over endpoints of equal weight.
+type roundRobin struct {
+	list
+	_    [64]byte // next is written by every pick: keep it off the list
+	next atomic.Uint64
+	_    [56]byte
+}
+
+func newRoundRobin(all list, seed uint64) *roundRobin {
+	p := &roundRobin{list: all}
+	p.next.Store(seed % uint64(len(all)))
+	return p
+}
+
+// Pick implements Picker.
+func (p *roundRobin) Pick(uint64) *Endpoint {
+	return p.list[(p.next.Add(1)-1)%uint64(len(p.list))]
+}
+
+// weightedRoundRobin is ROUND_ROBIN over endpoints of different weight, by static strides (gRFC A58).
+// Positions are counted through the list again and again; one passage is a generation. An endpoint of
+// weight w has its turn in w of most generations, evenly spread: when (w·generation + offset) mod most
+// is in the top w values. Over most generations each has exactly its weight.
+//
+// It differs from A58 in the offset: a different one for each endpoint, so that light endpoints of the
+// same weight have their turns in different generations and not one after the other; and in claiming a
+// position only when it is somebody's turn, so that passing over costs no shared write.
+type weightedRoundRobin struct {
+	list
+	strides []stride
+	most    uint32 // the largest weight
+	_       [64]byte
+	next    atomic.Uint64 // position
+	_       [56]byte
+}
+
+type stride struct{ weight, offset uint32 }
+
+// maxStride bounds weights, so that a stride times a generation stays within 32 bits.
+const maxStride = 1<<16 - 1
+
+func newWeightedRoundRobin(all list, weights []uint32, seed uint64) *weightedRoundRobin {
+	p := &weightedRoundRobin{list: all, strides: make([]stride, len(all))}
+	var most, divisor uint32
+	for _, w := range weights {
+		most = max(most, w)
+	}
+	for i, w := range weights {
+		if most > maxStride {
+			w = uint32(max((uint64(w)*maxStride+uint64(most)/2)/uint64(most), 1))
+		}
+		p.strides[i].weight = w
+		p.most = max(p.most, w)
+		divisor = gcd(divisor, w)
+	}
+	p.most /= divisor
+	// Multiples of the golden section of the cycle are spread evenly however many there are.
+	golden := uint64(float64(p.most)*0.618) | 1
+	for i := range p.strides {
+		p.strides[i].weight /= divisor
+		p.strides[i].offset = uint32(uint64(i) * golden % uint64(p.most))
+	}
+	p.next.Store(seed % (uint64(len(all)) * uint64(p.most)))
+	return p
+}
+
+// Pick implements Picker.
+func (p *weightedRoundRobin) Pick(uint64) *Endpoint {
+	for {
+		from := p.next.Load()
+		index, steps := p.seek(from)
+		if p.next.CompareAndSwap(from, from+steps) {
+			return p.list[index]
+		}
+	}
+}
+
+// seek finds the first position from at on that is somebody's turn: its endpoint, and how far behind it
+// the next search begins. It ends within one generation, because the heaviest has its turn in each.
+func (p *weightedRoundRobin) seek(at uint64) (index int, steps uint64) {
+	n := uint64(len(p.strides))
+	generation := uint32(at / n % uint64(p.most))
+	index = int(at % n)
+	for steps = 1; ; steps++ {
+		s := &p.strides[index]
+		if (s.weight*generation+s.offset)%p.most >= p.most-s.weight {
+			return index, steps
+		}
+		if index++; index == len(p.strides) {
+			index = 0
+			if generation++; generation == p.most {
+				generation = 0
+			}
+		}
+	}
+}
+
+func gcd(a, b uint32) uint32 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}

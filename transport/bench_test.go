@@ -1,0 +1,141 @@
+package transport
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// noop is a leaf that answers at once: what is measured over it is the mesh alone.
+type noop struct{ n atomic.Int64 }
+
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
+
+func (l *noop) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, ProtoMajor: 1, Body: emptyBody{}, Request: req}, nil
+}
+
+type noopPools struct{ leaf noop }
+
+func (p *noopPools) Open(*discovery.Endpoint, snapshot.Policy) any { return &p.leaf }
+func (p *noopPools) Release(any)                                   {}
+
+// benchRig: n hosts of three endpoints, each with ten rules ahead of the one that matches.
+func benchRig(tb testing.TB, n int) (*RoundTripper, []*http.Request) {
+	tb.Helper()
+	registry := new(discovery.Registry)
+	e := NewEngine(Config{Registry: registry, Pools: new(noopPools)})
+	tb.Cleanup(e.Close)
+	var hosts []*routing.VirtualHost
+	s := &snapshot.Snapshot{Version: "1"}
+	reqs := make([]*http.Request, n)
+	retry := resilience.DefaultRetry()
+	for i := range n {
+		host := fmt.Sprintf("svc%05d.default.svc.cluster.local", i)
+		k := discovery.Key{Host: host, Port: 9080}
+		registry.Publish(k, discovery.NewSet(
+			discovery.Endpoint{Address: discovery.TCP("10.0.0.1", 9080)},
+			discovery.Endpoint{Address: discovery.TCP("10.0.0.2", 9080)},
+			discovery.Endpoint{Address: discovery.TCP("10.0.0.3", 9080)}))
+		v := &routing.VirtualHost{Host: host, Port: 9080, HTTP: true}
+		for j := range 10 {
+			v.Routes = append(v.Routes, &routing.Route{Name: "r", Retry: &retry,
+				Matches: []routing.Match{{PathKind: routing.PathPrefix, Path: call.Prefix(fmt.Sprintf("/r%d/", j)),
+					Headers: []routing.HeaderMatch{{Name: call.NewName("end-user"), Value: call.Exact("jason")}}}},
+				Split: []routing.Destination{{Index: i}}})
+		}
+		v.Routes = append(v.Routes, &routing.Route{Name: "all", Retry: &retry, Split: []routing.Destination{{Index: i}}})
+		hosts = append(hosts, v)
+		s.Clusters = append(s.Clusters, snapshot.Cluster{Name: host, Set: k})
+		reqs[i], _ = http.NewRequest("GET", "http://"+host+":9080/r5/x", nil)
+		reqs[i].Header.Set("User-Agent", "bench")
+	}
+	s.Tables = map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)}
+	if err := e.Publish(tb.Context(), s); err != nil {
+		tb.Fatal(err)
+	}
+	return NewRoundTripper(e, &noop{}), reqs
+}
+
+func exchange(tb testing.TB, rt http.RoundTripper, req *http.Request) {
+	resp, err := rt.RoundTrip(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp.Body.Read(nil)
+	resp.Body.Close()
+}
+
+// TestAllocs holds the budget of the plain path: one allocation, 96 bytes, over what the leaf itself
+// allocates — with routing, balancing, accounting and the default retry policy on.
+func TestAllocs(t *testing.T) {
+	rt, reqs := benchRig(t, 1)
+	leaf := &noop{}
+	bare := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			exchange(b, leaf, reqs[0])
+		}
+	})
+	meshed := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			exchange(b, rt, reqs[0])
+		}
+	})
+	allocs := meshed.AllocsPerOp() - bare.AllocsPerOp()
+	bytes := meshed.AllocedBytesPerOp() - bare.AllocedBytesPerOp()
+	t.Logf("added: %d allocations, %d bytes, %d ns", allocs, bytes, meshed.NsPerOp()-bare.NsPerOp())
+	if allocs > 1 || bytes > 96 {
+		t.Errorf("the mesh adds %d allocations and %d bytes; the budget is 1 and 96", allocs, bytes)
+	}
+}
+
+func BenchmarkRoundTripper(b *testing.B) {
+	for _, n := range []int{0, 1, 64, 1000, 10000} {
+		name := fmt.Sprintf("hosts=%d", n)
+		var rt http.RoundTripper = &noop{}
+		var reqs []*http.Request
+		if n == 0 {
+			name = "bare"
+			_, reqs = benchRig(b, 1)
+		} else {
+			rt, reqs = benchRig(b, n)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			order := rand.New(rand.NewPCG(1, 1)).Perm(len(reqs))
+			i := 0
+			for b.Loop() {
+				exchange(b, rt, reqs[order[i]])
+				if i++; i == len(order) {
+					i = 0
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRoundTripperParallel(b *testing.B) {
+	rt, reqs := benchRig(b, 64)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		i := rand.IntN(len(reqs))
+		for pb.Next() {
+			exchange(b, rt, reqs[i])
+			if i++; i == len(reqs) {
+				i = 0
+			}
+		}
+	})
+}

@@ -1,0 +1,290 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// A Call is one request on its way, through all its attempts. It belongs to one goroutine; its zero value
+// is what Begin wants. It can live on the driver's stack.
+type Call struct {
+	engine  *Engine
+	route   *routing.Route
+	cluster *cluster
+
+	host       string // as the caller wrote it
+	port       uint16
+	began      time.Duration
+	attempts   int
+	retries    int
+	idempotent bool
+	resent     bool // the one repetition on a dead kept connection is used up
+	last       *balance.Endpoint
+	tried      []*balance.Endpoint // made at the first retry
+	known      []uint16            // the ports of a host that is known on others than the one asked for
+	info       *CallInfo
+}
+
+// StepKind says what a call needs done first.
+type StepKind uint8
+
+const (
+	Forward StepKind = iota // pick an endpoint and send
+	Direct                  // send to the host itself as the program would without a mesh
+	Reject                  // fail with Step.Err; nothing is sent
+)
+
+// A Step is Begin's answer.
+type Step struct {
+	Kind StepKind
+	Err  *call.Error // for Reject
+}
+
+// PassthroughCluster is the cluster of calls to hosts that the mesh does not know, by Istio's name for it.
+const PassthroughCluster = "PassthroughCluster"
+
+// Begin is the order of decisions of an outbound call, up to the first attempt: host, rule, cluster. It
+// neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same.
+func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
+	st := e.state.Load()
+	c.engine, c.began = e, e.now()
+	c.host, c.port = q.Authority, q.Port
+	c.idempotent = resilience.Idempotent(q.Method)
+	c.info = capture(ctx)
+	if e.closed.Load() {
+		return c.reject(call.ReasonClosed, "")
+	}
+
+	// Which host.
+	var host *routing.VirtualHost
+	if t := st.snap.Tables[q.Scope]; t != nil {
+		host, c.known = t.Lookup(q.Host, q.Port)
+	}
+	if host == nil {
+		c.seen(PassthroughCluster)
+		return Step{Kind: Direct}
+	}
+
+	// Which rule. The program's own TLS and ports of other protocols are opaque to rules of HTTP.
+	if !host.HTTP || q.Scheme == "https" {
+		c.route = host.Default
+	} else {
+		if q.Path == "" {
+			return c.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
+		}
+		c.route = host.Match(q)
+	}
+	if c.route == nil {
+		return c.reject(call.ReasonNoRoute, "no rule of "+host.Host+" matches")
+	}
+
+	// Which cluster.
+	d := c.route.Pick(e.rand())
+	switch {
+	case d == nil:
+		return c.reject(call.ReasonNoCluster, "the route has no destination")
+	case d.Index < 0 || d.Index >= len(st.clusters):
+		c.seen(d.Cluster)
+		return c.reject(call.ReasonNoCluster, d.Missing)
+	}
+	c.cluster = st.clusters[d.Index]
+	c.seen(d.Cluster)
+	if c.cluster.def.Direct {
+		return Step{Kind: Direct}
+	}
+	return Step{Kind: Forward}
+}
+
+// Ready narrows a pick to endpoints that a driver can use at once. Its implementation must be
+// pointer-shaped, so that handing it over does not allocate.
+type Ready interface {
+	Ready(*balance.Endpoint) bool
+}
+
+// Pick chooses the endpoint of the next attempt and counts it as begun: Attempt.Finish must follow. A nil
+// ready takes every endpoint. A retry prefers endpoints that this call has not tried
+// (HTTPRetry.retryIgnorePreviousHosts). Its error is a *call.Error.
+func (c *Call) Pick(ready Ready) (Attempt, error) {
+	p := c.cluster.picker.Load()
+	ep := p.Pick(c.engine.rand())
+	if ep != nil && (ready != nil || c.tried != nil) && !c.wants(ep, ready) {
+		ep = c.pickOther(p, ready)
+	}
+	if ep == nil {
+		return Attempt{}, c.fail(call.ReasonNoEndpoint, nil, c.whyEmpty())
+	}
+	c.attempts++
+	c.last = ep
+	ep.Begin()
+	return Attempt{Endpoint: ep, engine: c.engine, began: c.engine.now()}, nil
+}
+
+func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
+	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.tried, ep.Same)
+}
+
+// pickOther looks for an endpoint that is wanted: a few more picks, so that the algorithm keeps its say,
+// then all in turn from a random place. Failing that it takes one that is at least ready.
+func (c *Call) pickOther(p *members, ready Ready) *balance.Endpoint {
+	for range 4 {
+		if ep := p.Pick(c.engine.rand()); c.wants(ep, ready) {
+			return ep
+		}
+	}
+	n := p.Len()
+	start := int(c.engine.rand() % uint64(n))
+	var fallback *balance.Endpoint
+	for i := range n {
+		ep := p.At((start + i) % n)
+		if c.wants(ep, ready) {
+			return ep
+		}
+		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+			fallback = ep
+		}
+	}
+	return fallback
+}
+
+// whyEmpty says, for people, why a cluster has no endpoint.
+func (c *Call) whyEmpty() string {
+	set := c.engine.registry.Get(c.cluster.def.Set)
+	switch {
+	case set == nil || set.Len() == 0:
+		return "the service has no endpoints"
+	case len(c.cluster.def.Select) > 0:
+		return fmt.Sprintf("none of the service's %d endpoints has the labels of subset %s", set.Len(), c.cluster.def.Subset)
+	}
+	return ""
+}
+
+// An Attempt is one try on one endpoint. It is a value: copying it is free, but Finish is called once.
+type Attempt struct {
+	Endpoint *balance.Endpoint
+	engine   *Engine
+	began    time.Duration
+}
+
+// Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
+// the body breaks off after the head.
+func (a Attempt) Answered(o call.Outcome) {
+	switch {
+	case o.Neutral():
+	case o.Failed():
+		a.Endpoint.Failed()
+	default:
+		a.Endpoint.Succeeded()
+	}
+}
+
+// Finish ends the accounting of the attempt, when its body has ended or there will be none.
+func (a Attempt) Finish() {
+	if a.Endpoint.End(a.engine.now() - a.began) {
+		a.engine.pools.Release(a.Endpoint.Conns)
+	}
+}
+
+// Next decides whether the call is tried once more after the outcome, and how long to wait before. The
+// driver asks only where it could send the request again.
+func (c *Call) Next(o call.Outcome) (wait time.Duration, again bool) {
+	if o.StaleReuse && c.idempotent && !c.resent {
+		// What net/http would have done itself, had its replay not been switched off.
+		c.resent = true
+		return 0, true
+	}
+	r := c.route.Retry
+	if r == nil || c.retries >= r.Attempts || !r.Retriable(&o, c.idempotent) {
+		return 0, false
+	}
+	c.retries++
+	if r.AvoidPrevious {
+		c.tried = append(c.tried, c.last)
+	}
+	return r.Backoff.Wait(c.retries, c.engine.rand()), true
+}
+
+// Retries reports whether the call's rule allows for more than one attempt at all.
+func (c *Call) Retries() bool { return c.route.Retry != nil && c.route.Retry.Attempts > 0 }
+
+// Policy gives the policy of the call's cluster.
+func (c *Call) Policy() snapshot.Policy { return c.cluster.def.Policy }
+
+// End closes the call's books. err is what the caller will see, nil where it gets an answer.
+func (c *Call) End(err error) {
+	if c.info == nil {
+		return
+	}
+	c.info.Attempts = c.attempts
+	c.info.Duration = c.engine.now() - c.began
+	c.info.Reason = call.ReasonOf(err)
+	if c.route != nil {
+		c.info.Route = c.route.Name
+	}
+	if c.last != nil {
+		c.info.Endpoint = c.last.Def.Address.String()
+	}
+	c.info.Host = c.hostPort()
+}
+
+// Fail makes the error of a call that got no answer.
+func (c *Call) Fail(o call.Outcome, cause error) *call.Error { return c.fail(o.Reason, cause, "") }
+
+// FailDirect wraps the failure of a call that passed through, where the mesh can say more than the cause:
+// the host is known, but on other ports. Otherwise it gives the cause itself.
+func (c *Call) FailDirect(cause error) error {
+	if len(c.known) == 0 {
+		return cause
+	}
+	return c.fail(call.ReasonConnect, cause, fmt.Sprintf(
+		"the mesh does not know the host on port %d, but on %s; the call passed through", c.port, portList(c.known)))
+}
+
+func portList(ports []uint16) string {
+	list := make([]string, len(ports))
+	for i, p := range ports {
+		list[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(list, ", ")
+}
+
+func (c *Call) reject(r call.Reason, detail string) Step {
+	return Step{Kind: Reject, Err: c.fail(r, nil, detail)}
+}
+
+func (c *Call) fail(r call.Reason, cause error, detail string) *call.Error {
+	e := &call.Error{Reason: r, Host: c.hostPort(), Attempts: c.attempts, Err: cause, Detail: detail}
+	if c.route != nil {
+		e.Route = c.route.Name
+	}
+	if c.cluster != nil {
+		e.Cluster = c.cluster.def.Name
+	}
+	if c.last != nil {
+		e.Endpoint = c.last.Def.Address.String()
+	}
+	return e
+}
+
+func (c *Call) hostPort() string {
+	if host, _, err := call.SplitAuthority(c.host); err == nil {
+		return net.JoinHostPort(host, strconv.Itoa(int(c.port)))
+	}
+	return strings.Clone(c.host)
+}
+
+func (c *Call) seen(cluster string) {
+	if c.info != nil {
+		c.info.Cluster = cluster
+	}
+}

@@ -1,0 +1,77 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/textproto"
+	"strconv"
+
+	"golang.org/x/net/http2"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// connectError marks a failure to connect: nothing of the request was sent.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return e.err.Error() }
+func (e *connectError) Unwrap() error { return e.err }
+
+// bodyError marks a failure to read the program's own request body.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read request body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// classify says how an attempt over a net/http leaf ended.
+func classify(ctx context.Context, resp *http.Response, err error) call.Outcome {
+	if err == nil {
+		return answered(resp)
+	}
+	var connect *connectError
+	var body *bodyError
+	var stream http2.StreamError
+	var protocol textproto.ProtocolError
+	switch {
+	case ctx.Err() != nil:
+		return call.Outcome{Reason: call.ReasonCanceled}
+	case errors.As(err, &body):
+		return call.Outcome{Reason: call.ReasonCanceled}
+	case errors.As(err, &connect), isTLSError(err):
+		return call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
+	case errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
+		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
+	case errors.As(err, &protocol):
+		return call.Outcome{Reason: call.ReasonProtocol}
+	}
+	return call.Outcome{Reason: call.ReasonReset}
+}
+
+// isTLSError finds the failures of the program's own TLS, of an https URL: they end the connection before
+// the request is sent.
+func isTLSError(err error) bool {
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	var verify *tls.CertificateVerificationError
+	return errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &verify)
+}
+
+func answered(resp *http.Response) call.Outcome {
+	o := call.Outcome{Status: resp.StatusCode}
+	if resp.ProtoMajor >= 2 {
+		// grpc-status among the headers is a trailers-only answer.
+		if v := resp.Header["Grpc-Status"]; len(v) > 0 {
+			if n, err := strconv.ParseUint(v[0], 10, 7); err == nil {
+				o.GRPCStatus = uint8(n) + 1
+			}
+		}
+	}
+	switch o.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		o.RateLimited = len(resp.Header["X-Envoy-Ratelimited"]) > 0
+		o.Overloaded = len(resp.Header["X-Envoy-Overloaded"]) > 0
+	}
+	return o
+}

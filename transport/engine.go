@@ -1,0 +1,142 @@
+package transport
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// Pools makes and releases the connection pools of endpoints. An implementation is safe for concurrent
+// use; Open must not connect. The RoundTripper needs pools that are http.RoundTrippers.
+type Pools interface {
+	Open(e *discovery.Endpoint, p snapshot.Policy) (conns any)
+	// Release says that the pool's endpoint is gone and its last attempt over. It may be called again
+	// for the same pool, where an attempt began in between.
+	Release(conns any)
+}
+
+// Config is what an Engine is made of.
+type Config struct {
+	Registry *discovery.Registry // required
+	Pools    Pools               // required
+	// Rand gives 64 random bits; it must be safe for concurrent use. Default: math/rand/v2's.
+	Rand func() uint64
+	// Now gives the time since some fixed moment. Default: the monotonic time since NewEngine.
+	Now func() time.Duration
+}
+
+// An Engine holds the live configuration and the state that outlives it, and makes every decision of a
+// call. It is safe for concurrent use.
+type Engine struct {
+	registry *discovery.Registry
+	pools    Pools
+	rand     func() uint64
+	now      func() time.Duration
+
+	state  atomic.Pointer[state]
+	closed atomic.Bool
+	cancel func() // ends the subscription to the registry
+
+	mu       sync.Mutex // guards what follows, and publication
+	clusters map[string]*records
+}
+
+// state is what one call pins: a snapshot and its clusters, by the snapshot's own index.
+type state struct {
+	snap     *snapshot.Snapshot
+	clusters []*cluster
+}
+
+// NewEngine makes an engine that knows no host yet: every call passes through. Close releases it.
+func NewEngine(c Config) *Engine {
+	e := &Engine{registry: c.Registry, pools: c.Pools, rand: c.Rand, now: c.Now,
+		clusters: make(map[string]*records)}
+	if e.rand == nil {
+		e.rand = rand.Uint64
+	}
+	if e.now == nil {
+		base := time.Now()
+		e.now = func() time.Duration { return time.Since(base) }
+	}
+	e.state.Store(&state{snap: &snapshot.Snapshot{}})
+	e.cancel = e.registry.Subscribe(e.endpointsChanged)
+	return e
+}
+
+// Publish makes the snapshot live: calls that begin from now on use it, those under way keep the one they
+// began with. Endpoint records — load, failures, connections — carry over by cluster and address. The
+// snapshot must not be changed afterwards.
+func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.state.Load()
+	previous := make(map[string]*cluster, len(old.clusters))
+	for _, c := range old.clusters {
+		previous[c.def.Name] = c
+	}
+	next := &state{snap: s, clusters: make([]*cluster, len(s.Clusters))}
+	live := make(map[string]*records, len(s.Clusters))
+	for i := range s.Clusters {
+		def := &s.Clusters[i]
+		rec := e.clusters[def.Name]
+		if rec == nil {
+			rec = &records{byKey: make(map[recordKey]*balance.Endpoint)}
+		}
+		live[def.Name] = rec
+		c := previous[def.Name]
+		if c == nil || !c.def.Same(def) {
+			c = &cluster{records: rec}
+			c.def = def
+			e.refresh(c)
+		}
+		next.clusters[i] = c
+	}
+	e.state.Store(next)
+	for name, rec := range e.clusters {
+		if live[name] == nil {
+			e.retire(rec, nil)
+		}
+	}
+	e.clusters = live
+	return nil
+}
+
+// Snapshot gives the live configuration. It must not be changed.
+func (e *Engine) Snapshot() *snapshot.Snapshot { return e.state.Load().snap }
+
+// Close makes every further call fail with call.ReasonClosed and releases all connections that are not in
+// use; those in use follow when their attempt ends. It does not wait. Further calls do nothing.
+func (e *Engine) Close() {
+	if e.closed.Swap(true) {
+		return
+	}
+	e.cancel()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, rec := range e.clusters {
+		e.retire(rec, nil)
+	}
+	e.clusters = make(map[string]*records)
+}
+
+func (e *Engine) endpointsChanged(key discovery.Key) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed.Load() {
+		return
+	}
+	for _, c := range e.state.Load().clusters {
+		if c.def.Set == key {
+			e.refresh(c)
+		}
+	}
+}

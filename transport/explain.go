@@ -1,0 +1,191 @@
+package transport
+
+import (
+	"strings"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/routing/balance"
+)
+
+// A Decision is what the mesh would do with a request, and why, without doing it.
+type Decision struct {
+	Version string `json:"version"` // of the configuration
+	Host    string `json:"host"`    // as asked for, canonical
+	Port    uint16 `json:"port"`
+	Method  string `json:"method"`
+	Path    string `json:"path"` // the canonical spelling rules are matched on
+
+	// Verdict is "forward", "passthrough" or "reject".
+	Verdict string `json:"verdict"`
+	// Flag is the response flag of a rejection ("NR", "NC", "UH", …), "-" for none.
+	Flag string `json:"flag"`
+	// Why says in words what led to the verdict, where the rest does not.
+	Why string `json:"why,omitempty"`
+
+	VirtualHost string          `json:"virtualHost,omitempty"` // the host in the route table
+	Trials      []routing.Trial `json:"rules,omitempty"`       // every rule in list order
+	Route       string          `json:"route,omitempty"`       // the one that matched
+	Origin      string          `json:"origin,omitempty"`      // where it is written
+
+	Destinations []DestinationView `json:"destinations,omitempty"`
+}
+
+// A DestinationView is one share of the matched route's traffic.
+type DestinationView struct {
+	Cluster   string         `json:"cluster"`
+	Share     float64        `json:"share"`             // of the route's traffic, 0 to 1
+	Missing   string         `json:"missing,omitempty"` // why there is no such cluster (flag NC)
+	Balancer  string         `json:"balancer,omitempty"`
+	Protocol  string         `json:"protocol,omitempty"`
+	Direct    bool           `json:"direct,omitempty"` // sent to the host itself
+	Endpoints []EndpointView `json:"endpoints,omitempty"`
+}
+
+// An EndpointView is one endpoint of a cluster as it stands.
+type EndpointView struct {
+	Address  string            `json:"address"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Weight   uint32            `json:"weight"`
+	Locality string            `json:"locality,omitempty"`
+	Workload string            `json:"workload,omitempty"`
+	Counts   balance.Counts    `json:"counts"`
+}
+
+// Explain decides about a request without making a call: the same functions on the same snapshot, with
+// every rule tried in turn and no random choice among destinations.
+func (e *Engine) Explain(q *call.Request) Decision {
+	st := e.state.Load()
+	d := Decision{Version: st.snap.Version, Host: q.Host, Port: q.Port, Method: q.Method, Path: q.Path,
+		Verdict: "passthrough", Flag: call.ReasonNone.Flag()}
+	var host *routing.VirtualHost
+	var known []uint16
+	if t := st.snap.Tables[q.Scope]; t != nil {
+		host, known = t.Lookup(q.Host, q.Port)
+	}
+	if host == nil {
+		d.Why = "the mesh does not know the host"
+		if len(known) > 0 {
+			d.Why = "the mesh knows the host, but not on this port; its ports are " + portList(known)
+		}
+		return d
+	}
+	d.VirtualHost = host.Host
+	route := host.Default
+	switch {
+	case !host.HTTP:
+		d.Why = "the port's protocol is not HTTP: rules of HTTP do not apply"
+	case q.Scheme == "https":
+		d.Why = "the program's own TLS: rules of HTTP do not apply"
+	case q.Path == "":
+		return d.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
+	default:
+		route, d.Trials = host.Explain(q)
+	}
+	if route == nil {
+		return d.reject(call.ReasonNoRoute, "no rule matches")
+	}
+	d.Verdict, d.Route, d.Origin = "forward", route.Name, route.Origin
+	d.Destinations = st.destinations(route)
+	return d.judge()
+}
+
+func (d Decision) reject(r call.Reason, why string) Decision {
+	d.Verdict, d.Flag, d.Why = "reject", r.Flag(), why
+	return d
+}
+
+// judge says what becomes of the call where all its destinations agree.
+func (d Decision) judge() Decision {
+	var missing, empty, direct, share int
+	for _, v := range d.Destinations {
+		if v.Share == 0 {
+			continue
+		}
+		share++
+		switch {
+		case v.Missing != "":
+			missing++
+		case v.Direct:
+			direct++
+		case len(v.Endpoints) == 0:
+			empty++
+		}
+	}
+	switch share {
+	case 0:
+		return d.reject(call.ReasonNoCluster, "the route has no destination")
+	case missing:
+		return d.reject(call.ReasonNoCluster, call.ReasonNoCluster.Error())
+	case empty:
+		return d.reject(call.ReasonNoEndpoint, call.ReasonNoEndpoint.Error())
+	case direct:
+		d.Verdict = "passthrough"
+	}
+	return d
+}
+
+func (st *state) destinations(r *routing.Route) []DestinationView {
+	var total float64
+	for i := range r.Split {
+		total += float64(r.Split[i].Weight)
+	}
+	views := make([]DestinationView, len(r.Split))
+	for i := range r.Split {
+		s := &r.Split[i]
+		v := &views[i]
+		v.Cluster, v.Missing = s.Cluster, s.Missing
+		switch {
+		case len(r.Split) == 1:
+			v.Share = 1
+		case total > 0:
+			v.Share = float64(s.Weight) / total
+		}
+		if s.Index < 0 || s.Index >= len(st.clusters) {
+			continue
+		}
+		c := st.clusters[s.Index]
+		v.Direct = c.def.Direct
+		v.Balancer, v.Protocol = c.def.Policy.Balancer.String(), c.def.Policy.Protocol.String()
+		v.Endpoints = c.view()
+	}
+	return views
+}
+
+func (c *cluster) view() []EndpointView {
+	p := c.picker.Load()
+	views := make([]EndpointView, p.Len())
+	for i := range views {
+		e := p.At(i)
+		views[i] = EndpointView{Address: e.Def.Address.String(), Labels: e.Def.Labels, Weight: max(e.Def.Weight, 1),
+			Locality: e.Def.Locality, Workload: e.Def.Workload, Counts: e.Counts()}
+	}
+	return views
+}
+
+// A ClusterView is one cluster of the live snapshot as it stands.
+type ClusterView struct {
+	Name      string         `json:"name"`
+	Balancer  string         `json:"balancer"`
+	Protocol  string         `json:"protocol"`
+	Direct    bool           `json:"direct,omitempty"`
+	Endpoints []EndpointView `json:"endpoints"`
+}
+
+// Clusters lists the clusters of the live snapshot.
+func (e *Engine) Clusters() []ClusterView {
+	st := e.state.Load()
+	views := make([]ClusterView, len(st.clusters))
+	for i, c := range st.clusters {
+		views[i] = ClusterView{Name: c.def.Name, Balancer: c.def.Policy.Balancer.String(),
+			Protocol: c.def.Policy.Protocol.String(), Direct: c.def.Direct, Endpoints: c.view()}
+	}
+	return views
+}
+
+// String tells the decision as text, from the host to the endpoints.
+func (d Decision) String() string {
+	var b strings.Builder
+	d.write(&b)
+	return b.String()
+}

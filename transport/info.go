@@ -1,0 +1,39 @@
+package transport
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// CallInfo tells the program what became of one call. It is filled in when the call's answer or error is
+// returned; read it after that.
+type CallInfo struct {
+	Host     string // the name called, with the port
+	Route    string // the rule that matched, "" where none did
+	Cluster  string // outbound|<port>|<subset>|<host>, or PassthroughCluster
+	Endpoint string // the last endpoint tried
+	Attempts int
+	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
+	Duration time.Duration // to the response head
+
+	taken atomic.Bool
+}
+
+type captureKey struct{}
+
+// Capture gives a context under which the next call fills in info. Only one call does: a second on the
+// same context, concurrent or later, leaves it alone.
+func Capture(ctx context.Context, info *CallInfo) context.Context {
+	return context.WithValue(ctx, captureKey{}, info)
+}
+
+func capture(ctx context.Context) *CallInfo {
+	info, _ := ctx.Value(captureKey{}).(*CallInfo)
+	if info == nil || info.taken.Swap(true) {
+		return nil
+	}
+	return info
+}
