@@ -56,14 +56,19 @@ func TestRegistryGet(t *testing.T) {
 func TestRegistryKeys(t *testing.T) {
 	t.Parallel()
 	var r discovery.Registry
-	want := []discovery.Key{{Host: "a", Port: 80}, {Host: "a", Port: 443}, {Host: "a.b", Port: 1}, {Host: "b", Port: 1}}
-	for _, i := range []int{2, 0, 3, 1} {
-		r.Publish(want[i], set(1))
+	var want []discovery.Key
+	for _, host := range []string{"a", "a.b", "b"} {
+		for port := range uint16(10) {
+			want = append(want, discovery.Key{Host: host, Port: port + 1})
+		}
+	}
+	for i := range want {
+		r.Publish(want[i*7%len(want)], set(1))
 	}
 	if got := r.Keys(); !slices.Equal(got, want) {
 		t.Errorf("keys are %v, want %v", got, want)
 	}
-	if got := want[1].String(); got != "a:443" {
+	if got := want[1].String(); got != "a:2" {
 		t.Errorf("a key prints as %q", got)
 	}
 	r.Keys()[0].Host = "changed"

@@ -1,6 +1,9 @@
 package balance
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // roundRobin is ROUND_ROBIN over endpoints of equal weight.
 type roundRobin struct {
@@ -24,7 +27,8 @@ func (p *roundRobin) Pick(uint64) *Endpoint {
 // weightedRoundRobin is ROUND_ROBIN over endpoints of different weight, by static strides (gRFC A58).
 // Positions are counted through the list again and again; one passage is a generation. An endpoint of
 // weight w has its turn in w of most generations, evenly spread: when (w·generation + offset) mod most
-// is in the top w values. Over most generations each has exactly its weight.
+// is in the top w values. Over most generations each has exactly its weight, and where weights have a
+// common divisor, over that much fewer.
 //
 // It differs from A58 in the offset: a different one for each endpoint, so that light endpoints of the
 // same weight have their turns in different generations and not one after the other; and in claiming a
@@ -44,25 +48,16 @@ type stride struct{ weight, offset uint32 }
 const maxStride = 1<<16 - 1
 
 func newWeightedRoundRobin(all list, weights []uint32, seed uint64) *weightedRoundRobin {
-	p := &weightedRoundRobin{list: all, strides: make([]stride, len(all))}
-	var most, divisor uint32
-	for _, w := range weights {
-		most = max(most, w)
-	}
-	for i, w := range weights {
-		if most > maxStride {
-			w = uint32(max((uint64(w)*maxStride+uint64(most)/2)/uint64(most), 1))
-		}
-		p.strides[i].weight = w
-		p.most = max(p.most, w)
-		divisor = gcd(divisor, w)
-	}
-	p.most /= divisor
+	p := &weightedRoundRobin{list: all, strides: make([]stride, len(all)), most: slices.Max(weights)}
+	scale := max(uint64(p.most), maxStride)
+	p.most = uint32(min(p.most, maxStride))
 	// Multiples of the golden section of the cycle are spread evenly however many there are.
 	golden := uint64(float64(p.most)*0.618) | 1
-	for i := range p.strides {
-		p.strides[i].weight /= divisor
-		p.strides[i].offset = uint32(uint64(i) * golden % uint64(p.most))
+	for i, w := range weights {
+		if scale > maxStride {
+			w = uint32(max((uint64(w)*maxStride+scale/2)/scale, 1))
+		}
+		p.strides[i] = stride{weight: w, offset: uint32(uint64(i) * golden % uint64(p.most))}
 	}
 	p.next.Store(seed % (uint64(len(all)) * uint64(p.most)))
 	return p
@@ -92,16 +87,7 @@ func (p *weightedRoundRobin) seek(at uint64) (index int, steps uint64) {
 		}
 		if index++; index == len(p.strides) {
 			index = 0
-			if generation++; generation == p.most {
-				generation = 0
-			}
+			generation++ // at most once, and not past what 32 bits hold
 		}
 	}
-}
-
-func gcd(a, b uint32) uint32 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }

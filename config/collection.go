@@ -1,0 +1,89 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+)
+
+// A collection gathers texts into one Update.
+type collection struct {
+	resources []Resource
+	findings  []Finding
+	refused   int
+	read      map[string]bool
+	first     map[Key]*document
+}
+
+// A namedText is a text and what findings call it.
+type namedText struct {
+	name string
+	text []byte
+}
+
+// updateFrom makes one Full update of texts.
+func updateFrom(texts ...namedText) Update {
+	var c collection
+	c.texts(texts)
+	return c.update()
+}
+
+func (c *collection) update() Update {
+	return Update{Upsert: c.resources, Full: true, Findings: c.findings}
+}
+
+func (c *collection) add(findings ...Finding) {
+	for _, f := range findings {
+		if f.Refused {
+			c.refused++
+		}
+	}
+	c.findings = append(c.findings, findings...)
+}
+
+// unreadable refuses the update because of a path.
+func (c *collection) unreadable(name string, err error) {
+	cause := err
+	// The path is the finding's own; the one in the error may be relative to something else.
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		cause = p.Err
+	}
+	c.add(Finding{Code: codeUnreadable, Level: Error, Refused: true, File: name, Message: "cannot read: " + cause.Error()})
+}
+
+// firstTime reports a file that has not been read before.
+func (c *collection) firstTime(name string) bool {
+	if c.read == nil {
+		c.read = make(map[string]bool)
+	}
+	again := c.read[name]
+	c.read[name] = true
+	return !again
+}
+
+func (c *collection) texts(texts []namedText) {
+	for _, t := range texts {
+		c.text(t.name, t.text)
+	}
+}
+
+// text takes in one text. Of two documents with one key the first is kept and the second refused: which of
+// them counts must not depend on the names of files.
+func (c *collection) text(name string, text []byte) {
+	resources, findings := Parse(name, text)
+	c.add(findings...)
+	if c.first == nil {
+		c.first = make(map[Key]*document)
+	}
+	for _, r := range resources {
+		first := c.first[r.Key]
+		if first == nil {
+			c.first[r.Key] = r.doc
+			c.resources = append(c.resources, r)
+			continue
+		}
+		path := []any{"metadata", "name"}
+		there := first.refuse(path, "", "")
+		c.add(r.doc.finding(Error, codeDuplicate, true, path,
+			r.Key.String()+" is already declared at "+there.Position(), "remove one of them or rename it"))
+	}
+}

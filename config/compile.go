@@ -1,0 +1,109 @@
+package config
+
+import (
+	"slices"
+	"strconv"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// compiled is what a set of documents comes to.
+type compiled struct {
+	snapshot *snapshot.Snapshot
+	findings []Finding // about references between documents; none of them refuses
+}
+
+// A compiler turns one set of decoded documents into a snapshot for one workload. It lives for one
+// compilation.
+type compiler struct {
+	workload snapshot.Workload
+	findings []Finding
+
+	services  []*service                     // visible to the workload, in order
+	byHost    map[string]*service            // by FQDN
+	virtuals  []*virtualService              // visible, for the mesh, in order of precedence
+	rules     map[string][]*destRule         // by namespace, in order of precedence
+	merged    map[ruleKey]*mergedRule        // what merge has merged already
+	chosen    map[*service]*mergedRule       // what rule has found already, nil for none
+	endpoints map[string][]map[string]string // labels of each service's endpoints, by host
+	hints     int
+	clusters  []snapshot.Cluster
+	clusterAt map[string]int // index by name
+	retry     *resilience.Retry
+}
+
+// compileSet shows the order: what can be seen, then what exists, then which rules apply, and from these the
+// routes, which call for their clusters as they name them.
+func compileSet(docs []*document, w snapshot.Workload) compiled {
+	c := newCompiler(w)
+	docs = byPrecedence(docs)
+	c.readServices(docs)
+	c.readDestinationRules(docs)
+	c.readVirtualServices(docs)
+	hosts := c.virtualHosts()
+	c.checkReferences(docs)
+	return compiled{
+		snapshot: &snapshot.Snapshot{
+			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
+			Clusters: c.clusters,
+		},
+		findings: c.findings,
+	}
+}
+
+func newCompiler(w snapshot.Workload) *compiler {
+	c := &compiler{
+		workload:  w,
+		byHost:    make(map[string]*service),
+		rules:     make(map[string][]*destRule),
+		merged:    make(map[ruleKey]*mergedRule),
+		chosen:    make(map[*service]*mergedRule),
+		clusterAt: make(map[string]int),
+	}
+	retry := resilience.DefaultRetry()
+	c.retry = &retry
+	return c
+}
+
+// byPrecedence orders documents as Istio settles conflicts: the oldest first. Where documents have no
+// time, as files have not, the order in which they were read decides.
+func byPrecedence(docs []*document) []*document {
+	docs = slices.Clone(docs)
+	slices.SortStableFunc(docs, func(a, b *document) int { return a.created.Compare(b.created) })
+	return docs
+}
+
+func (c *compiler) add(f Finding) { c.findings = append(c.findings, f) }
+
+// cluster gives the index of the cluster of a service port and subset, making it where it is new. missing
+// says why there is none.
+func (c *compiler) cluster(host string, port uint32, subset string) (name string, index int, missing string) {
+	name = "outbound|" + strconv.FormatUint(uint64(port), 10) + "|" + subset + "|" + host
+	if i, ok := c.clusterAt[name]; ok {
+		return name, i, ""
+	}
+	s := c.byHost[host]
+	if s == nil {
+		return name, -1, "no ServiceEntry declares host " + host
+	}
+	p := s.port(port)
+	if p == nil {
+		return name, -1, host + " has no port " + strconv.FormatUint(uint64(port), 10) + ", only " + s.portList()
+	}
+	policy, labels, missing := c.policy(s, p, subset)
+	if missing != "" {
+		return name, -1, missing
+	}
+	index = len(c.clusters)
+	c.clusterAt[name] = index
+	c.clusters = append(c.clusters, snapshot.Cluster{
+		Name: name, Set: discovery.Key{Host: host, Port: uint16(port)}, Subset: subset, Select: labels,
+		Policy: policy, Direct: s.resolution == networking.ServiceEntry_NONE,
+	})
+	return name, index, ""
+}

@@ -1,0 +1,204 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// A destRule is one DestinationRule with its host resolved.
+type destRule struct {
+	doc  *document
+	spec *networking.DestinationRule
+	host string
+}
+
+// A mergedRule is what several rules of one namespace for one host come to: the oldest rule's policy, and
+// the subsets of all (istio.io, pilot/pkg/model/destination_rule.go).
+type mergedRule struct {
+	first   *destRule
+	subsets []ruleSubset
+}
+
+type ruleSubset struct {
+	*networking.Subset
+	doc   *document
+	index int // of spec.subsets
+}
+
+type ruleKey struct {
+	namespace, host string
+	selected        bool // merged of the rules that select this workload
+}
+
+func (c *compiler) readDestinationRules(docs []*document) {
+	for _, d := range docs {
+		spec, ok := d.spec.(*networking.DestinationRule)
+		if !ok {
+			continue
+		}
+		if sel := spec.GetWorkloadSelector(); sel != nil &&
+			(d.key.Namespace != c.workload.Namespace || !hasLabels(c.workload.Labels, sel.GetMatchLabels())) {
+			continue
+		}
+		c.rules[d.key.Namespace] = append(c.rules[d.key.Namespace],
+			&destRule{doc: d, spec: spec, host: resolveHost(spec.GetHost(), d.key.Namespace)})
+	}
+}
+
+// rule finds the DestinationRule for a service: rules of the client's namespace first, unless that is the
+// root namespace, then those exported from the service's, then those of the root namespace. The first
+// step with a matching host decides, inside it the most specific host.
+func (c *compiler) rule(s *service) *mergedRule {
+	if found, ok := c.chosen[s]; ok {
+		return found
+	}
+	client := c.workload.Namespace
+	var m *mergedRule
+	if client != rootNamespace {
+		m = c.bestRule(client, s.host)
+	}
+	if m == nil && s.namespace != client {
+		m = c.bestRule(s.namespace, s.host)
+	}
+	if m == nil && s.namespace != rootNamespace {
+		m = c.bestRule(rootNamespace, s.host)
+	}
+	c.chosen[s] = m
+	return m
+}
+
+func (c *compiler) bestRule(namespace, host string) *mergedRule {
+	best, selected := "", false
+	for _, r := range c.rules[namespace] {
+		if !covers(r.host, host) || !visible(r.spec.GetExportTo(), namespace, c.workload.Namespace) {
+			continue
+		}
+		sel := r.spec.GetWorkloadSelector() != nil
+		if best == "" || moreSpecific(r.host, best) || r.host == best && sel && !selected {
+			best, selected = r.host, sel
+		}
+	}
+	if best == "" {
+		return nil
+	}
+	return c.merge(ruleKey{namespace, best, selected})
+}
+
+func (c *compiler) merge(key ruleKey) *mergedRule {
+	if m := c.merged[key]; m != nil {
+		return m
+	}
+	m := &mergedRule{}
+	for _, r := range c.rules[key.namespace] {
+		if r.host != key.host || (r.spec.GetWorkloadSelector() != nil) != key.selected {
+			continue
+		}
+		if m.first == nil {
+			m.first = r
+		} else if !slices.Equal(r.spec.GetExportTo(), m.first.spec.GetExportTo()) {
+			continue
+		}
+		for i, s := range r.spec.GetSubsets() {
+			if m.subset(s.GetName()) == nil {
+				m.subsets = append(m.subsets, ruleSubset{s, r.doc, i})
+			}
+		}
+	}
+	c.merged[key] = m
+	return m
+}
+
+func (m *mergedRule) subset(name string) *ruleSubset {
+	for i := range m.subsets {
+		if m.subsets[i].GetName() == name {
+			return &m.subsets[i]
+		}
+	}
+	return nil
+}
+
+// moreSpecific orders hosts: exact before wildcard, then the longer (host.Name order).
+func moreSpecific(a, b string) bool {
+	if wa, wb := isWildcard(a), isWildcard(b); wa != wb {
+		return wb
+	}
+	return len(a) > len(b)
+}
+
+// policy gives how a cluster's endpoints are used, and the labels of its subset. missing says why the
+// subset does not exist.
+func (c *compiler) policy(s *service, p *servicePort, subset string) (policy snapshot.Policy, labels map[string]string, missing string) {
+	policy.Protocol = p.protocol
+	rule := c.rule(s)
+	if rule == nil {
+		if subset != "" {
+			return policy, nil, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
+		}
+		return policy, nil, ""
+	}
+	blocks := override(nil, rule.first.spec.GetTrafficPolicy(), p.number)
+	if subset != "" {
+		sub := rule.subset(subset)
+		if sub == nil {
+			return policy, nil, fmt.Sprintf("subset %s of %s is not defined by %s (%s)%s",
+				subset, s.host, rule.first.doc.key, rule.first.doc.place("spec", "subsets"), rule.subsetList())
+		}
+		labels = maps.Clone(sub.GetLabels())
+		blocks = override(blocks, sub.GetTrafficPolicy(), p.number)
+	}
+	policy.Balancer = algorithm(blocks.GetLoadBalancer())
+	if t := blocks.GetConnectionPool().GetTcp().GetConnectTimeout(); t != nil {
+		policy.ConnectTimeout = t.AsDuration()
+	}
+	return policy, labels, ""
+}
+
+func (m *mergedRule) subsetList() string {
+	if len(m.subsets) == 0 {
+		return ", which has no subsets"
+	}
+	names := make([]string, len(m.subsets))
+	for i, s := range m.subsets {
+		names[i] = s.GetName()
+	}
+	return ", which has " + strings.Join(names, ", ")
+}
+
+// override lays a policy over the one above it, block by block; its settings for the port, where it has
+// some, replace the whole set of blocks (istio.io, pilot/pkg/networking/util MergeTrafficPolicy).
+func override(base, over *networking.TrafficPolicy, port uint32) *networking.TrafficPolicy {
+	if over == nil {
+		return base
+	}
+	for _, p := range over.GetPortLevelSettings() {
+		if p.GetPort().GetNumber() == port {
+			return &networking.TrafficPolicy{LoadBalancer: p.GetLoadBalancer(), ConnectionPool: p.GetConnectionPool()}
+		}
+	}
+	out := &networking.TrafficPolicy{LoadBalancer: base.GetLoadBalancer(), ConnectionPool: base.GetConnectionPool()}
+	if over.GetLoadBalancer() != nil {
+		out.LoadBalancer = over.GetLoadBalancer()
+	}
+	if over.GetConnectionPool() != nil {
+		out.ConnectionPool = over.GetConnectionPool()
+	}
+	return out
+}
+
+// algorithm reads loadBalancer.simple; unset is LEAST_REQUEST, as LEAST_CONN is by another name.
+func algorithm(lb *networking.LoadBalancerSettings) balance.Algorithm {
+	switch lb.GetSimple() {
+	case networking.LoadBalancerSettings_ROUND_ROBIN:
+		return balance.RoundRobin
+	case networking.LoadBalancerSettings_RANDOM:
+		return balance.Random
+	}
+	return balance.LeastRequest
+}

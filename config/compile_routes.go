@@ -1,0 +1,173 @@
+package config
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
+	"github.com/heddlemesh/mesh/routing"
+)
+
+// routesFor compiles a VirtualService's HTTP rules as they apply to calls of this workload to the port.
+func (c *compiler) routesFor(v *virtualService, port uint32) []*routing.Route {
+	if r, ok := v.routes[port]; ok {
+		return r
+	}
+	var routes []*routing.Route
+	for i, rule := range v.spec.GetHttp() {
+		if r := c.route(v, i, rule, port); r != nil {
+			routes = append(routes, r)
+		}
+	}
+	v.routes[port] = routes
+	return routes
+}
+
+// route compiles one rule, nil where none of its matches can apply to this workload and port.
+func (c *compiler) route(v *virtualService, i int, rule *networking.HTTPRoute, port uint32) *routing.Route {
+	r := &routing.Route{
+		Name:   rule.GetName(),
+		Origin: v.doc.originOf("spec", "http", i),
+		Retry:  c.retryPolicy(rule.GetRetries()),
+	}
+	if r.Name == "" {
+		r.Name = v.doc.key.Namespace + "/" + v.doc.key.Name + "/http[" + strconv.Itoa(i) + "]"
+	}
+	for _, m := range rule.GetMatch() {
+		if c.applies(m, port) {
+			r.Matches = append(r.Matches, match(m))
+		}
+	}
+	if len(rule.GetMatch()) > 0 && len(r.Matches) == 0 {
+		return nil
+	}
+	for _, d := range rule.GetRoute() {
+		r.Split = append(r.Split, c.destination(v, d, port))
+	}
+	return r
+}
+
+// applies decides what is about the caller and the listener: it never changes for one workload and port.
+func (c *compiler) applies(m *networking.HTTPMatchRequest, port uint32) bool {
+	return (m.GetPort() == 0 || m.GetPort() == port) &&
+		bindsMesh(m.GetGateways()) &&
+		(m.GetSourceNamespace() == "" || m.GetSourceNamespace() == c.workload.Namespace) &&
+		hasLabels(c.workload.Labels, m.GetSourceLabels())
+}
+
+// destination resolves one destination. Without a port it is the service's only one, or the listener's
+// (Destination.port).
+func (c *compiler) destination(v *virtualService, d *networking.HTTPRouteDestination, listener uint32) routing.Destination {
+	dest := d.GetDestination()
+	host := resolveHost(dest.GetHost(), v.doc.key.Namespace)
+	port := dest.GetPort().GetNumber()
+	if port == 0 {
+		port = listener
+		if s := c.byHost[host]; s != nil && len(s.ports) == 1 {
+			port = s.ports[0].number
+		}
+	}
+	out := routing.Destination{Weight: uint32(d.GetWeight())}
+	out.Cluster, out.Index, out.Missing = c.cluster(host, port, dest.GetSubset())
+	return out
+}
+
+// retryPolicy reads HTTPRoute.retries: without the block the mesh's default, attempts 0 for none.
+func (c *compiler) retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
+	if r == nil {
+		return c.retry
+	}
+	if r.GetAttempts() <= 0 {
+		return nil
+	}
+	p := resilience.DefaultRetry()
+	p.Attempts = int(r.GetAttempts())
+	if r.GetRetryOn() != "" {
+		// validate has refused what does not parse.
+		p.On, p.Codes, _ = resilience.ParseRetryOn(r.GetRetryOn())
+	}
+	if b := r.GetBackoff(); b != nil {
+		p.Backoff = resilience.Backoff{Base: b.AsDuration()}
+	}
+	if prev := r.GetRetryIgnorePreviousHosts(); prev != nil {
+		p.AvoidPrevious = prev.GetValue()
+	}
+	return &p
+}
+
+// match compiles one HTTPMatchRequest.
+func match(m *networking.HTTPMatchRequest) routing.Match {
+	out := routing.Match{
+		Name:      m.GetName(),
+		Scheme:    optionalMatch(m.GetScheme()),
+		Method:    optionalMatch(m.GetMethod()),
+		Authority: optionalMatch(m.GetAuthority()),
+	}
+	if uri := m.GetUri(); uri != nil {
+		out.Path = stringMatch(uri)
+		switch out.Path.Kind() {
+		case call.MatchExact:
+			out.PathKind = routing.PathExact
+		case call.MatchPrefix:
+			out.PathKind = routing.PathPrefix
+		case call.MatchRegex:
+			out.PathKind = routing.PathRegex
+		}
+		if m.GetIgnoreUriCase() {
+			out.Path = out.Path.IgnoringCase()
+		}
+	}
+	for _, name := range sortedKeys(m.GetHeaders()) {
+		if !ignoredHeader(name) {
+			out.Headers = append(out.Headers, routing.HeaderMatch{Name: call.NewName(name), Value: fieldMatch(m.GetHeaders()[name])})
+		}
+	}
+	for _, name := range sortedKeys(m.GetWithoutHeaders()) {
+		if !ignoredHeader(name) {
+			out.Headers = append(out.Headers, routing.HeaderMatch{Name: call.NewName(name), Value: fieldMatch(m.GetWithoutHeaders()[name]), Invert: true})
+		}
+	}
+	for _, name := range sortedKeys(m.GetQueryParams()) {
+		out.Query = append(out.Query, routing.QueryMatch{Name: name, Value: fieldMatch(m.GetQueryParams()[name])})
+	}
+	return out
+}
+
+// ignoredHeader lists the keys that HTTPMatchRequest.headers ignores: they have fields of their own.
+func ignoredHeader(name string) bool {
+	return slices.Contains([]string{"uri", "scheme", "method", "authority"}, strings.ToLower(name))
+}
+
+// fieldMatch is stringMatch for header and query fields, where the expression "*" stands for presence.
+func fieldMatch(m *networking.StringMatch) call.StringMatch {
+	if m.GetRegex() == "*" {
+		return call.Present()
+	}
+	return stringMatch(m)
+}
+
+func stringMatch(m *networking.StringMatch) call.StringMatch {
+	switch t := m.GetMatchType().(type) {
+	case *networking.StringMatch_Exact:
+		return call.Exact(t.Exact)
+	case *networking.StringMatch_Prefix:
+		return call.Prefix(t.Prefix)
+	case *networking.StringMatch_Regex:
+		if re, err := call.Regex(t.Regex); err == nil { // validate has refused the others
+			return re
+		}
+	}
+	return call.Present()
+}
+
+func optionalMatch(m *networking.StringMatch) *call.StringMatch {
+	if m == nil {
+		return nil
+	}
+	s := stringMatch(m)
+	return &s
+}

@@ -1,0 +1,154 @@
+package runtime
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/heddlemesh/mesh/config"
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// Options is what a Runtime is made of.
+type Options struct {
+	Config      config.Options
+	Sources     []config.Source    // beside the inline documents
+	Inline      [][]byte           // the first inline documents
+	Dial        transport.DialFunc // nil for a net.Dialer
+	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
+	Rand        func() uint64      // nil for math/rand/v2's
+	Logger      *slog.Logger
+}
+
+// A Runtime is one running mesh. It is safe for concurrent use.
+type Runtime struct {
+	Engine       *transport.Engine
+	RoundTripper *transport.RoundTripper
+
+	joined *config.Joined
+	inline *config.Inline
+	log    *slog.Logger
+	stop   context.CancelFunc
+	done   chan struct{}
+	own    *http.Transport // the pass-through transport, where we made it
+
+	closing sync.Once
+}
+
+// New starts a mesh and waits until its first configuration is live. Where that is refused it ends the
+// mesh and gives the *config.ConfigError. ctx bounds the waiting only.
+func New(ctx context.Context, o Options) (*Runtime, error) {
+	registry := new(discovery.Registry)
+	r := &Runtime{log: o.Logger, inline: config.NewInline(o.Inline...), done: make(chan struct{})}
+	through := o.Passthrough
+	if through == nil {
+		r.own = standardTransport(o.Dial)
+		through = r.own
+	}
+	var clientTLS *tls.Config
+	if t, ok := through.(*http.Transport); ok {
+		clientTLS = t.TLSClientConfig
+	}
+	r.Engine = transport.NewEngine(transport.Config{
+		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Rand: o.Rand,
+	})
+	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
+	r.joined = config.Join(o.Config, registry, append([]config.Source{r.inline}, o.Sources...)...)
+
+	running, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() {
+		defer close(r.done)
+		if err := r.joined.Run(running, r.publish); err != nil {
+			r.log.Error("mesh configuration source ended", "error", err)
+		}
+	}()
+	select {
+	case <-r.joined.Ready():
+	case <-ctx.Done():
+		r.Close()
+		return nil, fmt.Errorf("wait for configuration: %w", ctx.Err())
+	}
+	if refused := r.joined.Status().Refused; refused != nil {
+		r.Close()
+		return nil, refused
+	}
+	r.logFindings()
+	return r, nil
+}
+
+func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
+	if err := r.Engine.Publish(ctx, s); err != nil {
+		return err
+	}
+	r.log.Info("mesh configuration live", "version", s.Version, "clusters", len(s.Clusters))
+	return nil
+}
+
+func (r *Runtime) logFindings() {
+	const most = 20
+	for i, f := range r.joined.Status().Findings {
+		if i == most {
+			r.log.Warn("mesh configuration has further findings; Status lists all")
+			return
+		}
+		level := slog.LevelInfo
+		if f.Level >= config.Warning {
+			level = slog.LevelWarn
+		}
+		r.log.Log(context.Background(), level, "mesh configuration finding", "finding", f.String())
+	}
+}
+
+// Apply puts the documents in place of the inline ones. It returns when they are live, or with the
+// *config.ConfigError that refused them.
+func (r *Runtime) Apply(ctx context.Context, docs ...[]byte) error {
+	err := r.inline.Replace(ctx, docs...)
+	var refused *config.ConfigError
+	switch {
+	case errors.As(err, &refused):
+		r.log.Error("mesh configuration refused, the last good one keeps serving", "error", err)
+	case err == nil:
+		r.logFindings()
+	}
+	return err
+}
+
+// Status says which configuration serves.
+func (r *Runtime) Status() config.Status { return r.joined.Status() }
+
+// Close ends the mesh: sources stop, further calls fail, connections not in use are closed. It waits for
+// the mesh's own goroutines, not for calls.
+func (r *Runtime) Close() {
+	r.closing.Do(func() {
+		r.stop()
+		r.Engine.Close()
+		<-r.done
+		r.RoundTripper.CloseIdleConnections()
+	})
+}
+
+// standardTransport has the settings of net/http's DefaultTransport, which a program may have replaced by
+// the mesh's own RoundTripper.
+func standardTransport(dial transport.DialFunc) *http.Transport {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dial,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          100,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
+}

@@ -1,0 +1,114 @@
+package mesh
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/heddlemesh/mesh/config"
+	"github.com/heddlemesh/mesh/internal/runtime"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// An Option changes how a mesh is made. Options are applied in order; where two set the same thing the last
+// one counts, and those that name documents or kinds add up.
+type Option interface {
+	apply(*runtime.Options)
+}
+
+type option func(*runtime.Options)
+
+func (f option) apply(o *runtime.Options) { f(o) }
+
+func newOptions(opts []Option) runtime.Options {
+	var o runtime.Options
+	for _, opt := range opts {
+		if opt != nil {
+			opt.apply(&o)
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// WithConfigPath reads configuration from files and directories, once, when the mesh starts. Of a directory
+// it takes .yaml, .yml and .json, subdirectories too. All of it is taken or none. Default: no files.
+func WithConfigPath(paths ...string) Option {
+	return option(func(o *runtime.Options) { o.Sources = append(o.Sources, config.FromPaths(paths...)) })
+}
+
+// WithConfigFS reads configuration from the files of a file system that match the patterns of path.Match,
+// all its .yaml, .yml and .json files without patterns. Default: none.
+func WithConfigFS(fsys fs.FS, patterns ...string) Option {
+	return option(func(o *runtime.Options) {
+		if fsys != nil {
+			o.Sources = append(o.Sources, config.FromFS(fsys, patterns...))
+		}
+	})
+}
+
+// WithConfig takes configuration from texts, YAML or JSON of any number of documents each. Mesh.Apply
+// replaces them. Default: none.
+func WithConfig(docs ...[]byte) Option {
+	return option(func(o *runtime.Options) { o.Inline = append(o.Inline, docs...) })
+}
+
+// A Workload says who the program is: its namespace decides what short names mean and which rules it sees,
+// its labels which rules are meant for it.
+type Workload = snapshot.Workload
+
+// WithWorkload says who the program is. Default: namespace and service account "default", no labels. The
+// library reads no environment.
+func WithWorkload(w Workload) Option {
+	return option(func(o *runtime.Options) { o.Config.Workload = w })
+}
+
+// WithDialer opens all connections with dial, to endpoints and, unless WithPassthrough says otherwise, to
+// other hosts. Default: a net.Dialer.
+func WithDialer(dial func(ctx context.Context, network, address string) (net.Conn, error)) Option {
+	return option(func(o *runtime.Options) { o.Dial = dial })
+}
+
+// WithPassthrough sends calls to hosts that the mesh does not know through rt. Where rt is an
+// *http.Transport, its TLSClientConfig serves https URLs of known hosts too. Default: an http.Transport of
+// the mesh's own with the standard settings, so that http.DefaultTransport = m.RoundTripper() works.
+func WithPassthrough(rt http.RoundTripper) Option {
+	return option(func(o *runtime.Options) { o.Passthrough = rt })
+}
+
+// WithLogger receives events of configuration, never of calls. Default: slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return option(func(o *runtime.Options) { o.Logger = l })
+}
+
+// WithStrictConfig refuses a configuration for every warning, and for references to what is not there.
+// Default: those are findings in Status.
+func WithStrictConfig() Option {
+	return option(func(o *runtime.Options) { o.Config.Strict = true })
+}
+
+// WithIgnoredKinds leaves documents of the kinds out, with one line of information each: "Sidecar",
+// "AuthorizationPolicy". Default: none; kinds that restrict traffic and cannot be enforced are refused.
+func WithIgnoredKinds(kinds ...string) Option {
+	return option(func(o *runtime.Options) { o.Config.IgnoredKinds = append(o.Config.IgnoredKinds, kinds...) })
+}
+
+// WithSeed makes every random choice — weighted splits, balancing, back-off — follow from the seed and the
+// order of calls, for tests. Default: choices differ from run to run.
+func WithSeed(seed uint64) Option {
+	return option(func(o *runtime.Options) {
+		var mu sync.Mutex
+		src := rand.NewPCG(seed, seed)
+		o.Rand = func() uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			return src.Uint64()
+		}
+	})
+}

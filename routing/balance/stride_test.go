@@ -1,0 +1,30 @@
+package balance
+
+import (
+	"math"
+	"slices"
+	"testing"
+)
+
+// TestStrideFarIn: a sequence that has run for years still gives each its weight.
+func TestStrideFarIn(t *testing.T) {
+	t.Parallel()
+	weights := []uint32{math.MaxUint16, 1, 40_000, 3}
+	var all []*Endpoint
+	cycle := 0
+	for _, w := range weights {
+		all = append(all, newEndpoint(w))
+		cycle += int(w)
+	}
+	for _, from := range []uint64{0, 4*math.MaxUint16 - 1, 1 << 33, 1<<48 + 7, 1 << 63} {
+		p := New(RoundRobin, all, 0).(*weightedRoundRobin)
+		p.next.Store(from)
+		seen := make([]uint32, len(all))
+		for range cycle {
+			seen[slices.Index(all, p.Pick(0))]++
+		}
+		if !slices.Equal(seen, weights) {
+			t.Errorf("from position %d a cycle has %v, want %v", from, seen, weights)
+		}
+	}
+}
