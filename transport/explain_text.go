@@ -9,75 +9,127 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/routing"
 )
 
-// write tells the decision as a tree: host, rules with why each did or did not match, clusters, endpoints.
+// write tells the decision in the order in which it is made: request, host, each rule and how it fared, route,
+// clusters with their endpoints, verdict. What is said stands in one column, headings to its left.
 func (d Decision) write(w io.Writer) {
-	p := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
-	p("%s http://%s%s", d.Method, net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))), d.Path)
+	p := func(heading, format string, args ...any) {
+		fmt.Fprintf(w, "%-10s %s\n", heading, fmt.Sprintf(format, args...))
+	}
+	p("request", "%s %s%s", d.Method, net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))), d.Path)
 	if d.VirtualHost != "" {
-		p("host       %s:%d", d.VirtualHost, d.Port)
+		p("host", "%s", net.JoinHostPort(d.VirtualHost, strconv.Itoa(int(d.Port))))
 	}
-	if len(d.Trials) > 0 {
-		p("rules")
-		for _, t := range d.Trials {
-			mark := " "
-			if t.Matched {
-				mark = "*"
-			}
-			p("  %s %s", mark, t.Origin)
-			p("      %s", t.Match)
-			if t.Why != "" {
-				p("      no: %s", t.Why)
-			}
-		}
-	}
+	writeRules(p, d.Trials)
 	if d.Route != "" {
-		p("route      %s", d.Route)
-	}
-	for _, v := range d.Destinations {
-		p("cluster    %s  %s of calls%s", v.Cluster, percent(v.Share), v.how())
-		if v.Missing != "" {
-			p("  missing: %s", v.Missing)
-		}
-		for _, e := range v.Endpoints {
-			p("  endpoint %s%s", e.Address, e.what())
-		}
-		if len(v.Endpoints) == 0 && v.Missing == "" && !v.Direct {
-			p("  no endpoints")
+		p("route", "%s", d.Route)
+		if len(d.Trials) == 0 && d.Origin != "" {
+			p("", "%s", d.Origin)
 		}
 	}
-	verdict := d.Verdict
-	if d.Flag != "-" {
-		verdict += ", flag " + d.Flag
+	for i := range d.Destinations {
+		d.Destinations[i].write(p)
+	}
+	p("verdict", "%s", d.verdict())
+}
+
+type line func(heading, format string, args ...any)
+
+// writeRules numbers the rules; the matches of one follow each other under its place.
+func writeRules(p line, trials []routing.Trial) {
+	rule, decided := 0, false
+	for i, t := range trials {
+		if i == 0 || t.Origin != trials[i-1].Origin || t.Route != trials[i-1].Route {
+			rule++
+			p("rule "+strconv.Itoa(rule), "%s", t.Origin)
+		}
+		p("", "if   %s", t.Match)
+		switch {
+		case t.Matched:
+			p("", "yes  it matches")
+			decided = true
+		case decided:
+			p("", "     %s", t.Why)
+		default:
+			p("", "no   %s", t.Why)
+		}
+	}
+}
+
+func (v *DestinationView) write(p line) {
+	p("cluster", "%s", v.Cluster)
+	how := percent(v.Share) + " of calls"
+	switch {
+	case v.Missing != "":
+	case v.Direct:
+		how += ", sent to the host itself"
+	default:
+		how += ", " + v.Balancer + ", " + v.Protocol
+	}
+	p("", "%s", how)
+	width := 0
+	for i := range v.Endpoints {
+		width = max(width, utf8.RuneCountInString(v.Endpoints[i].Address))
+	}
+	for i := range v.Endpoints {
+		e := &v.Endpoints[i]
+		p("", "%-*s  %s", width, e.Address, e.what())
+	}
+	if reason, why := v.fault(); reason != call.ReasonNone {
+		p("", "%s (flag %s)", why, reason.Flag())
+	}
+}
+
+// fault says why calls to the destination are rejected; ReasonNone means that they are not.
+func (v *DestinationView) fault() (reason call.Reason, why string) {
+	switch {
+	case v.Missing != "":
+		return call.ReasonNoCluster, v.Missing
+	case len(v.Endpoints) == 0 && !v.Direct:
+		return call.ReasonNoEndpoint, "no endpoint"
+	}
+	return call.ReasonNone, ""
+}
+
+// verdict adds to a call that is forwarded what share of such calls is not.
+func (d Decision) verdict() string {
+	s := d.Verdict
+	if d.Flag != call.ReasonNone.Flag() {
+		s += ", flag " + d.Flag
 	}
 	if d.Why != "" {
-		verdict += ": " + d.Why
+		s += ": " + d.Why
 	}
-	p("verdict    %s", verdict)
+	if d.Verdict == "reject" {
+		return s
+	}
+	for _, r := range []call.Reason{call.ReasonNoCluster, call.ReasonNoEndpoint} {
+		var share float64
+		for i := range d.Destinations {
+			if reason, _ := d.Destinations[i].fault(); reason == r {
+				share += d.Destinations[i].Share
+			}
+		}
+		if share > 0 {
+			s += "; " + percent(share) + " of calls are rejected, flag " + r.Flag()
+		}
+	}
+	return s
 }
 
 func percent(share float64) string {
 	return strconv.FormatFloat(math.Round(share*10000)/100, 'f', -1, 64) + " %"
 }
 
-func (v DestinationView) how() string {
-	switch {
-	case v.Missing != "":
-		return ""
-	case v.Direct:
-		return ", sent to the host itself"
-	}
-	return ", " + v.Balancer + " over " + v.Protocol
-}
-
-func (e EndpointView) what() string {
-	var parts []string
+func (e *EndpointView) what() string {
+	parts := []string{"weight " + strconv.FormatUint(uint64(e.Weight), 10)}
 	for _, k := range slices.Sorted(maps.Keys(e.Labels)) {
 		parts = append(parts, k+"="+e.Labels[k])
-	}
-	if e.Weight != 1 {
-		parts = append(parts, "weight "+strconv.FormatUint(uint64(e.Weight), 10))
 	}
 	if e.Locality != "" {
 		parts = append(parts, "in "+e.Locality)
@@ -85,8 +137,5 @@ func (e EndpointView) what() string {
 	if e.Workload != "" {
 		parts = append(parts, "from WorkloadEntry "+e.Workload)
 	}
-	if len(parts) == 0 {
-		return ""
-	}
-	return "  " + strings.Join(parts, ", ")
+	return strings.Join(parts, ", ")
 }
