@@ -65,15 +65,14 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 			p := &s.ports[i]
 			h := &routing.VirtualHost{Host: s.host, Port: uint16(p.number), Also: also,
 				HTTP: p.protocol != snapshot.Opaque}
-			h.Default = c.defaultRoute(s, p)
+			def := c.defaultRoute(s, p)
+			h.Default = withoutRetry(def)
 			switch {
 			case !h.HTTP:
 			case v == nil || len(v.spec.GetHttp()) == 0:
-				h.Routes = []*routing.Route{h.Default}
-				h.Default = withoutRetry(h.Default)
+				h.Routes = []*routing.Route{def}
 			default:
 				h.Routes = c.routesFor(v, p.number)
-				h.Default = withoutRetry(h.Default)
 				if served[v] == nil {
 					served[v] = make(map[uint32]bool)
 				}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,8 +82,8 @@ func (c *compiler) readService(d *document, se *networking.ServiceEntry, host st
 		return // another namespace's view of the host
 	}
 	for _, a := range se.GetAddresses() {
-		if isIP(a) && !slices.Contains(s.addresses, a) {
-			s.addresses = append(s.addresses, a)
+		if ip, err := netip.ParseAddr(a); err == nil && !slices.Contains(s.addresses, ip.String()) {
+			s.addresses = append(s.addresses, ip.String())
 		}
 	}
 	for i, p := range se.GetPorts() {

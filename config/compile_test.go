@@ -153,6 +153,21 @@ func TestRefusedKinds(t *testing.T) {
 	}
 }
 
+// TestGatewayRulesLoad: what is not built yet refuses a set only where the mesh's own calls would need it.
+func TestGatewayRulesLoad(t *testing.T) {
+	t.Parallel()
+	vs := func(gateways string) string {
+		return doc("VirtualService", "edge", `{hosts: ["shop.example.com"], gateways: `+gateways+`, http: [{timeout: 5s, redirect: {uri: /x}}]}`)
+	}
+	w := newWorld(t, Options{}, vs("[edge]"))
+	if s := w.Status(); s.Refused != nil || len(s.Findings) != 2 || s.Findings[0].Code != codeUnbuilt || s.Findings[0].Level != Warning {
+		t.Errorf("%+v", s)
+	}
+	if w := newWorld(t, Options{}, vs("[edge, mesh]")); w.Status().Refused == nil {
+		t.Error("a redirect for the mesh was taken")
+	}
+}
+
 // TestLastGoodKeeps: A-010, A-072 — all or nothing, and the good set after a bad one goes live.
 func TestLastGoodKeeps(t *testing.T) {
 	t.Parallel()

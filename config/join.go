@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 
+	networking "istio.io/api/networking/v1alpha3"
+
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -261,10 +263,25 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 	default:
 		h.findings = append(h.findings, d.decode()...)
 		if !refusing(h.findings) {
-			h.findings = append(h.findings, d.validate()...)
+			h.findings = append(h.findings, forTheMesh(d, d.validate())...)
 		}
 	}
 	return h
+}
+
+// forTheMesh takes the edge off what is not built yet where it is not asked for here: a VirtualService that
+// binds gateways only has no rule for the mesh's own calls.
+func forTheMesh(d *document, findings []Finding) []Finding {
+	v, ok := d.spec.(*networking.VirtualService)
+	if !ok || bindsMesh(v.GetGateways()) {
+		return findings
+	}
+	for i := range findings {
+		if f := &findings[i]; f.Code == codeUnbuilt && f.Refused {
+			f.Refused, f.Level = false, Warning
+		}
+	}
+	return findings
 }
 
 // documents lists what all sources hold, source by source in order, and refuses a key that two of them have.
@@ -329,7 +346,7 @@ func (j *Joined) refuse(findings []Finding, verdicts [][]Verdict) [][]Verdict {
 func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snapshot, publish func(context.Context, *snapshot.Snapshot) error) error {
 	sets := endpointSets(docs, j.opts.Workload)
 	for key, set := range sets {
-		if old := j.sets[key]; old == nil || !old.Equal(set) {
+		if old := j.sets[key]; !old.Equal(set) {
 			j.registry.Publish(key, set)
 		} else {
 			sets[key] = old

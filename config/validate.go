@@ -109,9 +109,9 @@ func (v *validation) unbuilt(p fieldPath, without string) {
 	}
 }
 
-// unenforced warns of a field that only adds behaviour and does nothing yet.
+// unenforced warns of fields that only add behaviour and do nothing yet.
 func (v *validation) unenforced(p fieldPath, what string) {
-	v.warn(p, codeUnbuilt, what+" has no effect: it is not built in this version yet", "")
+	v.warn(p, codeUnbuilt, "without effect, not built in this version yet: "+what, "")
 }
 
 // fieldName is the last name of a path.

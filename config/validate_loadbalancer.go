@@ -136,9 +136,11 @@ func (v *validation) region(p fieldPath, name string) {
 
 func (v *validation) distribute(p fieldPath, list []*networking.LocalityLoadBalancerSetting_Distribute) {
 	from := make(map[string]int, len(list)) // by the locality without its "/*"
+	valid := make([]bool, len(list))
 	for i, d := range list {
-		v.locality(p.at(i, "from"), d.GetFrom(), true)
-		from[withinLocality(d.GetFrom())] = i // the last: the others find it
+		if valid[i] = v.locality(p.at(i, "from"), d.GetFrom(), true); valid[i] {
+			from[withinLocality(d.GetFrom())] = i // the last: the others find it
+		}
 		sum := uint64(0)
 		for _, to := range sortedKeys(d.GetTo()) {
 			share := d.GetTo()[to]
@@ -153,6 +155,9 @@ func (v *validation) distribute(p fieldPath, list []*networking.LocalityLoadBala
 		}
 	}
 	for i, d := range list {
+		if !valid[i] {
+			continue
+		}
 		for at := withinLocality(d.GetFrom()); ; at = at[:max(0, strings.LastIndexByte(at, '/'))] {
 			if j, ok := from[at]; ok && j != i {
 				v.refuseValue(p.at(i, "from"), fmt.Sprintf("overlaps distribute[%d].from", j), "name each locality once")
@@ -171,29 +176,29 @@ func withinLocality(locality string) string {
 }
 
 // locality checks region/zone/subzone, of which the later parts may be missing. A pattern may end in "*".
-func (v *validation) locality(p fieldPath, locality string, pattern bool) {
+func (v *validation) locality(p fieldPath, locality string, pattern bool) bool {
 	const form = "write region, region/zone or region/zone/subzone"
 	if pattern {
 		if locality == "*" {
-			return
+			return true
 		}
 		locality = strings.TrimSuffix(locality, "/*")
 	}
 	if strings.Count(locality, "/") > 2 {
 		v.refuseValue(p, "has more than three parts", form)
-		return
+		return false
 	}
 	for part := range strings.SplitSeq(locality, "/") {
 		if part == "" || strings.Contains(part, "*") {
 			v.refuseValue(p, "is no locality", form)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // warmup checks both ways to write it.
 func (v *validation) warmup(p fieldPath, lb *networking.LoadBalancerSettings) {
-	//nolint:staticcheck // SA1019: a deprecated field that documents still have
 	w, old := lb.GetWarmup(), lb.GetWarmupDurationSecs()
 	if w == nil && old == nil {
 		return
@@ -209,16 +214,16 @@ func (v *validation) warmup(p fieldPath, lb *networking.LoadBalancerSettings) {
 		}
 		v.duration(at.at("duration"), w.GetDuration())
 		v.share(at.at("minimumPercent"), w.GetMinimumPercent())
-		if a := w.GetAggression(); a != nil && a.GetValue() < 1 {
-			v.refuseValue(at.at("aggression"), "is less than 1", "1 is linear; more is faster at first")
+		if w.GetAggression().GetValue() < 0 {
+			v.refuseValue(at.at("aggression"), "is negative", "1 is linear; more is faster at first")
 		}
 		if old != nil {
 			v.refuse(p.at("warmupDurationSecs"), "warmup and warmupDurationSecs exclude each other", "keep warmup")
 		}
 	}
-	hash := lb.GetConsistentHash() != nil
-	switch s := lb.GetSimple(); {
-	case hash || s == networking.LoadBalancerSettings_RANDOM || s == networking.LoadBalancerSettings_PASSTHROUGH:
+	simple := lb.GetSimple()
+	if lb.GetConsistentHash() != nil || simple == networking.LoadBalancerSettings_RANDOM ||
+		simple == networking.LoadBalancerSettings_PASSTHROUGH {
 		v.refuse(p.at(field), field+" needs ROUND_ROBIN or LEAST_REQUEST", "remove it, or change the balancer")
 	}
 	v.unenforced(p.at(field), field)

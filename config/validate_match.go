@@ -99,12 +99,13 @@ func (v *validation) stringMatch(p fieldPath, m *networking.StringMatch) {
 }
 
 // regex checks that RE2 takes the expression. The position is that of the value; the offset counts within it.
-func (v *validation) regex(p fieldPath, expr string) {
+func (v *validation) regex(p fieldPath, expr string) bool {
 	_, err := call.Regex(expr)
 	if bad, ok := errors.AsType[*call.RegexError](err); ok {
 		v.refuseValue(p, fmt.Sprintf("at byte %d: %s", bad.Offset, bad.Reason),
 			fmt.Sprintf("write a regular expression of RE2, 1 to %d bytes, for the whole value", call.MaxRegex))
 	}
+	return err == nil
 }
 
 // reachable warns of rules and matches that no request gets to.

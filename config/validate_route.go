@@ -147,11 +147,10 @@ var backReference = regexp.MustCompile(`\\\\|\\[0-9]`)
 
 // regexRewrite checks that the groups which the rewrite inserts are those of the match.
 func (v *validation) regexRewrite(p fieldPath, r *networking.RegexRewrite) {
-	v.regex(p.at("match"), r.GetMatch())
 	if strings.ContainsFunc(r.GetRewrite(), isControl) {
 		v.refuseValue(p.at("rewrite"), "has a control character", "write it percent-encoded")
 	}
-	if _, err := call.Regex(r.GetMatch()); err != nil {
+	if !v.regex(p.at("match"), r.GetMatch()) {
 		return
 	}
 	re, err := regexp.Compile(r.GetMatch())

@@ -11,6 +11,9 @@ import (
 // mostHosts is how many hosts one ServiceEntry may have.
 const mostHosts = 256
 
+// mostSuggested is how many names are searched for one that was meant.
+const mostSuggested = 100
+
 func (v *validation) serviceEntry(p fieldPath, s *networking.ServiceEntry) {
 	v.entryHosts(p, s)
 	v.addresses(p.at("addresses"), s)
@@ -160,7 +163,11 @@ func (v *validation) entryEndpoint(p fieldPath, s *networking.ServiceEntry, e *n
 	v.workloadEntry(p, e)
 	for _, name := range sortedKeys(e.GetPorts()) {
 		if _, known := ports[name]; !known {
-			v.refuseKey(p.at("ports", name), "is no port of the service", oneOf(name, sortedKeys(ports)))
+			hint := "declare it in the service's ports"
+			if len(ports) <= mostSuggested {
+				hint = oneOf(name, sortedKeys(ports))
+			}
+			v.refuseKey(p.at("ports", name), "is no port of the service", hint)
 		}
 	}
 	switch s.GetResolution() {
@@ -220,14 +227,12 @@ func (v *validation) endpointAddress(p fieldPath, w *networking.WorkloadEntry) {
 	case isWildcard(address):
 		v.refuseValue(p, "is no address", form)
 	default:
-		problem, hint := checkHost(address)
-		if problem != "" {
-			if strings.HasPrefix(problem, "names a port") {
-				hint = "write the port in ports"
-			} else {
-				hint = form
-			}
-			v.refuseValue(p, problem, hint)
+		problem, _ := checkHost(address)
+		switch {
+		case strings.HasPrefix(problem, "names a port"):
+			v.refuseValue(p, problem, "write the port in ports")
+		case problem != "":
+			v.refuseValue(p, problem, form)
 		}
 	}
 }

@@ -37,7 +37,10 @@ func (a Address) String() string {
 // An Endpoint is one address of a service as discovery knows it. Its fields are not changed once it is
 // part of a Set.
 type Endpoint struct {
-	Address        Address
+	Address Address
+	// Resolve says that Address names a host to be looked up, and that every address found is an endpoint
+	// of its own. Otherwise a name is looked up whenever a connection is opened.
+	Resolve        bool
 	Labels         map[string]string // what subsets select by
 	Weight         uint32            // share of traffic relative to the others; 0 counts as 1
 	Locality       string            // region/zone/subzone
@@ -80,10 +83,13 @@ func (s *Set) Len() int { return len(s.endpoints) }
 // At gives the i-th endpoint, in the order of publication. It must not be changed.
 func (s *Set) At(i int) *Endpoint { return &s.endpoints[i] }
 
-// Equal reports whether both sets have the same endpoints in the same order.
+// Equal reports whether both sets have the same endpoints in the same order. A nil set equals only another.
 func (s *Set) Equal(o *Set) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
 	return slices.EqualFunc(s.endpoints, o.endpoints, func(a, b Endpoint) bool {
-		return a.Address == b.Address && a.Weight == b.Weight && a.Locality == b.Locality &&
+		return a.Address == b.Address && a.Resolve == b.Resolve && a.Weight == b.Weight && a.Locality == b.Locality &&
 			a.Network == b.Network && a.ServiceAccount == b.ServiceAccount && a.Workload == b.Workload &&
 			maps.Equal(a.Labels, b.Labels)
 	})

@@ -58,10 +58,11 @@ const PassthroughCluster = "PassthroughCluster"
 // neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same.
 func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	st := e.state.Load()
-	c.engine, c.began = e, e.now()
-	c.host, c.port = q.Authority, q.Port
+	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
-	c.info = capture(ctx)
+	if c.info = capture(ctx); c.info != nil {
+		c.began = e.now()
+	}
 	if e.closed.Load() {
 		return c.reject(call.ReasonClosed, "")
 	}
@@ -126,6 +127,9 @@ func (c *Call) Pick(ready Ready) (Attempt, error) {
 	}
 	c.attempts++
 	c.last = ep
+	if c.info != nil {
+		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
+	}
 	ep.Begin()
 	return Attempt{Endpoint: ep, engine: c.engine, began: c.engine.now()}, nil
 }

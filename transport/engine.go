@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -16,8 +17,8 @@ import (
 // use; Open must not connect. The RoundTripper needs pools that are http.RoundTrippers.
 type Pools interface {
 	Open(e *discovery.Endpoint, p snapshot.Policy) (conns any)
-	// Release says that the pool's endpoint is gone and its last attempt over. It may be called again
-	// for the same pool, where an attempt began in between.
+	// Release says that the pool's endpoint is gone and its last attempt over. It may be called again,
+	// and concurrently, for the same pool: where an attempt began in between, or ended at that moment.
 	Release(conns any)
 }
 
@@ -51,6 +52,7 @@ type Engine struct {
 type state struct {
 	snap     *snapshot.Snapshot
 	clusters []*cluster
+	bySet    map[discovery.Key][]*cluster
 }
 
 // NewEngine makes an engine that knows no host yet: every call passes through. Close releases it.
@@ -71,19 +73,22 @@ func NewEngine(c Config) *Engine {
 
 // Publish makes the snapshot live: calls that begin from now on use it, those under way keep the one they
 // began with. Endpoint records — load, failures, connections — carry over by cluster and address. The
-// snapshot must not be changed afterwards.
+// snapshot must not be changed afterwards. It fails when ctx has ended or the engine is closed.
 func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closed.Load() {
+		return call.ReasonClosed
+	}
 	old := e.state.Load()
 	previous := make(map[string]*cluster, len(old.clusters))
 	for _, c := range old.clusters {
 		previous[c.def.Name] = c
 	}
-	next := &state{snap: s, clusters: make([]*cluster, len(s.Clusters))}
+	next := &state{snap: s, clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {
 		def := &s.Clusters[i]
@@ -99,6 +104,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 			e.refresh(c)
 		}
 		next.clusters[i] = c
+		next.bySet[def.Set] = append(next.bySet[def.Set], c)
 	}
 	e.state.Store(next)
 	for name, rec := range e.clusters {
@@ -134,9 +140,7 @@ func (e *Engine) endpointsChanged(key discovery.Key) {
 	if e.closed.Load() {
 		return
 	}
-	for _, c := range e.state.Load().clusters {
-		if c.def.Set == key {
-			e.refresh(c)
-		}
+	for _, c := range e.state.Load().bySet[key] {
+		e.refresh(c)
 	}
 }

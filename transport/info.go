@@ -16,6 +16,7 @@ type CallInfo struct {
 	Cluster  string // outbound|<port>|<subset>|<host>, or PassthroughCluster
 	Endpoint string // the last endpoint tried
 	Attempts int
+	Tried    []string      // the endpoint of each attempt, in order
 	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
 	Duration time.Duration // to the response head
 

@@ -1,4 +1,3 @@
-
 // Command meshed is the service of its neighbour plain with its calls made through the mesh. TestSizeBudget
 // builds both: what meshed has more is what package mesh costs a program that speaks HTTP only.
 //

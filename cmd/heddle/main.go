@@ -1,0 +1,10 @@
+// Command heddle checks and explains the Istio YAML that drives a mesh; docs/cli.md describes it.
+package main
+
+import (
+	"os"
+
+	"github.com/heddlemesh/mesh/internal/cli"
+)
+
+func main() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
