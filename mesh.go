@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 
 	"github.com/heddlemesh/mesh/config"
@@ -15,6 +16,7 @@ import (
 // concurrent use.
 type Mesh struct {
 	runtime *runtime.Runtime
+	inbound *transport.Inbound
 }
 
 // New starts a mesh and returns when its configuration is live. Without options it knows no host and every
@@ -26,7 +28,7 @@ func New(ctx context.Context, opts ...Option) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mesh{runtime: r}, nil
+	return &Mesh{runtime: r, inbound: transport.NewInbound(r.Engine)}, nil
 }
 
 // Client gives a new http.Client whose calls go through the mesh. It has no time-out of its own; redirects
@@ -41,6 +43,30 @@ func (m *Mesh) Client() *http.Client { return &http.Client{Transport: m.RoundTri
 // Short names work as in Kubernetes: "reviews" is the reviews service of the workload's own namespace. An
 // https URL is the program's own TLS: its endpoint is chosen by the mesh, rules of HTTP do not apply.
 func (m *Mesh) RoundTripper() http.RoundTripper { return m.runtime.RoundTripper }
+
+// Serve serves srv on l like srv.Serve, as a server of the mesh: behind [Mesh.Handler] and [Mesh.Listener]. It
+// returns what srv.Serve returns, and http.ErrServerClosed after Shutdown or Close. It configures srv in place,
+// once: Handler is wrapped, and what is not set becomes
+//
+//	Protocols                   HTTP/1.1, HTTP/2, HTTP/2 without TLS by prior knowledge
+//	MaxHeaderBytes              64 KiB
+//	ReadHeaderTimeout           10 s, unless ReadTimeout is set
+//	IdleTimeout                 1 h, unless ReadTimeout is set
+//	HTTP2.MaxConcurrentStreams  100
+//
+// So srv must not be serving by other means at that time. One server may be given several listeners.
+func (m *Mesh) Serve(srv *http.Server, l net.Listener) error { return m.inbound.Serve(srv, l) }
+
+// Handler is what [Mesh.Serve] puts before a server's handler, for servers of your own; it goes outermost.
+// Calls that next makes through the mesh with the request's context carry x-request-id and the trace headers
+// of the request (docs/serving.md has the list) by themselves. A request without x-request-id is given one, a
+// request of more than 100 header fields is answered with 431. next gets the server's own ResponseWriter.
+func (m *Mesh) Handler(next http.Handler) http.Handler { return m.inbound.Handler(next) }
+
+// Listener is what [Mesh.Serve] puts before a server's listener, for servers of your own: Accept returns
+// connections whose first byte has come, so that silent ones, which are closed after 10 s, keep nobody
+// waiting. Connections that begin with TLS are closed; a *tls.Conn of l itself passes as it is.
+func (m *Mesh) Listener(l net.Listener) net.Listener { return m.inbound.Listener(l) }
 
 // Apply puts the documents, YAML or JSON, in place of those given by [WithConfig] or an earlier Apply; what
 // came from paths stays. It returns when the new configuration is live for every call that begins from then
@@ -69,14 +95,37 @@ func (m *Mesh) Explain(r *http.Request) (Decision, error) {
 func (m *Mesh) Status() Status {
 	s := m.runtime.Status()
 	return Status{Version: s.Version, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
-		Clusters: m.runtime.Engine.Clusters()}
+		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts()}
+}
+
+// WaitReady waits until calls can be made: the configuration is live, which it is when New has returned, and
+// each of the hosts has an endpoint. A host is written as in a URL, "reviews" or "reviews:9080"; without a
+// port, any of its ports will do. It fails when ctx ends, naming the hosts that are missing, and with
+// [ReasonClosed] once the mesh is closed.
+func (m *Mesh) WaitReady(ctx context.Context, hosts ...string) error {
+	if err := m.runtime.Engine.WaitReady(ctx, hosts...); err != nil {
+		return fmt.Errorf("wait until ready: %w", err)
+	}
+	return nil
 }
 
 // Engine gives the engine, for other drivers than net/http.
 func (m *Mesh) Engine() *transport.Engine { return m.runtime.Engine }
 
+// Shutdown ends the mesh in good order: the servers given to [Mesh.Serve] take no more connections, the
+// requests under way finish, with the mesh to make their calls through, and then it closes. Where ctx ends
+// before, it closes at once and gives the error of each server, joined; the requests left go on without the
+// mesh. Hijacked connections are not waited for. It may be called again.
+func (m *Mesh) Shutdown(ctx context.Context) error {
+	err := m.inbound.Shutdown(ctx)
+	if err != nil {
+		err = fmt.Errorf("shut down: %w", err)
+	}
+	return errors.Join(err, m.Close())
+}
+
 // Close ends the mesh. Calls under way finish; further calls fail with [ReasonClosed]. It waits for the
-// mesh's own goroutines, not for calls. A second Close does nothing.
+// mesh's own goroutines, not for calls, and leaves servers alone. A second Close does nothing.
 func (m *Mesh) Close() error {
 	m.runtime.Close()
 	return nil
@@ -90,6 +139,8 @@ type Status struct {
 	// Refused is why the newest configuration was not taken; nil where it was.
 	Refused  *ConfigError            `json:"refused,omitempty"`
 	Clusters []transport.ClusterView `json:"clusters"`
+	// Inbound counts the connections that listeners of the mesh closed before a server saw them.
+	Inbound transport.InboundCounts `json:"inbound"`
 }
 
 // A Finding is one thing wrong, doubtful or worth knowing about a document.

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/heddlemesh/mesh/config"
+	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -25,7 +26,7 @@ type option func(*runtime.Options)
 func (f option) apply(o *runtime.Options) { f(o) }
 
 func newOptions(opts []Option) runtime.Options {
-	var o runtime.Options
+	o := runtime.Options{Trace: activeSpan}
 	for _, opt := range opts {
 		if opt != nil {
 			opt.apply(&o)
@@ -37,13 +38,15 @@ func newOptions(opts []Option) runtime.Options {
 	return o
 }
 
-// WithConfigPath reads configuration from files and directories, once, when the mesh starts. Of a directory
-// it takes .yaml, .yml and .json, subdirectories too. All of it is taken or none. Default: no files.
+// WithConfigPath reads configuration from files and directories and watches them: a change is live as soon as
+// the files have been at rest for 100 ms. Of a directory it takes .yaml, .yml and .json, subdirectories too. All
+// of it is taken or none: where a change is refused, the last good configuration goes on, and the log and
+// Status say why with file and line. Default: no files.
 func WithConfigPath(paths ...string) Option {
-	return option(func(o *runtime.Options) { o.Sources = append(o.Sources, config.FromPaths(paths...)) })
+	return option(func(o *runtime.Options) { o.Sources = append(o.Sources, config.WatchPaths(paths...)) })
 }
 
-// WithConfigFS reads configuration from the files of a file system that match the patterns of path.Match,
+// WithConfigFS reads configuration, once, from the files of a file system that match the patterns of path.Match,
 // all its .yaml, .yml and .json files without patterns. Default: none.
 func WithConfigFS(fsys fs.FS, patterns ...string) Option {
 	return option(func(o *runtime.Options) {
@@ -73,6 +76,16 @@ func WithWorkload(w Workload) Option {
 // other hosts. Default: a net.Dialer.
 func WithDialer(dial func(ctx context.Context, network, address string) (net.Conn, error)) Option {
 	return option(func(o *runtime.Options) { o.Dial = dial })
+}
+
+// A Resolver looks up the names of endpoints; *net.Resolver is one.
+type Resolver = discovery.Resolver
+
+// WithResolver looks up the names of services with resolution DNS through r: every address is an endpoint,
+// and a name is asked for again every 5 s. It is not asked for hosts that the mesh does not know. Default: a
+// net.Resolver with its standard settings.
+func WithResolver(r Resolver) Option {
+	return option(func(o *runtime.Options) { o.Resolver = r })
 }
 
 // WithPassthrough sends calls to hosts that the mesh does not know through rt. Where rt is an

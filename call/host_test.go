@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/heddlemesh/mesh/call"
 )
@@ -113,7 +114,7 @@ func TestSplitAuthorityRefuses(t *testing.T) {
 			if err == nil || host != "" || port != 0 {
 				t.Fatalf("SplitAuthority(%q) = %q, %d, %v; want an error", authority, host, port, err)
 			}
-			if len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\x00\n\xff") {
+			if len(err.Error()) > 400 || strings.ContainsAny(err.Error(), "\x00\n") || !utf8.ValidString(err.Error()) {
 				t.Errorf("the error is not fit to log: %q", err)
 			}
 		})

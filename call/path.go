@@ -19,7 +19,7 @@ func CanonicalPath(path string) (string, bool) {
 		return "", false
 	}
 	change := false
-	for i := 0; i < len(path); i++ {
+	for i := range len(path) {
 		switch c := path[i]; {
 		case c <= ' ' || c == 0x7f || c == '#' || c == '?':
 			return "", false

@@ -12,6 +12,7 @@ type collection struct {
 	refused   int
 	read      map[string]bool
 	first     map[Key]*document
+	known     *parsedSections // nil: everything is parsed
 }
 
 // A namedText is a text and what findings call it.
@@ -69,7 +70,7 @@ func (c *collection) texts(texts []namedText) {
 // text takes in one text. Of two documents with one key the first is kept and the second refused: which of
 // them counts must not depend on the names of files.
 func (c *collection) text(name string, text []byte) {
-	resources, findings := Parse(name, text)
+	resources, findings := parse(name, text, c.known)
 	c.add(findings...)
 	if c.first == nil {
 		c.first = make(map[Key]*document)

@@ -180,7 +180,7 @@ func entryEndpoints(s *service, se *networking.ServiceEntry, p *networking.Servi
 			if !hasLabels(we.GetLabels(), sel.GetLabels()) {
 				continue
 			}
-			e, ok := endpoint(we, p)
+			e, ok := endpoint(se, we, p)
 			if ok {
 				e.Workload = d.key.Namespace + "/" + d.key.Name
 				list = append(list, e)
@@ -190,15 +190,21 @@ func entryEndpoints(s *service, se *networking.ServiceEntry, p *networking.Servi
 	}
 	if len(se.GetEndpoints()) == 0 && se.GetResolution() != networking.ServiceEntry_STATIC && !isWildcard(s.host) {
 		// A DNS entry without endpoints resolves its own host.
-		return []discovery.Endpoint{{Address: discovery.TCP(s.host, targetPort(p))}}
+		return []discovery.Endpoint{{Address: discovery.TCP(s.host, targetPort(p)), Resolve: resolves(se, s.host)}}
 	}
 	list := make([]discovery.Endpoint, 0, len(se.GetEndpoints()))
 	for _, we := range se.GetEndpoints() {
-		if e, ok := endpoint(we, p); ok {
+		if e, ok := endpoint(se, we, p); ok {
 			list = append(list, e)
 		}
 	}
 	return list
+}
+
+// resolves reports whether every address of the name is to be an endpoint. With DNS_ROUND_ROBIN the name itself
+// is the endpoint, and is looked up whenever a connection is opened.
+func resolves(se *networking.ServiceEntry, address string) bool {
+	return se.GetResolution() == networking.ServiceEntry_DNS && !isIP(address)
 }
 
 func targetPort(p *networking.ServicePort) uint16 {
@@ -210,7 +216,7 @@ func targetPort(p *networking.ServicePort) uint16 {
 
 // endpoint makes one endpoint of a service port. An entry without an address, known by its network only,
 // cannot be reached from here and makes none.
-func endpoint(we *networking.WorkloadEntry, p *networking.ServicePort) (discovery.Endpoint, bool) {
+func endpoint(se *networking.ServiceEntry, we *networking.WorkloadEntry, p *networking.ServicePort) (discovery.Endpoint, bool) {
 	e := discovery.Endpoint{Labels: we.GetLabels(), Weight: we.GetWeight(), Locality: we.GetLocality(),
 		Network: we.GetNetwork(), ServiceAccount: we.GetServiceAccount()}
 	if we.GetAddress() == "" {
@@ -225,5 +231,6 @@ func endpoint(we *networking.WorkloadEntry, p *networking.ServicePort) (discover
 		port = uint16(n)
 	}
 	e.Address = discovery.TCP(we.GetAddress(), port)
+	e.Resolve = resolves(se, we.GetAddress())
 	return e, true
 }

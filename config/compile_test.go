@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -201,9 +202,7 @@ func TestLastGoodKeeps(t *testing.T) {
 }
 
 func asConfigError(err error, to **ConfigError) bool {
-	e, ok := err.(*ConfigError)
-	*to = e
-	return ok
+	return errors.As(err, to)
 }
 
 // TestChurnCompilesNothing: WorkloadEntries come and go without a compilation.
@@ -387,7 +386,7 @@ func FuzzCompile(f *testing.F) {
 		}
 		for _, v := range c.snapshot.Tables[snapshot.Mesh].VirtualHosts() {
 			q := &call.Request{Method: "GET", Scheme: "http", Host: v.Host, Port: v.Port, Path: path, Headers: call.HTTPHeaders(http.Header{"A": {"1"}})}
-			r := v.Match(q)
+			r, _ := v.Match(q)
 			if want, _ := v.Explain(q); r != want {
 				t.Fatalf("Match and Explain differ on %s", v.Host)
 			}

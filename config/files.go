@@ -25,7 +25,7 @@ func FromPaths(paths ...string) Source {
 	paths = slices.Clone(paths)
 	return once(func(c *collection) {
 		for _, p := range paths {
-			c.path(p)
+			c.path(p, p)
 		}
 	})
 }
@@ -59,16 +59,16 @@ func (gather once) Run(ctx context.Context, apply func(Update) []Verdict) error 
 	return nil
 }
 
-// path takes in a file or directory of the operating system.
-func (c *collection) path(name string) {
+// path takes in a file or directory of the operating system. shown is what findings call it.
+func (c *collection) path(shown, name string) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
-		c.unreadable(name, err)
+		c.unreadable(shown, err)
 	case info.IsDir():
-		c.directory(os.DirFS(name), ".", name)
+		c.directory(os.DirFS(name), ".", shown)
 	default:
-		c.file(os.DirFS(filepath.Dir(name)), filepath.Base(name), filepath.Clean(name))
+		c.file(os.DirFS(filepath.Dir(name)), filepath.Base(name), filepath.Clean(shown))
 	}
 }
 
@@ -108,7 +108,7 @@ func (c *collection) directory(fsys fs.FS, root, shown string) {
 			}
 		case e.IsDir():
 		case e.Type()&fs.ModeSymlink != 0 && c.isDirectoryLink(fsys, name, display(name)):
-		case isIn(path.Ext(name), ".yaml", ".yml", ".json"):
+		case isDocumentFile(name):
 			names = append(names, name)
 		}
 		return nil // every fault is a finding: the walk goes on

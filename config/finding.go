@@ -99,7 +99,7 @@ func (f Finding) String() string {
 // ConfigError says why a set of documents was refused. It lists every finding that refused it, not only
 // the first.
 type ConfigError struct {
-	Findings []Finding
+	Findings []Finding `json:"findings"`
 }
 
 func (e *ConfigError) Error() string {

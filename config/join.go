@@ -24,14 +24,18 @@ type Options struct {
 	// IgnoredKinds are taken out of every set, with one line of information for each document. It is the
 	// way to load policies that this version cannot enforce.
 	IgnoredKinds []string
+	// Report is called after every transaction with the state that it led to, in their order, one call at a
+	// time and without a lock held. After the first it is called before Ready is closed; for a later one it
+	// may still be under way when the source has its verdicts. Default: nobody is told.
+	Report func(Status)
 }
 
 // A Joined makes one source of snapshots out of any number of document sources. It keeps what it decoded
 // and, when an update is refused, what it served. It is safe for concurrent use.
 type Joined struct {
-	opts     Options
-	registry *discovery.Registry
-	sources  []Source
+	opts      Options
+	endpoints discovery.Publisher
+	sources   []Source
 
 	ready chan struct{} // closed after the first transaction
 
@@ -40,10 +44,13 @@ type Joined struct {
 	arrived  uint64 // documents of partial updates
 	version  uint64
 	compiles int
+	decodes  int
 	// references are the findings of the last compilation. A change of endpoints alone does not renew them.
 	references []Finding
 	sets       map[discovery.Key]*discovery.Set
 	status     Status
+	unreported []Status
+	reporting  bool // somebody is at it
 }
 
 // A heldDocument is one document as it was taken. It is not changed.
@@ -63,15 +70,16 @@ type Status struct {
 	Refused *ConfigError
 }
 
-// Join makes the source. The registry receives the endpoints that documents declare.
-func Join(opts Options, registry *discovery.Registry, sources ...Source) *Joined {
+// Join makes the source. The publisher, a *discovery.Registry or a *discovery.DNS before one, receives the
+// endpoints that documents declare.
+func Join(opts Options, endpoints discovery.Publisher, sources ...Source) *Joined {
 	if opts.Workload.Namespace == "" {
 		opts.Workload.Namespace = "default"
 	}
 	if opts.Workload.ServiceAccount == "" {
 		opts.Workload.ServiceAccount = "default"
 	}
-	return &Joined{opts: opts, registry: registry, sources: sources,
+	return &Joined{opts: opts, endpoints: endpoints, sources: sources,
 		ready: make(chan struct{}), held: make([]map[Key]*heldDocument, len(sources))}
 }
 
@@ -90,6 +98,13 @@ func (j *Joined) Compiles() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.compiles
+}
+
+// Decodes counts how many documents were decoded: those that were new or had changed.
+func (j *Joined) Decodes() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.decodes
 }
 
 // Run implements snapshot.Source. The first updates of all sources make one transaction, so that none is
@@ -160,11 +175,37 @@ func (g *gathering) bring(c *change) []Verdict {
 	return g.verdicts[at]
 }
 
-// transact makes the changes live together, or none of them: decode and validate what is new, check the
-// set, compile, publish. Everything before publish works on copies.
+// transact makes one transaction of the changes and reports what came of it.
 func (j *Joined) transact(ctx context.Context, changes []change, publish func(context.Context, *snapshot.Snapshot) error) [][]Verdict {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	verdicts := j.take(ctx, changes, publish)
+	if j.opts.Report != nil {
+		j.unreported = append(j.unreported, j.status)
+		j.report()
+	}
+	return verdicts
+}
+
+// report says what has not been reported yet, unless somebody does already. The lock is let go meanwhile.
+func (j *Joined) report() {
+	if j.reporting {
+		return
+	}
+	j.reporting = true
+	for len(j.unreported) > 0 {
+		s := j.unreported[0]
+		j.unreported = j.unreported[1:]
+		j.mu.Unlock()
+		j.opts.Report(s)
+		j.mu.Lock()
+	}
+	j.reporting = false
+}
+
+// take makes the changes live together, or none of them: decode and validate what is new, check the set,
+// compile, publish. Everything before publish works on copies.
+func (j *Joined) take(ctx context.Context, changes []change, publish func(context.Context, *snapshot.Snapshot) error) [][]Verdict {
 	next := slices.Clone(j.held)
 	verdicts := make([][]Verdict, len(changes))
 	var findings []Finding
@@ -238,6 +279,7 @@ func (j *Joined) change(old map[Key]*heldDocument, u Update) (map[Key]*heldDocum
 }
 
 func (j *Joined) decode(r *Resource) *heldDocument {
+	j.decodes++
 	h := &heldDocument{version: r.Version}
 	d, findings := r.parsed()
 	h.findings = findings
@@ -347,7 +389,7 @@ func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snap
 	sets := endpointSets(docs, j.opts.Workload)
 	for key, set := range sets {
 		if old := j.sets[key]; !old.Equal(set) {
-			j.registry.Publish(key, set)
+			j.endpoints.Publish(key, set)
 		} else {
 			sets[key] = old
 		}
@@ -361,7 +403,7 @@ func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snap
 	}
 	for key := range j.sets {
 		if sets[key] == nil {
-			j.registry.Publish(key, nil)
+			j.endpoints.Publish(key, nil)
 		}
 	}
 	j.sets = sets

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -21,7 +22,11 @@ const defaultNamespace = "default"
 // the resources must not be used. file is the name that positions give. Empty text is no error. The
 // resources keep text: it must not be changed afterwards. Safe for concurrent use.
 func Parse(file string, text []byte) ([]Resource, []Finding) {
-	p := parser{file: file, line: 1, namespace: defaultNamespace}
+	return parse(file, text, nil)
+}
+
+func parse(file string, text []byte, known *parsedSections) ([]Resource, []Finding) {
+	p := parser{file: file, line: 1, namespace: defaultNamespace, known: known}
 	p.text(text)
 	return p.resources, p.findings
 }
@@ -32,6 +37,7 @@ type parser struct {
 	line      int    // of the file, at which the text begins
 	document  int    // number in the file of the document that the text is; 0 where it is a whole file
 	namespace string // of documents that name none
+	known     *parsedSections
 
 	resources []Resource
 	findings  []Finding
@@ -75,8 +81,26 @@ func (p *parser) text(text []byte) {
 			p.refuse(s.number, s.line, 1, "too many errors: the rest of the file is not read", "")
 			return
 		}
-		p.section(s)
+		p.sectionOnce(s)
 	}
+}
+
+// sectionOnce parses a section unless the same text stood at the same place before.
+func (p *parser) sectionOnce(s section) {
+	v := version(p.file, s)
+	if p.known == nil {
+		p.section(s, v)
+		return
+	}
+	before, again := p.known.recall(v)
+	if again {
+		p.resources = append(p.resources, before.resources...)
+		p.add(before.findings...)
+		return
+	}
+	resources, findings := len(p.resources), len(p.findings)
+	p.section(s, v)
+	p.known.keep(v, parsedSection{slices.Clone(p.resources[resources:]), slices.Clone(p.findings[findings:])})
 }
 
 func tooLarge(what string, most int) string {
@@ -84,7 +108,7 @@ func tooLarge(what string, most int) string {
 }
 
 // section parses one document and finds out what it is.
-func (p *parser) section(s section) {
+func (p *parser) section(s section, version string) {
 	switch {
 	case len(s.text) > MaxDocumentBytes:
 		p.refuse(s.number, s.line, 1, tooLarge("document", MaxDocumentBytes), "split it")
@@ -108,7 +132,7 @@ func (p *parser) section(s section) {
 		root:   root, page: newPage(s.line, s.text),
 	}
 	aliased := 0
-	p.identify(d, version(p.file, s), &aliased)
+	p.identify(d, version, &aliased)
 }
 
 // version names a document's content and place: one that has moved must have its positions read again.

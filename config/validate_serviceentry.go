@@ -130,7 +130,6 @@ func (v *validation) servicePorts(p fieldPath, ports []*networking.ServicePort) 
 
 // resolution checks what the way to find endpoints asks of the rest.
 func (v *validation) resolution(p fieldPath, s *networking.ServiceEntry) {
-	const split = "names are resolved when a connection is opened: the addresses behind one name are not balanced separately"
 	at, endpoints := p.at("resolution"), s.GetEndpoints()
 	switch s.GetResolution() {
 	case networking.ServiceEntry_NONE:
@@ -152,7 +151,10 @@ func (v *validation) resolution(p fieldPath, s *networking.ServiceEntry) {
 				v.refuseValue(p.at("hosts", i), "cannot be resolved", "a wildcard with resolution DNS needs endpoints")
 			}
 		}
-		v.warn(at, codeUnbuilt, split, "list the addresses with resolution: STATIC where that matters")
+		if s.GetResolution() == networking.ServiceEntry_DNS_ROUND_ROBIN {
+			v.warn(at, codeUnbuilt, "the name is looked up whenever a connection is opened, and the first address that answers is taken: "+
+				"addresses are not taken in turn", "write resolution: DNS where every address should be an endpoint")
+		}
 	case networking.ServiceEntry_DYNAMIC_DNS:
 		v.unbuilt(at, "the hosts would have no endpoints")
 	}

@@ -42,7 +42,7 @@ func readYAML(r io.Reader) (root *yaml.Node, err error) {
 	}()
 	dec := yaml.NewDecoder(r)
 	var doc, next yaml.Node
-	if err := dec.Decode(&doc); err == io.EOF {
+	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func readYAML(r io.Reader) (root *yaml.Node, err error) {
 	// yaml ends the document at a closing bracket and would leave the rest unread without a word.
 	if err := dec.Decode(&next); err == nil {
 		return nil, errTrailing
-	} else if err != io.EOF {
+	} else if !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return doc.Content[0], nil

@@ -62,6 +62,7 @@ func (e *Endpoint) Matches(selector map[string]string) bool {
 // A Set is everything known of one service port at one moment. It is immutable.
 type Set struct {
 	endpoints []Endpoint
+	missing   string
 }
 
 // NewSet makes a set; of endpoints with the same address the first counts.
@@ -83,7 +84,11 @@ func (s *Set) Len() int { return len(s.endpoints) }
 // At gives the i-th endpoint, in the order of publication. It must not be changed.
 func (s *Set) At(i int) *Endpoint { return &s.endpoints[i] }
 
+// Missing says, for people, why endpoints that were declared are not in the set, "" where none is known to be.
+func (s *Set) Missing() string { return s.missing }
+
 // Equal reports whether both sets have the same endpoints in the same order. A nil set equals only another.
+// What is missing does not count: its words change from one failure to the next.
 func (s *Set) Equal(o *Set) bool {
 	if s == nil || o == nil {
 		return s == o

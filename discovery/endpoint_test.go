@@ -23,7 +23,7 @@ func TestAddress(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	if discovery.TCP("10.0.0.1", 80) != discovery.TCP("10.0.0.1", 80) || discovery.TCP("10.0.0.1", 80) == via ||
+	if discovery.TCP("10.0.0.1", 80) == via ||
 		discovery.TCP("/x", 0) == discovery.Unix("/x:0") {
 		t.Error("addresses are equal that differ, or differ that are equal")
 	}
@@ -94,7 +94,7 @@ func TestSetEqual(t *testing.T) {
 	t.Parallel()
 	full := func() discovery.Endpoint {
 		return discovery.Endpoint{
-			Address: discovery.TCP("a", 1), Labels: map[string]string{"app": "x"}, Weight: 3, Locality: "r/z/s",
+			Address: discovery.TCP("a", 1), Resolve: true, Labels: map[string]string{"app": "x"}, Weight: 3, Locality: "r/z/s",
 			Network: "n", ServiceAccount: "sa", Workload: "ns/w",
 		}
 	}

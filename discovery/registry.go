@@ -16,6 +16,13 @@ type Key struct {
 
 func (k Key) String() string { return fmt.Sprintf("%s:%d", k.Host, k.Port) }
 
+// A Publisher takes what somebody knows of service ports: a [Registry], or what stands before one. Of one key
+// sets are published one after the other.
+type Publisher interface {
+	// Publish makes the set the current one of the key; a nil set removes the key.
+	Publish(key Key, set *Set)
+}
+
 // A Registry holds the current set of every service port. The zero value is empty and ready. It is safe
 // for concurrent use.
 type Registry struct {

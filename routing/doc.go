@@ -4,7 +4,7 @@
 // function of the table, the request and, for weighted splits, 64 random bits:
 //
 //	host, _ := table.Lookup(q.Host, q.Port)
-//	route := host.Match(&q)
+//	route, name := host.Match(&q)
 //	destination := route.Pick(rand.Uint64())
 //
 // Rules keep the meaning of Istio's list, first match wins, but the cost of a look-up does not follow

@@ -21,7 +21,7 @@ func (v *VirtualHost) Explain(q *call.Request) (*Route, []Trial) {
 	try := func(r *Route, m *Match) {
 		t := Trial{Route: r.Name, Origin: r.Origin, Match: "any request"}
 		if m != nil {
-			t.Match = m.String()
+			t.Route, t.Match = m.full, m.String()
 		}
 		switch {
 		case won != nil:

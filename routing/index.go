@@ -41,7 +41,12 @@ func newIndex(routes []*Route) *index {
 			add(nil, r)
 		}
 		for i := range r.Matches {
-			add(&r.Matches[i], r)
+			m := &r.Matches[i]
+			m.full = r.Name
+			if m.Name != "" {
+				m.full += "." + m.Name
+			}
+			add(m, r)
 		}
 	}
 	return x

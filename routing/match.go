@@ -2,7 +2,6 @@ package routing
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -24,7 +23,8 @@ const (
 // is about the calling workload — source labels and namespace, gateways, the port — has been decided when
 // the table was compiled for that workload and is not here.
 type Match struct {
-	Name      string // HTTPMatchRequest.name
+	// Name makes the route's name "route.match" for what this match takes (HTTPMatchRequest.name).
+	Name      string
 	PathKind  PathKind
 	Path      call.StringMatch // for PathSegment a prefix matcher
 	Scheme    *call.StringMatch
@@ -32,6 +32,8 @@ type Match struct {
 	Authority *call.StringMatch
 	Headers   []HeaderMatch
 	Query     []QueryMatch
+
+	full string // the route's name with this match's, made when the table is
 }
 
 // A HeaderMatch is a condition on one header field. Several fields of one name are read as one value
@@ -42,7 +44,8 @@ type HeaderMatch struct {
 	Invert bool // withoutHeaders: a field that is missing passes
 }
 
-// A QueryMatch is a condition on the first value of one query parameter, percent-decoded.
+// A QueryMatch is a condition on the first value of one query parameter, as it is spelled: escapes are not
+// decoded (Envoy's QueryParameterMatcher over parseQueryString).
 type QueryMatch struct {
 	Name  string
 	Value call.StringMatch
@@ -122,30 +125,16 @@ func (p *QueryMatch) matches(q *call.Request) bool {
 	return ok && p.Value.Match(v)
 }
 
-// queryValue finds the first parameter of the name. Only what carries an escape is decoded; an escape
-// that cannot be decoded is taken as it stands.
+// queryValue finds the first parameter of the name.
 func queryValue(query, name string) (string, bool) {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
-		key, value, _ := strings.Cut(pair, "=")
-		if key != name && (strings.IndexByte(key, '%') < 0 || percentDecode(key) != name) {
-			continue
+		if key, value, _ := strings.Cut(pair, "="); key == name {
+			return value, true
 		}
-		return percentDecode(value), true
 	}
 	return "", false
-}
-
-func percentDecode(s string) string {
-	if strings.IndexByte(s, '%') < 0 {
-		return s
-	}
-	d, err := url.PathUnescape(s) // a plus sign stays one, as in Envoy
-	if err != nil {
-		return s
-	}
-	return d
 }
 
 // why says which condition the request fails, "" where it passes all. It is for people: it allocates.

@@ -87,27 +87,38 @@ func TestFirstMatchWins(t *testing.T) {
 		{"header present, empty", []*Route{route("h", header("x", call.Present())), all}, request("GET", "/", "", "x", ""), "h"},
 		{"header twice is joined", []*Route{route("h", header("x", call.Exact("1,2"))), all}, request("GET", "/", "", "x", "1", "x", "2"), "h"},
 		{"header twice, one value alone does not match", []*Route{route("h", header("x", call.Exact("1"))), all}, request("GET", "/", "", "x", "1", "x", "2"), "all"},
-		{"query", []*Route{route("q", Match{Query: []QueryMatch{{"v", call.Exact("a b")}}}), all}, request("GET", "/", "u=1&v=a%20b"), "q"},
+		{"query", []*Route{route("q", Match{Query: []QueryMatch{{"v", call.Exact("a%20b")}}}), all}, request("GET", "/", "u=1&v=a%20b"), "q"},
+		{"query is compared as spelled", []*Route{route("q", Match{Query: []QueryMatch{{"v", call.Exact("a b")}}}), all}, request("GET", "/", "u=1&v=a%20b"), "all"},
 		{"query, first value counts", []*Route{route("q", Match{Query: []QueryMatch{{"v", call.Exact("2")}}}), all}, request("GET", "/", "v=1&v=2"), "all"},
 		{"query present without value", []*Route{route("q", Match{Query: []QueryMatch{{"v", call.Present()}}}), all}, request("GET", "/", "v"), "q"},
-		{"query escaped name", []*Route{route("q", Match{Query: []QueryMatch{{"v w", call.Present()}}}), all}, request("GET", "/", "v%20w=1"), "q"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			v := host(c.routes...)
 			got := ""
-			if r := v.Match(c.q); r != nil {
+			if r, _ := v.Match(c.q); r != nil {
 				got = r.Name
 			}
 			if got != c.want {
 				t.Errorf("matched %q, want %q", got, c.want)
 			}
 			explained, trials := v.Explain(c.q)
-			if r := v.Match(c.q); explained != r {
+			if r, _ := v.Match(c.q); explained != r {
 				t.Errorf("Explain says %v, Match says %v; trials %+v", explained, r, trials)
 			}
 		})
+	}
+}
+
+// TestMatchName: HTTPMatchRequest.name is appended to the route's.
+func TestMatchName(t *testing.T) {
+	t.Parallel()
+	v := host(route("r", Match{Name: "one", PathKind: PathExact, Path: call.Exact("/a")}, Match{PathKind: PathExact, Path: call.Exact("/b")}), route("all"))
+	for path, want := range map[string]string{"/a": "r.one", "/b": "r", "/c": "all"} {
+		if _, name := v.Match(request("GET", path, "")); name != want {
+			t.Errorf("%s goes by %q, want %q", path, name, want)
+		}
 	}
 }
 
@@ -129,8 +140,8 @@ func TestWithoutHeaders(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got := host(route("r", c.m)).Match(c.q) != nil; got != c.want {
-				t.Errorf("matched %v, want %v", got, c.want)
+			if r, _ := host(route("r", c.m)).Match(c.q); (r != nil) != c.want {
+				t.Errorf("matched %v, want %v", r, c.want)
 			}
 		})
 	}
@@ -268,7 +279,7 @@ func FuzzMatch(f *testing.F) {
 		}
 		v := host(routes...)
 		q := request("GET", path, query, "x", value)
-		got := v.Match(q)
+		got, _ := v.Match(q)
 		want, trials := v.Explain(q)
 		if got != want {
 			t.Fatalf("the index found %v, the list %v\n%+v", got, want, trials)
@@ -288,7 +299,7 @@ func TestMatchAllocs(t *testing.T) {
 	v := benchHost(1000)
 	q := request("GET", "/svc0999/x", "")
 	if n := testing.AllocsPerRun(100, func() {
-		if v.Match(q) == nil {
+		if r, _ := v.Match(q); r == nil {
 			t.Fatal("no match")
 		}
 	}); n != 0 {

@@ -22,13 +22,18 @@ type VirtualHost struct {
 	index *index
 }
 
-// Match gives the first rule in list order that takes the request, nil where none does (404, flag NR).
-// It does not allocate, unless a header field that a rule reads is there several times.
-func (v *VirtualHost) Match(q *call.Request) *Route {
-	if e := v.index.find(q); e != nil {
-		return e.route
+// Match gives the first rule in list order that takes the request, and the name it goes by: the route's,
+// with the match's where that has one. Where no rule does (404, flag NR) the route is nil. It does not
+// allocate, unless a header field that a rule reads is there several times.
+func (v *VirtualHost) Match(q *call.Request) (r *Route, name string) {
+	e := v.index.find(q)
+	if e == nil {
+		return nil, ""
 	}
-	return nil
+	if e.match == nil {
+		return e.route, e.route.Name
+	}
+	return e.route, e.match.full
 }
 
 // A Table is the compiled routes of one scope. It is immutable and safe for concurrent use.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"sync/atomic"
 	"testing"
 
 	"github.com/heddlemesh/mesh/call"
@@ -16,7 +15,7 @@ import (
 )
 
 // noop is a leaf that answers at once: what is measured over it is the mesh alone.
-type noop struct{ n atomic.Int64 }
+type noop struct{ _ int }
 
 type emptyBody struct{}
 

@@ -50,7 +50,7 @@ func (b *trackedBody) end(err error) {
 	if b.ended.Swap(true) {
 		return
 	}
-	if err != nil && err != io.EOF &&
+	if err != nil && !errors.Is(err, io.EOF) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, http.ErrBodyReadAfterClose) {
 		b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
 	}

@@ -20,8 +20,11 @@ import (
 // is what Begin wants. It can live on the driver's stack.
 type Call struct {
 	engine  *Engine
+	state   *state // what it was decided on
 	route   *routing.Route
 	cluster *cluster
+
+	routeName string // the route's, with the name of the match that took the request
 
 	host       string // as the caller wrote it
 	port       uint16
@@ -57,12 +60,19 @@ const PassthroughCluster = "PassthroughCluster"
 // Begin is the order of decisions of an outbound call, up to the first attempt: host, rule, cluster. It
 // neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same.
 func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
-	st := e.state.Load()
 	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
 	if c.info = capture(ctx); c.info != nil {
 		c.began = e.now()
 	}
+	return c.decide(q)
+}
+
+// decide pins the live configuration and finds host, rule and cluster in it.
+func (c *Call) decide(q *call.Request) Step {
+	e := c.engine
+	st := e.state.Load()
+	c.state = st
 	if e.closed.Load() {
 		return c.reject(call.ReasonClosed, "")
 	}
@@ -79,12 +89,16 @@ func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 
 	// Which rule. The program's own TLS and ports of other protocols are opaque to rules of HTTP.
 	if !host.HTTP || q.Scheme == "https" {
-		c.route = host.Default
+		if c.route = host.Default; c.route == nil { // a name that only rules of HTTP know
+			c.seen(PassthroughCluster)
+			return Step{Kind: Direct}
+		}
+		c.routeName = c.route.Name
 	} else {
 		if q.Path == "" {
 			return c.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
 		}
-		c.route = host.Match(q)
+		c.route, c.routeName = host.Match(q)
 	}
 	if c.route == nil {
 		return c.reject(call.ReasonNoRoute, "no rule of "+host.Host+" matches")
@@ -107,6 +121,23 @@ func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	return Step{Kind: Forward}
 }
 
+// Unresolved gives nil where the call's cluster has endpoints, or is known to have none. Otherwise discovery
+// has not said yet: the channel is closed when that may have changed, and the driver asks again before it
+// picks. It does not block; the cluster may be a later snapshot's of the same name.
+func (c *Call) Unresolved() <-chan struct{} {
+	m := c.cluster.picker.Load()
+	for m.moved != nil {
+		c.cluster = m.moved
+		m = c.cluster.picker.Load()
+	}
+	return m.unresolved
+}
+
+// FailUnresolved makes the error of a call whose context ended while it waited for Unresolved.
+func (c *Call) FailUnresolved(cause error) *call.Error {
+	return c.fail(call.ReasonCanceled, cause, "waiting for the first addresses of "+c.cluster.def.Set.Host)
+}
+
 // Ready narrows a pick to endpoints that a driver can use at once. Its implementation must be
 // pointer-shaped, so that handing it over does not allocate.
 type Ready interface {
@@ -123,6 +154,9 @@ func (c *Call) Pick(ready Ready) (Attempt, error) {
 		ep = c.pickOther(p, ready)
 	}
 	if ep == nil {
+		if c.engine.closed.Load() { // while the call waited
+			return Attempt{}, c.fail(call.ReasonClosed, nil, "")
+		}
 		return Attempt{}, c.fail(call.ReasonNoEndpoint, nil, c.whyEmpty())
 	}
 	c.attempts++
@@ -165,7 +199,11 @@ func (c *Call) pickOther(p *members, ready Ready) *balance.Endpoint {
 func (c *Call) whyEmpty() string {
 	set := c.engine.registry.Get(c.cluster.def.Set)
 	switch {
-	case set == nil || set.Len() == 0:
+	case set == nil:
+		return "the endpoints of the service are not known yet"
+	case set.Len() == 0 && set.Missing() != "":
+		return "the service has no endpoints: " + set.Missing()
+	case set.Len() == 0:
 		return "the service has no endpoints"
 	case len(c.cluster.def.Select) > 0:
 		return fmt.Sprintf("none of the service's %d endpoints has the labels of subset %s", set.Len(), c.cluster.def.Subset)
@@ -233,7 +271,7 @@ func (c *Call) End(err error) {
 	c.info.Duration = c.engine.now() - c.began
 	c.info.Reason = call.ReasonOf(err)
 	if c.route != nil {
-		c.info.Route = c.route.Name
+		c.info.Route = c.routeName
 	}
 	if c.last != nil {
 		c.info.Endpoint = c.last.Def.Address.String()
@@ -269,7 +307,7 @@ func (c *Call) reject(r call.Reason, detail string) Step {
 func (c *Call) fail(r call.Reason, cause error, detail string) *call.Error {
 	e := &call.Error{Reason: r, Host: c.hostPort(), Attempts: c.attempts, Err: cause, Detail: detail}
 	if c.route != nil {
-		e.Route = c.route.Name
+		e.Route = c.routeName
 	}
 	if c.cluster != nil {
 		e.Cluster = c.cluster.def.Name

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http2"
 
@@ -43,10 +44,21 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
 	case errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
+	case refusedWithBody(err):
+		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case errors.As(err, &protocol):
 		return call.Outcome{Reason: call.ReasonProtocol}
 	}
 	return call.Outcome{Reason: call.ReasonReset}
+}
+
+// refusedWithBody finds the error by which net/http says that it could send the request once more, the
+// server having refused the stream or gone away before it, if only it could make the body again: here it
+// never can, for that is the engine's to decide. Of what was refused nothing but the text is left. A stream
+// that ended in PROTOCOL_ERROR is among net/http's candidates too, but may have been acted on.
+func refusedWithBody(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "http2: Transport: cannot retry err [") && !strings.Contains(text, "PROTOCOL_ERROR")
 }
 
 // isTLSError finds the failures of the program's own TLS, of an https URL: they end the connection before

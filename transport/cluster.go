@@ -18,6 +18,11 @@ type cluster struct {
 
 type members struct {
 	balance.Picker
+	// unresolved is there while discovery has not published the cluster's set: it is closed when it has, and
+	// when the cluster is given up.
+	unresolved chan struct{}
+	// moved is the same cluster in a later snapshot, where this one was given up before it was resolved.
+	moved *cluster
 }
 
 // records are the live endpoint records of one cluster name. Guarded by Engine.mu.
@@ -36,7 +41,8 @@ type recordKey struct {
 func (e *Engine) refresh(c *cluster) {
 	var list []*balance.Endpoint
 	keep := make(map[recordKey]bool)
-	if set := e.registry.Get(c.def.Set); set != nil && !c.def.Direct {
+	set := e.registry.Get(c.def.Set)
+	if set != nil && !c.def.Direct {
 		for i := range set.Len() {
 			d := set.At(i)
 			if !d.Matches(c.def.Select) {
@@ -55,8 +61,40 @@ func (e *Engine) refresh(c *cluster) {
 			list = append(list, ep)
 		}
 	}
-	c.picker.Store(&members{balance.New(c.def.Policy.Balancer, list, e.rand())})
+	m := &members{Picker: balance.New(c.def.Policy.Balancer, list, e.rand())}
+	if set == nil && !c.def.Direct {
+		m.unresolved = c.waiting()
+		if m.unresolved == nil {
+			m.unresolved = make(chan struct{})
+		}
+	}
+	c.become(m)
 	e.retire(c.records, keep)
+}
+
+// waiting gives what calls for the cluster's first endpoints wait on, nil where there is nothing to wait for.
+func (c *cluster) waiting() chan struct{} {
+	if m := c.picker.Load(); m != nil {
+		return m.unresolved
+	}
+	return nil
+}
+
+// become replaces the members and wakes who waited for that. Engine.mu is held.
+func (c *cluster) become(m *members) {
+	old := c.waiting()
+	c.picker.Store(m)
+	if old != nil && m.unresolved == nil {
+		close(old)
+	}
+}
+
+// giveUp ends the waiting for the first endpoints of a cluster that will not be refreshed any more. Calls go
+// on with its successor, where there is one. Engine.mu is held.
+func (c *cluster) giveUp(successor *cluster) {
+	if c.waiting() != nil {
+		c.become(&members{Picker: c.picker.Load().Picker, moved: successor})
+	}
 }
 
 // retire takes out the records that are not kept. Their connections go when the last attempt on them ends.

@@ -30,6 +30,9 @@ type Config struct {
 	Rand func() uint64
 	// Now gives the time since some fixed moment. Default: the monotonic time since NewEngine.
 	Now func() time.Duration
+	// Trace gives the W3C traceparent and tracestate of the context's active span, "" where there is none;
+	// it must be safe for concurrent use. Default: there never is a span.
+	Trace func(ctx context.Context) (parent, state string)
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -39,6 +42,7 @@ type Engine struct {
 	pools    Pools
 	rand     func() uint64
 	now      func() time.Duration
+	trace    func(context.Context) (parent, state string) // nil for none
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -46,6 +50,7 @@ type Engine struct {
 
 	mu       sync.Mutex // guards what follows, and publication
 	clusters map[string]*records
+	changed  chan struct{} // closed at the next change; nil where nobody waits for it
 }
 
 // state is what one call pins: a snapshot and its clusters, by the snapshot's own index.
@@ -57,7 +62,7 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call passes through. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, rand: c.Rand, now: c.Now,
+	e := &Engine{registry: c.Registry, pools: c.Pools, rand: c.Rand, now: c.Now, trace: c.Trace,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
@@ -107,12 +112,24 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		next.bySet[def.Set] = append(next.bySet[def.Set], c)
 	}
 	e.state.Store(next)
+	for i, c := range next.clusters {
+		if old := previous[c.def.Name]; old != c && old != nil {
+			old.giveUp(next.clusters[i])
+			delete(previous, c.def.Name)
+		}
+	}
+	for name, c := range previous {
+		if live[name] == nil {
+			c.giveUp(nil)
+		}
+	}
 	for name, rec := range e.clusters {
 		if live[name] == nil {
 			e.retire(rec, nil)
 		}
 	}
 	e.clusters = live
+	e.tell()
 	return nil
 }
 
@@ -128,10 +145,14 @@ func (e *Engine) Close() {
 	e.cancel()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, c := range e.state.Load().clusters {
+		c.giveUp(nil)
+	}
 	for _, rec := range e.clusters {
 		e.retire(rec, nil)
 	}
 	e.clusters = make(map[string]*records)
+	e.tell()
 }
 
 func (e *Engine) endpointsChanged(key discovery.Key) {
@@ -143,4 +164,5 @@ func (e *Engine) endpointsChanged(key discovery.Key) {
 	for _, c := range e.state.Load().bySet[key] {
 		e.refresh(c)
 	}
+	e.tell()
 }

@@ -77,6 +77,9 @@ func (e *Engine) Explain(q *call.Request) Decision {
 		d.Why = "the port's protocol is not HTTP: rules of HTTP do not apply"
 	case q.Scheme == "https":
 		d.Why = "the program's own TLS: rules of HTTP do not apply"
+		if route == nil {
+			return d
+		}
 	case q.Path == "":
 		return d.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
 	default:
@@ -86,6 +89,11 @@ func (e *Engine) Explain(q *call.Request) Decision {
 		return d.reject(call.ReasonNoRoute, "no rule matches")
 	}
 	d.Verdict, d.Route, d.Origin = "forward", route.Name, route.Origin
+	for _, t := range d.Trials {
+		if t.Matched {
+			d.Route = t.Route
+		}
+	}
 	d.Destinations = st.destinations(route)
 	return d.judge()
 }

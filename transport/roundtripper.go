@@ -58,8 +58,16 @@ func (t *RoundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// forward makes the attempts of a call.
+// forward waits until endpoints are known and makes the attempts of a call.
 func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
+	for unresolved := c.Unresolved(); unresolved != nil; unresolved = c.Unresolved() {
+		select {
+		case <-unresolved:
+		case <-req.Context().Done():
+			closeBody(req)
+			return nil, c.FailUnresolved(req.Context().Err())
+		}
+	}
 	var out outgoing
 	out.prepare(req, c, q)
 	for {
@@ -162,8 +170,8 @@ type outgoing struct {
 	trace    *reuse        // where net/http's own replay was on and had to be switched off
 }
 
-// prepare changes as little as possible: a request without a body, on a canonical path and without
-// idempotency keys, goes down as it is.
+// prepare changes as little as possible: a request without a body, on a canonical path, without idempotency
+// keys and with no headers to carry, goes down as it is. Under the program's own TLS nothing is added.
 func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
 	o.original, o.req = req, req
 	hasBody := req.Body != nil && req.Body != http.NoBody
@@ -171,12 +179,17 @@ func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
 	if q.Path != rawPath(req.URL) && q.Scheme == "http" {
 		o.canonicalURL(q.Path)
 	}
-	if k := idempotencyKeys(req.Header); k {
-		o.hideIdempotencyKeys()
-		if !hasBody {
-			o.trace = new(reuse)
-			o.req = o.req.WithContext(o.trace.attach(req.Context()))
-		}
+	var carry []CarriedField
+	if q.Scheme == "http" {
+		carry = c.engine.Carry(req.Context(), q.Headers)
+	}
+	keys := idempotencyKeys(req.Header)
+	if keys || len(carry) > 0 {
+		o.rewriteHeader(carry)
+	}
+	if keys && !hasBody {
+		o.trace = new(reuse)
+		o.req = o.req.WithContext(o.trace.attach(req.Context()))
 	}
 	switch {
 	case !hasBody:
@@ -209,10 +222,11 @@ func (o *outgoing) canonicalURL(path string) {
 	o.copy().URL = &u
 }
 
-// hideIdempotencyKeys respells the header keys by which net/http decides to send a request again. On the
-// wire field names have no case.
-func (o *outgoing) hideIdempotencyKeys() {
-	h := maps.Clone(o.original.Header)
+// rewriteHeader adds the carried fields, and respells the header keys by which net/http decides to send a
+// request again. On the wire field names have no case.
+func (o *outgoing) rewriteHeader(carry []CarriedField) {
+	h := make(http.Header, len(o.original.Header)+len(carry))
+	maps.Copy(h, o.original.Header)
 	for _, key := range [...]struct{ seen, hidden string }{
 		{"Idempotency-Key", "idempotency-key"}, {"X-Idempotency-Key", "x-idempotency-key"},
 	} {
@@ -220,6 +234,14 @@ func (o *outgoing) hideIdempotencyKeys() {
 			delete(h, key.seen)
 			h[key.hidden] = v
 		}
+	}
+	values := make([]string, len(carry))
+	for i, f := range carry {
+		if _, ok := h[f.Name.Lower()]; ok {
+			continue // written past http.Header's methods, but the program's own all the same
+		}
+		values[i] = f.Value
+		h[f.Name.Canonical()] = values[i : i+1 : i+1]
 	}
 	o.copy().Header = h
 }

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
-	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -23,9 +21,11 @@ type Options struct {
 	Sources     []config.Source    // beside the inline documents
 	Inline      [][]byte           // the first inline documents
 	Dial        transport.DialFunc // nil for a net.Dialer
+	Resolver    discovery.Resolver // nil for a net.Resolver
 	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
 	Rand        func() uint64      // nil for math/rand/v2's
 	Logger      *slog.Logger
+	Trace       func(ctx context.Context) (parent, state string) // transport.Config.Trace
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -33,6 +33,7 @@ type Runtime struct {
 	Engine       *transport.Engine
 	RoundTripper *transport.RoundTripper
 
+	dns    *discovery.DNS
 	joined *config.Joined
 	inline *config.Inline
 	log    *slog.Logger
@@ -58,16 +59,21 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		clientTLS = t.TLSClientConfig
 	}
 	r.Engine = transport.NewEngine(transport.Config{
-		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Rand: o.Rand,
+		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Rand: o.Rand, Trace: o.Trace,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
-	r.joined = config.Join(o.Config, registry, append([]config.Source{r.inline}, o.Sources...)...)
+	if o.Resolver == nil {
+		o.Resolver = new(net.Resolver)
+	}
+	r.dns = discovery.NewDNS(registry, o.Resolver, discovery.DNSOptions{Network: lookupNetwork()})
+	o.Config.Report = (&reporter{log: o.Logger}).report
+	r.joined = config.Join(o.Config, r.dns, append([]config.Source{r.inline}, o.Sources...)...)
 
 	running, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() {
 		defer close(r.done)
-		if err := r.joined.Run(running, r.publish); err != nil {
+		if err := r.joined.Run(running, r.Engine.Publish); err != nil {
 			r.log.Error("mesh configuration source ended", "error", err)
 		}
 	}()
@@ -81,45 +87,13 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		r.Close()
 		return nil, refused
 	}
-	r.logFindings()
 	return r, nil
-}
-
-func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
-	if err := r.Engine.Publish(ctx, s); err != nil {
-		return err
-	}
-	r.log.Info("mesh configuration live", "version", s.Version, "clusters", len(s.Clusters))
-	return nil
-}
-
-func (r *Runtime) logFindings() {
-	const most = 20
-	for i, f := range r.joined.Status().Findings {
-		if i == most {
-			r.log.Warn("mesh configuration has further findings; Status lists all")
-			return
-		}
-		level := slog.LevelInfo
-		if f.Level >= config.Warning {
-			level = slog.LevelWarn
-		}
-		r.log.Log(context.Background(), level, "mesh configuration finding", "finding", f.String())
-	}
 }
 
 // Apply puts the documents in place of the inline ones. It returns when they are live, or with the
 // *config.ConfigError that refused them.
 func (r *Runtime) Apply(ctx context.Context, docs ...[]byte) error {
-	err := r.inline.Replace(ctx, docs...)
-	var refused *config.ConfigError
-	switch {
-	case errors.As(err, &refused):
-		r.log.Error("mesh configuration refused, the last good one keeps serving", "error", err)
-	case err == nil:
-		r.logFindings()
-	}
-	return err
+	return r.inline.Replace(ctx, docs...)
 }
 
 // Status says which configuration serves.
@@ -132,6 +106,7 @@ func (r *Runtime) Close() {
 		r.stop()
 		r.Engine.Close()
 		<-r.done
+		r.dns.Close()
 		r.RoundTripper.CloseIdleConnections()
 	})
 }

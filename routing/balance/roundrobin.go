@@ -50,7 +50,7 @@ const maxStride = 1<<16 - 1
 func newWeightedRoundRobin(all list, weights []uint32, seed uint64) *weightedRoundRobin {
 	p := &weightedRoundRobin{list: all, strides: make([]stride, len(all)), most: slices.Max(weights)}
 	scale := max(uint64(p.most), maxStride)
-	p.most = uint32(min(p.most, maxStride))
+	p.most = min(p.most, maxStride)
 	// Multiples of the golden section of the cycle are spread evenly however many there are.
 	golden := uint64(float64(p.most)*0.618) | 1
 	for i, w := range weights {

@@ -1,0 +1,198 @@
+package conformance
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// drivers run the whole table.
+var drivers = []Driver{HTTP{}}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	for _, d := range drivers {
+		t.Run(d.Name(), func(t *testing.T) {
+			t.Parallel()
+			for _, c := range Cases() {
+				t.Run(c.Group+"/"+c.Name, func(t *testing.T) {
+					t.Parallel()
+					if why := c.Except[d.Name()]; why != "" {
+						t.Skip(why)
+					}
+					for _, problem := range c.Check(d.Do(t, &c, NewBench(t, &c, nil))) {
+						t.Error(problem)
+					}
+					if t.Failed() {
+						t.Logf("%s\n%s %s\n%s", c.Cite, c.Request.Method, c.Request.URL, c.Config)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestMutationsAreCaught proves that the table can fail: a group whose rows all hold under its mutation does
+// not test what it claims to.
+func TestMutationsAreCaught(t *testing.T) {
+	t.Parallel()
+	groups := byGroup()
+	for _, d := range drivers {
+		for _, m := range Mutations() {
+			for _, g := range m.Groups {
+				t.Run(fmt.Sprintf("%s/%s/%s", d.Name(), m.Name, g), func(t *testing.T) {
+					t.Parallel()
+					for _, c := range groups[g] {
+						if caught(t, d, &c, &m) {
+							return
+						}
+					}
+					t.Errorf("all %d rows of the group hold under the mutation", len(groups[g]))
+				})
+			}
+		}
+	}
+}
+
+// caught reports whether the row notices the mutation. A row that does not hold without it notices nothing.
+func caught(t *testing.T, d Driver, c *Case, m *Mutation) bool {
+	if c.Except[d.Name()] != "" {
+		return false
+	}
+	holds := func(m *Mutation) (ok bool) {
+		// A subtest of its own ends the row's mesh before the next one begins.
+		t.Run(c.Name, func(t *testing.T) {
+			ok = len(c.Check(d.Do(t, c, NewBench(t, c, m)))) == 0
+		})
+		return ok
+	}
+	return !holds(m) && holds(nil)
+}
+
+// byGroup gives the rows of each group, those that make the fewest calls first.
+func byGroup() map[string][]Case {
+	groups := map[string][]Case{}
+	for _, c := range Cases() {
+		groups[c.Group] = append(groups[c.Group], c)
+	}
+	for _, rows := range groups {
+		slices.SortStableFunc(rows, func(a, b Case) int { return a.Repeat - b.Repeat })
+	}
+	return groups
+}
+
+func TestRowCount(t *testing.T) {
+	t.Parallel()
+	const least = 120
+	cases := Cases()
+	if len(cases) < least {
+		t.Errorf("%d rows, want %d at least", len(cases), least)
+	}
+	groups := byGroup()
+	mutated := map[string]int{}
+	for _, m := range Mutations() {
+		for _, g := range m.Groups {
+			if groups[g] == nil {
+				t.Errorf("mutation %q is of group %q, which has no rows", m.Name, g)
+			}
+			mutated[g]++
+		}
+	}
+	names := slices.Sorted(maps.Keys(groups))
+	for _, g := range names {
+		if mutated[g] == 0 {
+			t.Errorf("group %q has no mutation", g)
+		}
+		t.Logf("%-16s %3d rows, %2d mutations", g, len(groups[g]), mutated[g])
+	}
+	t.Logf("%d rows in %d groups, %d mutations", len(cases), len(groups), len(Mutations()))
+}
+
+func TestRowsAreComplete(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	known := map[string]bool{}
+	for _, d := range drivers {
+		known[d.Name()] = true
+	}
+	for _, c := range Cases() {
+		name := c.Group + "/" + c.Name
+		if c.Name == "" || seen[name] {
+			t.Errorf("%s: two rows of one name", name)
+		}
+		seen[name] = true
+		if strings.TrimSpace(c.Cite) == "" {
+			t.Errorf("%s: no citation", name)
+		}
+		for d, why := range c.Except {
+			if !known[d] || strings.TrimSpace(why) == "" {
+				t.Errorf("%s: excepts driver %q because %q", name, d, why)
+			}
+		}
+		if c.Config == "" || c.Request.URL == "" {
+			t.Errorf("%s: no configuration or no request", name)
+		}
+	}
+}
+
+// TestCheckFindsDifferences holds the comparison itself to account.
+func TestCheckFindsDifferences(t *testing.T) {
+	t.Parallel()
+	ok := Result{Status: 200, Flag: "-", Attempts: 1, Endpoint: v1, Route: "r", Cluster: "c", Host: "h", Path: "/", Proto: "HTTP/1.1", Body: "b", Tried: 1}
+	with := func(edit func(*Result)) Result {
+		r := ok
+		edit(&r)
+		return r
+	}
+	want := Result{Endpoint: v1, Route: "r", Cluster: "c", Host: "h", Path: "/", Proto: "HTTP/1.1", Body: "b", Tried: 1}
+	differing := map[string]Result{
+		"status":   with(func(r *Result) { r.Status = 503 }),
+		"flag":     with(func(r *Result) { r.Flag = "NR" }),
+		"attempts": with(func(r *Result) { r.Attempts = 2 }),
+		"grpc":     with(func(r *Result) { r.GRPC = 14 }),
+		"tried":    with(func(r *Result) { r.Tried = 2 }),
+		"endpoint": with(func(r *Result) { r.Endpoint = v2 }),
+		"route":    with(func(r *Result) { r.Route = "" }),
+		"cluster":  with(func(r *Result) { r.Cluster = "" }),
+		"host":     with(func(r *Result) { r.Host = "" }),
+		"path":     with(func(r *Result) { r.Path = "/x" }),
+		"proto":    with(func(r *Result) { r.Proto = "" }),
+		"body":     with(func(r *Result) { r.Body = "" }),
+	}
+	one := Case{Want: want}
+	if got := one.Check([]Result{ok}); got != nil {
+		t.Errorf("equal results differ: %q", got)
+	}
+	for name, r := range differing {
+		if got := one.Check([]Result{r}); len(got) != 1 {
+			t.Errorf("%s: %q, want one difference", name, got)
+		}
+	}
+	at := func(endpoints ...string) []Result {
+		var rs []Result
+		for _, e := range endpoints {
+			rs = append(rs, with(func(r *Result) { r.Endpoint = e }))
+		}
+		return rs
+	}
+	for name, c := range map[string]struct {
+		row  Case
+		good []Result
+		bad  []Result
+	}{
+		"cycle":         {Case{Repeat: 4, Cycle: []string{v1, v2}}, at(v2, v1, v2, v1), at(v2, v1, v1, v2)},
+		"random":        {Case{Repeat: 4, Random: true}, at(v1, v1, v2, v1), at(v1, v2, v1, v2)},
+		"random of one": {Case{Repeat: 4, Random: true}, at(v1, v2, v2, v2), at(v1, v1, v1, v1)},
+		"shares":        {Case{Repeat: 4, Shares: map[string]float64{v1: 75, v2: 25}}, at(v1, v2, v1, v1), at(v1, v2, v1, v2)},
+		"shares of all": {Case{Repeat: 4, Shares: map[string]float64{v1: 100}}, at(v1, v1, v1, v1), at(v1, v1, v1, v3)},
+	} {
+		if got := c.row.Check(c.good); len(got) != 0 {
+			t.Errorf("%s: %q, want none", name, got)
+		}
+		if got := c.row.Check(c.bad); len(got) == 0 {
+			t.Errorf("%s: not noticed", name)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heddlemesh/mesh"
+)
+
+// A Driver is one way to send a request through a mesh.
+type Driver interface {
+	Name() string
+	// Do makes the case's calls, one after the other, and says what came out of each: the caller's side
+	// joined with the upstreams' (Network.Seen).
+	Do(t testing.TB, c *Case, b *Bench) []Result
+}
+
+// A Bench is the mesh of one case and the network it stands in.
+type Bench struct {
+	Mesh *mesh.Mesh
+	Net  *Network
+}
+
+// seed makes the weighted and random rows give the same figures in every run.
+const seed = 20260801
+
+// hung is how long one call may take before its row fails.
+const hung = 3 * time.Second
+
+// NewBench starts the case's upstreams and its mesh, under the mutation where there is one. They end with
+// the test.
+func NewBench(t testing.TB, c *Case, m *Mutation) *Bench {
+	t.Helper()
+	n := NewNetwork(t, c.Upstream)
+	through := &http.Transport{DialContext: n.Dial}
+	msh, err := mesh.New(context.Background(),
+		mesh.WithConfig([]byte(m.config(c.Config))),
+		mesh.WithWorkload(c.Workload),
+		mesh.WithDialer(n.Dial),
+		mesh.WithResolver(n),
+		mesh.WithPassthrough(through),
+		mesh.WithSeed(seed),
+		mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatalf("new mesh: %v\n%s", err, c.Config)
+	}
+	t.Cleanup(func() {
+		_ = msh.Close()
+		through.CloseIdleConnections()
+	})
+	if err := m.publish(msh.Engine()); err != nil {
+		t.Fatalf("publish mutation %q: %v", m.Name, err)
+	}
+	return &Bench{Mesh: msh, Net: n}
+}
+
+// HTTP drives the mesh as an http.RoundTripper, the way programs with net/http do.
+type HTTP struct{}
+
+// Name implements Driver.
+func (HTTP) Name() string { return "net/http" }
+
+// Do implements Driver.
+func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {
+	t.Helper()
+	rt := b.Mesh.RoundTripper()
+	results := make([]Result, max(c.Repeat, 1))
+	for i := range results {
+		var info mesh.CallInfo
+		ctx, cancel := context.WithTimeout(context.Background(), hung)
+		req, err := c.Request.http(mesh.Capture(ctx, &info))
+		if err != nil {
+			cancel()
+			t.Fatal(err)
+		}
+		b.Net.Begin()
+		answer := roundTrip(rt, req)
+		cancel()
+		r := b.Net.Seen()
+		r.Route, r.Cluster, r.Attempts = info.Route, info.Cluster, info.Attempts
+		r.Status, r.GRPC, r.Flag = answer.Status, answer.GRPC, answer.Flag
+		if r.Flag != "-" {
+			r.Endpoint = "" // some upstream may have seen the request, none answered
+		}
+		results[i] = r
+	}
+	return results
+}
+
+// http makes the request as a caller would.
+func (r *Request) http(ctx context.Context) (*http.Request, error) {
+	var body io.Reader
+	switch {
+	case r.Stream:
+		body = struct{ io.Reader }{strings.NewReader(r.Body)}
+	case r.Body != "":
+		body = strings.NewReader(r.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Host = r.Host
+	if r.Host == "" {
+		req.Host = req.URL.Host
+	}
+	if r.Header != nil {
+		req.Header = r.Header.Clone()
+	}
+	return req, nil
+}
+
+// roundTrip makes one call and gives the caller's side of it.
+func roundTrip(rt http.RoundTripper, req *http.Request) Result {
+	resp, err := rt.RoundTrip(req)
+	var rejected *mesh.Error
+	switch {
+	case errors.As(err, &rejected):
+		return Result{Status: rejected.HTTPStatus(), Flag: rejected.Flag()}
+	case err != nil:
+		return Result{Flag: "not an error of the mesh: " + err.Error()}
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		return Result{Flag: "body cut off: " + err.Error()}
+	}
+	r := Result{Status: resp.StatusCode, Flag: "-"}
+	for _, h := range []http.Header{resp.Header, resp.Trailer} {
+		if s := h.Get("Grpc-Status"); s != "" {
+			r.GRPC, _ = strconv.Atoi(s)
+		}
+	}
+	return r
+}

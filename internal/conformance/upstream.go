@@ -1,0 +1,223 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Upstream says how the endpoints of a case behave. The zero value is 200 from everybody.
+type Upstream struct {
+	Down   []string    // addresses that refuse every connection
+	Script []Behaviour // what the tries meet, one after the other and whichever endpoint they reach; then 200
+}
+
+// A Behaviour is what one try meets.
+type Behaviour struct {
+	Refuse bool // the connection is refused
+	Stream bool // the connection is made, but its HTTP/2 streams are refused
+	Reset  bool // the connection or stream ends after the request and before the answer
+	Status int  // of the answer; 0 is 200
+	GRPC   int  // the grpc-status of the answer, trailers-only
+	Late   bool // the grpc-status comes after a body
+	Header http.Header
+}
+
+func refused() Behaviour              { return Behaviour{Refuse: true} }
+func refusedStream() Behaviour        { return Behaviour{Stream: true} }
+func reset() Behaviour                { return Behaviour{Reset: true} }
+func status(code int) Behaviour       { return Behaviour{Status: code} }
+func trailersOnly(code int) Behaviour { return Behaviour{GRPC: code} }
+func lateStatus(code int) Behaviour   { return Behaviour{GRPC: code, Late: true} }
+func marked(code int, header string) Behaviour {
+	return Behaviour{Status: code, Header: http.Header{header: {"true"}}}
+}
+
+// A Network is all upstreams of a case, in memory: it answers on every address that is dialled and not down,
+// and records what arrives. It is safe for concurrent use, but tells apart calls only one after the other.
+type Network struct {
+	conns chan net.Conn
+	done  chan struct{}
+
+	mu     sync.Mutex
+	down   []string
+	script []Behaviour
+	tried  []string
+	seen   Result
+}
+
+// NewNetwork starts the upstreams; they end with the test.
+func NewNetwork(t testing.TB, u Upstream) *Network {
+	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Handler: n, Protocols: &protocols}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(n)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+	return n
+}
+
+// Dial opens a connection to the upstream of the address.
+func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	at := address
+	if network == "unix" {
+		at = "unix://" + address
+	}
+	meets := n.dialled(at)
+	if meets.Refuse {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: memory(at),
+			Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	client, server := net.Pipe()
+	if meets.Stream {
+		go refuseStreams(server)
+		return client, nil
+	}
+	select {
+	case n.conns <- conn{server, memory(at)}:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-n.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// dialled says what a new connection to the address meets.
+func (n *Network) dialled(at string) Behaviour {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var b Behaviour
+	switch {
+	case len(n.script) > 0 && (n.script[0].Refuse || n.script[0].Stream):
+		b = n.script[0]
+		n.script = n.script[1:]
+	case slices.Contains(n.down, at):
+		b = refused()
+	default:
+		return b
+	}
+	n.tried = append(n.tried, at)
+	return b
+}
+
+// LookupNetIP is the network's DNS: every name below example.com is at 10.0.9.1 and 10.0.9.2, every other at
+// 10.0.9.9.
+func (n *Network) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if strings.HasSuffix(strings.TrimSuffix(host, "."), ".example.com") {
+		return []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 9, 1}), netip.AddrFrom4([4]byte{10, 0, 9, 2})}, nil
+	}
+	return []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 9, 9})}, nil
+}
+
+// ServeHTTP is every upstream: it records the request and answers as the script says.
+func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		body = append(body, " cut off: "+err.Error()...)
+	}
+	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	b := n.arrived(Result{Endpoint: at.String(), Proto: r.Proto, Host: r.Host, Path: r.RequestURI,
+		Header: r.Header, Body: string(body)})
+	if b.Reset {
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range b.Header {
+		w.Header()[name] = values
+	}
+	grpc := strconv.Itoa(b.GRPC)
+	switch {
+	case b.Late:
+		w.Header().Set("Content-Type", "application/grpc")
+		_, _ = w.Write(make([]byte, 5)) // an empty message
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", grpc)
+		return
+	case b.GRPC != 0:
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", grpc)
+	}
+	if b.Status != 0 {
+		w.WriteHeader(b.Status)
+	}
+}
+
+func (n *Network) arrived(r Result) Behaviour {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen = r
+	n.tried = append(n.tried, r.Endpoint)
+	if len(n.script) == 0 {
+		return Behaviour{}
+	}
+	b := n.script[0]
+	n.script = n.script[1:]
+	return b
+}
+
+// Begin forgets what earlier calls did.
+func (n *Network) Begin() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tried, n.seen = nil, Result{}
+}
+
+// Seen gives the upstreams' side of the call since Begin.
+func (n *Network) Seen() Result {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.seen
+	slices.Sort(n.tried)
+	r.Tried = len(slices.Compact(n.tried))
+	return r
+}
+
+// Accept implements net.Listener, as do Close and Addr.
+func (n *Network) Accept() (net.Conn, error) {
+	select {
+	case c := <-n.conns:
+		return c, nil
+	case <-n.done:
+		return nil, errors.New("accept: the network is down")
+	}
+}
+
+// Close ends the network.
+func (n *Network) Close() error {
+	close(n.done)
+	return nil
+}
+
+// Addr gives a name for all of the network.
+func (n *Network) Addr() net.Addr { return memory("network") }
+
+// memory is an address in the network.
+type memory string
+
+func (memory) Network() string  { return "memory" }
+func (m memory) String() string { return string(m) }
+
+// conn is the upstream's end of a connection.
+type conn struct {
+	net.Conn
+	at memory
+}
+
+func (c conn) LocalAddr() net.Addr { return c.at }

@@ -1,0 +1,112 @@
+package transport
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// MaxHeaderFields is how many header fields a request may have; more are answered with 431. It is Envoy's
+// default (max_headers_count). net/http bounds their bytes only.
+const MaxHeaderFields = 100
+
+// Handler puts next behind the mesh: calls made with the request's context carry the headers of its call
+// tree (see Collect). A request without x-request-id is given one, as Envoy does, for next to see and its
+// calls to carry. An offer to upgrade to h2c is taken off the request, because a handler that accepted it
+// would serve further requests on a connection that is no longer ours to look at (RFC 9113 §3.1).
+//
+// Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
+// io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
+// http.DefaultServeMux, as in http.Server.
+func (in *Inbound) Handler(next http.Handler) http.Handler {
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	return &handler{rand: in.engine.rand, next: next}
+}
+
+type handler struct {
+	rand func() uint64
+	next http.Handler
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if tooManyFields(r.Header) {
+		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
+	header := h.settle(r)
+	inner := r.WithContext(WithCarried(r.Context(), Collect(call.HTTPHeaders(header))))
+	inner.Header = header
+	h.next.ServeHTTP(w, inner)
+	if r.MultipartForm == nil {
+		r.MultipartForm = inner.MultipartForm // net/http removes the temporary files of the request it made
+	}
+}
+
+func tooManyFields(h http.Header) bool {
+	n := len(h)
+	if n <= MaxHeaderFields {
+		n = 0
+		for _, v := range h {
+			n += len(v)
+		}
+	}
+	return n > MaxHeaderFields
+}
+
+// settle gives the header that the program sees: the request's own, or a copy where something changes.
+func (h *handler) settle(r *http.Request) http.Header {
+	header := r.Header
+	named := header.Get("X-Request-Id") != ""
+	h2c := r.ProtoMajor == 1 && offersH2C(header)
+	if named && !h2c {
+		return header
+	}
+	if header = maps.Clone(header); header == nil {
+		header = make(http.Header, 1)
+	}
+	if !named {
+		header["X-Request-Id"] = []string{requestID(h.rand(), h.rand())}
+	}
+	if h2c {
+		// net/http has made its own decisions about the connection by now.
+		delete(header, "Upgrade")
+		delete(header, "Connection")
+		delete(header, "Http2-Settings")
+	}
+	return header
+}
+
+func offersH2C(h http.Header) bool {
+	for _, v := range h["Upgrade"] {
+		for token := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), "h2c") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// requestID makes a UUID of version 4 (RFC 9562 §5.4) from random bits.
+func requestID(hi, lo uint64) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], hi&^0xf000|0x4000)
+	binary.BigEndian.PutUint64(b[8:], lo&^(3<<62)|1<<63)
+	var s [36]byte
+	at := 0
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			s[at] = '-'
+			at++
+		}
+		hex.Encode(s[at:], []byte{c})
+		at += 2
+	}
+	return string(s[:])
+}

@@ -1,0 +1,241 @@
+package transport
+
+import (
+	"container/list"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// SniffTimeout is how long a new connection may say nothing before a Listener closes it. After the first
+// byte the server's own time-outs count.
+const SniffTimeout = 10 * time.Second
+
+const (
+	// maxSniffs bounds the connections that a Listener has accepted and not yet handed out; each costs a
+	// descriptor and a goroutine. With that many waiting, a new one takes the place of the one that has been
+	// silent longest: a client that speaks is through within a round trip, so silence alone cannot shut it
+	// out. Where all have spoken and the server is behind, new ones wait in the kernel's backlog.
+	maxSniffs = 1024
+
+	// Accept errors that pass, such as a lack of descriptors, are tried again after these waits, doubling.
+	minAcceptWait = 5 * time.Millisecond
+	maxAcceptWait = time.Second
+
+	// tlsHandshake is the first byte of a TLS ClientHello (RFC 8446 §5.1). No HTTP request begins with it.
+	tlsHandshake = 0x16
+)
+
+// InboundCounts says how many connections were closed before a server saw them.
+type InboundCounts struct {
+	Silent  uint64 `json:"silent"`  // nothing came within SniffTimeout
+	Crowded uint64 `json:"crowded"` // nothing came before too many others were waiting as well
+	TLS     uint64 `json:"tls"`     // began a TLS handshake where plaintext is served
+}
+
+type inboundCounters struct{ silent, crowded, tls atomic.Uint64 }
+
+// A listener hears the first byte of every connection before Accept returns it, each in a goroutine of its
+// own, so that a silent connection never keeps another waiting. It starts with the first Accept and ends,
+// leaving nothing behind, with Close.
+type listener struct {
+	net.Listener
+	counters *inboundCounters
+	timeout  time.Duration
+
+	slots   chan struct{} // one for each connection being sniffed or ready
+	ready   chan net.Conn
+	done    chan struct{} // closed by Close
+	ended   chan struct{} // closed when the loop has ended, with err
+	err     error
+	running sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	started bool
+	closed  bool
+	silent  list.List // of *sniffed, longest silent first
+}
+
+type sniffed struct {
+	conn net.Conn
+	gone bool // closed by evict or Close; guarded by listener.mu
+}
+
+func newListener(inner net.Listener, counters *inboundCounters) *listener {
+	return &listener{Listener: inner, counters: counters, timeout: SniffTimeout,
+		slots: make(chan struct{}, maxSniffs), ready: make(chan net.Conn),
+		done: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// Accept implements net.Listener. What it gives is a connection whose first byte has come, or a *tls.Conn
+// of the inner listener as it is.
+func (l *listener) Accept() (net.Conn, error) {
+	l.start()
+	select {
+	case conn := <-l.ready:
+		return conn, nil
+	case <-l.ended:
+		return nil, l.err
+	}
+}
+
+// Close implements net.Listener: it closes the inner listener and every connection not yet handed out, and
+// waits for the listener's goroutines.
+func (l *listener) Close() error {
+	l.mu.Lock()
+	first := !l.closed
+	l.closed = true
+	var pending []net.Conn
+	for e := l.silent.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*sniffed)
+		s.gone = true
+		pending = append(pending, s.conn)
+	}
+	l.silent.Init()
+	l.mu.Unlock()
+	if first {
+		close(l.done)
+	}
+	err := l.Listener.Close()
+	for _, conn := range pending {
+		_ = conn.Close()
+	}
+	l.running.Wait()
+	return err
+}
+
+func (l *listener) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.started:
+		return
+	case l.closed:
+		l.err = net.ErrClosed
+		close(l.ended)
+	default:
+		l.running.Go(l.loop)
+	}
+	l.started = true
+}
+
+func (l *listener) loop() {
+	defer close(l.ended)
+	var wait time.Duration
+	for {
+		conn, err := l.Listener.Accept()
+		var passing interface{ Temporary() bool }
+		switch {
+		case err == nil:
+			wait = 0
+			if !l.admit(conn) {
+				l.err = net.ErrClosed
+				return
+			}
+		case errors.As(err, &passing) && passing.Temporary():
+			wait = min(max(2*wait, minAcceptWait), maxAcceptWait)
+			if !l.pause(wait) {
+				l.err = net.ErrClosed
+				return
+			}
+		default:
+			l.err = err
+			return
+		}
+	}
+}
+
+// pause waits, or reports false as soon as the listener is closed.
+func (l *listener) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+// admit starts to sniff a connection. It reports false where the listener is closed.
+func (l *listener) admit(conn net.Conn) bool {
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		l.evict()
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.done:
+			_ = conn.Close()
+			return false
+		}
+	}
+	s := &sniffed{conn: conn}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		_ = conn.Close()
+		return false
+	}
+	e := l.silent.PushBack(s)
+	l.running.Go(func() {
+		l.sniff(s, e)
+		<-l.slots
+	})
+	return true
+}
+
+// evict closes the connection that has been silent longest, if one is silent.
+func (l *listener) evict() {
+	l.mu.Lock()
+	var conn net.Conn
+	if e := l.silent.Front(); e != nil {
+		s := l.silent.Remove(e).(*sniffed)
+		s.gone = true
+		conn = s.conn
+	}
+	l.mu.Unlock()
+	if conn != nil {
+		l.counters.crowded.Add(1)
+		_ = conn.Close()
+	}
+}
+
+// sniff waits for the first byte and hands the connection over, or closes it.
+func (l *listener) sniff(s *sniffed, e *list.Element) {
+	var conn net.Conn
+	var first byte
+	var err error
+	if own, ok := s.conn.(*tls.Conn); ok {
+		conn = own // the program's own TLS; net/http does its handshake, and HTTP/2 needs the type
+	} else {
+		conn, first, err = peek(s.conn, l.timeout)
+	}
+	l.mu.Lock()
+	gone := s.gone
+	if !gone {
+		l.silent.Remove(e)
+	}
+	l.mu.Unlock()
+	switch {
+	case gone:
+	case err != nil:
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			l.counters.silent.Add(1)
+		}
+		_ = s.conn.Close()
+	case first == tlsHandshake:
+		l.counters.tls.Add(1)
+		_ = s.conn.Close()
+	default:
+		select {
+		case l.ready <- conn:
+		case <-l.done:
+			_ = s.conn.Close()
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package transport
+
+import (
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// A Reach is where calls to one host can end up, at one moment.
+type Reach struct {
+	Known    bool      // whether the mesh knows the host on the port
+	Direct   bool      // whether calls can be sent to the host itself: it is not known, or a rule says so
+	Clusters []Reached // each once, in the order of the rules
+	// Changed is closed when the answer may be another one.
+	Changed <-chan struct{}
+}
+
+// A Reached is one cluster with its endpoints. The list must not be changed.
+type Reached struct {
+	Cluster   string
+	Policy    snapshot.Policy
+	Endpoints []*balance.Endpoint
+}
+
+// Reach says which clusters the rules for plain HTTP to the host lead to, whatever the request: what a
+// driver has to be able to connect to before it knows the call. The host is canonical. A closed engine
+// reaches nothing.
+func (e *Engine) Reach(scope, host string, port uint16) Reach {
+	r := Reach{Changed: e.changes()} // first: what changes from here on is told
+	if e.closed.Load() {
+		return r
+	}
+	st := e.state.Load()
+	var v *routing.VirtualHost
+	if t := st.snap.Tables[scope]; t != nil {
+		v, _ = t.Lookup(host, port)
+	}
+	if v == nil {
+		r.Direct = true
+		return r
+	}
+	r.Known = true
+	seen := make(map[int]bool)
+	if !v.HTTP {
+		r.add(st, v.Default, seen)
+		return r
+	}
+	for _, route := range v.Routes {
+		r.add(st, route, seen)
+	}
+	return r
+}
+
+func (r *Reach) add(st *state, route *routing.Route, seen map[int]bool) {
+	if route == nil {
+		return
+	}
+	for i := range route.Split {
+		at := route.Split[i].Index
+		if at < 0 || at >= len(st.clusters) || seen[at] {
+			continue
+		}
+		seen[at] = true
+		c := st.clusters[at]
+		if c.def.Direct {
+			r.Direct = true
+			continue
+		}
+		m := c.picker.Load()
+		found := Reached{Cluster: c.def.Name, Policy: c.def.Policy, Endpoints: make([]*balance.Endpoint, m.Len())}
+		for j := range found.Endpoints {
+			found.Endpoints[j] = m.At(j)
+		}
+		r.Clusters = append(r.Clusters, found)
+	}
+}

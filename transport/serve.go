@@ -1,0 +1,164 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// What Serve sets on a server where its owner has not.
+const (
+	// DefaultMaxHeaderBytes bounds a request's header, for net/http's 1 MiB.
+	DefaultMaxHeaderBytes = 64 << 10
+	// DefaultReadHeaderTimeout bounds the time from a request's first byte to the end of its header.
+	DefaultReadHeaderTimeout = 10 * time.Second
+	// DefaultIdleTimeout ends a connection without a request under way. It is Envoy's, and longer than any
+	// usual client keeps its own: where the server ends a connection, a request may cross the end.
+	DefaultIdleTimeout = time.Hour
+	// DefaultMaxConcurrentStreams bounds the requests under way on one HTTP/2 connection, for net/http's 250.
+	DefaultMaxConcurrentStreams = 100
+)
+
+// An Inbound is the receiving side of a mesh: the servers it was given, and what stands before their
+// handlers. It is safe for concurrent use.
+type Inbound struct {
+	engine   *Engine
+	counters inboundCounters
+
+	mu       sync.Mutex // guards what follows
+	servers  map[*http.Server]*served
+	shutting bool
+}
+
+type served struct {
+	serving int
+	drained bool // Serve returned because the server is shut down
+}
+
+// NewInbound makes the receiving side of the engine's mesh.
+func NewInbound(e *Engine) *Inbound {
+	return &Inbound{engine: e, servers: make(map[*http.Server]*served)}
+}
+
+// Listener gives a listener that hands out connections of l whose first byte has come. It waits for that
+// in bounded goroutines of its own, at most SniffTimeout for each connection, and closes what begins with a
+// TLS handshake. A *tls.Conn of l is handed out as it is. It is what Serve listens with; one that an
+// Inbound has made already is given back.
+func (in *Inbound) Listener(l net.Listener) net.Listener {
+	if l == nil {
+		return nil
+	}
+	if made, ok := l.(*listener); ok {
+		return made
+	}
+	return newListener(l, &in.counters)
+}
+
+// Counts says how many connections the listeners have closed unserved.
+func (in *Inbound) Counts() InboundCounts {
+	return InboundCounts{Silent: in.counters.silent.Load(), Crowded: in.counters.crowded.Load(), TLS: in.counters.tls.Load()}
+}
+
+// Serve serves srv on l, like srv.Serve, behind Handler and Listener, and returns what srv.Serve returns.
+// It changes srv, the first time it is given: Handler is wrapped; Protocols, where nil, become net/http's
+// own and HTTP/2 without TLS; MaxHeaderBytes, HTTP2.MaxConcurrentStreams, ReadHeaderTimeout and
+// IdleTimeout, where zero (the two times: where ReadTimeout is zero too), become this package's defaults.
+// So srv must not be serving elsewhere by then. It may be served on several listeners. l is closed when
+// Serve returns. After Shutdown or the engine's Close it returns http.ErrServerClosed at once.
+func (in *Inbound) Serve(srv *http.Server, l net.Listener) error {
+	if srv == nil || l == nil {
+		return errors.New("serve: no server or no listener")
+	}
+	if !in.begin(srv) {
+		_ = l.Close()
+		return http.ErrServerClosed
+	}
+	err := srv.Serve(in.Listener(l))
+	in.end(srv, err)
+	return err
+}
+
+func (in *Inbound) begin(srv *http.Server) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.shutting || in.engine.closed.Load() {
+		return false
+	}
+	s := in.servers[srv]
+	if s == nil {
+		s = new(served)
+		in.servers[srv] = s
+		in.configure(srv)
+	}
+	s.serving++
+	return true
+}
+
+// end forgets a server that its owner has shut down. One whose listener broke may have requests under way
+// still, for Shutdown to wait for.
+func (in *Inbound) end(srv *http.Server, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.servers[srv]
+	s.serving--
+	s.drained = s.drained || errors.Is(err, http.ErrServerClosed)
+	if s.serving == 0 && s.drained && !in.shutting {
+		delete(in.servers, srv)
+	}
+}
+
+func (in *Inbound) configure(srv *http.Server) {
+	if _, ours := srv.Handler.(*handler); !ours {
+		srv.Handler = in.Handler(srv.Handler)
+	}
+	if srv.Protocols == nil {
+		srv.Protocols = new(http.Protocols)
+		srv.Protocols.SetHTTP1(true)
+		// A map without "h2" is how programs switch HTTP/2 off (http.Server.TLSNextProto).
+		_, h2 := srv.TLSNextProto["h2"]
+		srv.Protocols.SetHTTP2(srv.TLSNextProto == nil || h2)
+		srv.Protocols.SetUnencryptedHTTP2(srv.TLSNextProto == nil || h2)
+	}
+	if srv.MaxHeaderBytes == 0 {
+		srv.MaxHeaderBytes = DefaultMaxHeaderBytes
+	}
+	if srv.ReadTimeout == 0 { // net/http takes it for those that are zero
+		if srv.ReadHeaderTimeout == 0 {
+			srv.ReadHeaderTimeout = DefaultReadHeaderTimeout
+		}
+		if srv.IdleTimeout == 0 {
+			srv.IdleTimeout = DefaultIdleTimeout
+		}
+	}
+	var h2 http.HTTP2Config
+	if srv.HTTP2 != nil {
+		h2 = *srv.HTTP2
+	}
+	if h2.MaxConcurrentStreams == 0 {
+		h2.MaxConcurrentStreams = DefaultMaxConcurrentStreams
+		srv.HTTP2 = &h2
+	}
+}
+
+// Shutdown shuts down all servers given to Serve, concurrently, as http.Server.Shutdown does: listeners
+// close at once, then it waits for the requests under way until ctx ends. Hijacked connections are not
+// waited for. It gives all errors joined. Further calls wait again.
+func (in *Inbound) Shutdown(ctx context.Context) error {
+	in.mu.Lock()
+	in.shutting = true
+	servers := make([]*http.Server, 0, len(in.servers))
+	for srv := range in.servers {
+		servers = append(servers, srv)
+	}
+	in.mu.Unlock()
+	errs := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, srv := range servers {
+		wg.Go(func() { errs[i] = srv.Shutdown(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
