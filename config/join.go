@@ -141,40 +141,6 @@ type change struct {
 	update Update
 }
 
-// A gathering waits for one change of each source and then makes them all at once.
-type gathering struct {
-	mu       sync.Mutex
-	missing  int
-	changes  []change
-	verdicts [][]Verdict
-	done     chan struct{}
-	act      func([]change) [][]Verdict
-}
-
-func newGathering(n int, act func([]change) [][]Verdict) *gathering {
-	return &gathering{missing: n, done: make(chan struct{}), act: act}
-}
-
-func (g *gathering) bring(c *change) []Verdict {
-	g.mu.Lock()
-	at := len(g.changes)
-	if c != nil {
-		g.changes = append(g.changes, *c)
-	}
-	g.missing--
-	last := g.missing == 0
-	g.mu.Unlock()
-	if last {
-		g.verdicts = g.act(g.changes)
-		close(g.done)
-	}
-	<-g.done
-	if c == nil {
-		return nil
-	}
-	return g.verdicts[at]
-}
-
 // transact makes one transaction of the changes and reports what came of it.
 func (j *Joined) transact(ctx context.Context, changes []change, publish func(context.Context, *snapshot.Snapshot) error) [][]Verdict {
 	j.mu.Lock()
@@ -387,7 +353,9 @@ func (j *Joined) refuse(findings []Finding, verdicts [][]Verdict) [][]Verdict {
 // endpoints that nothing names any more.
 func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snapshot, publish func(context.Context, *snapshot.Snapshot) error) error {
 	sets := endpointSets(docs, j.opts.Workload)
-	for key, set := range sets {
+	// In one order: what subscribers draw at random must follow from the seed.
+	for _, key := range slices.SortedFunc(maps.Keys(sets), discovery.Key.Compare) {
+		set := sets[key]
 		if old := j.sets[key]; !old.Equal(set) {
 			j.endpoints.Publish(key, set)
 		} else {

@@ -63,29 +63,36 @@ func TestA071ConstantWriting(t *testing.T) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	const writes = 300
+	begin := time.Now()
 	for i := range writes {
 		<-tick.C
 		f.write("next", named(fmt.Sprintf("w%03d", i)))
 		f.move("next", "m/a.yaml")
-		if i%10 == 0 {
+		switch i % 10 {
+		case 0:
 			f.write("m/sub/b.yaml", named("b"))
-		} else if i%10 == 5 {
+		case 5:
 			f.remove("m/sub")
 		}
 	}
 	w.await(t, fmt.Sprintf("w%03d", writes-1))
 	t.Logf("%d updates; goroutines %d, %d while watching, %d after the writes; files %d, %d, %d",
 		w.count(), goroutines, running, runtime.NumGoroutine(), open, watching, openFiles())
-	if w.count() < 3 || w.count() > 12 {
-		t.Errorf("%d updates", w.count())
+	if most := 3 + 2*int(time.Since(begin)/mostDelay); w.count() < 3 || w.count() > most {
+		t.Errorf("%d updates, want at most %d", w.count(), most)
 	}
 	if g, o := runtime.NumGoroutine(), openFiles(); g > running+1 || o > watching+1 {
 		t.Errorf("%d goroutines, %d before the writes; %d open files, %d before", g, running, o, watching)
 	}
 	w.end()
-	if g, o := runtime.NumGoroutine(), openFiles(); g > goroutines || o > open {
-		buf := make([]byte, 1<<16)
-		t.Errorf("left behind: %d goroutines of %d, %d open files of %d\n%s", g, goroutines, o, open, buf[:runtime.Stack(buf, true)])
+	if o := openFiles(); o > open {
+		t.Errorf("%d open files left of %d", o, open)
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines left of %d\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
+		}
 	}
 }
 
@@ -124,6 +131,23 @@ func TestWatchWithoutNotifications(t *testing.T) {
 	if asked < 3 {
 		t.Errorf("notifications were asked for %d times", asked)
 	}
+}
+
+// TestWatchWithoutWatches: where inotify has an instance but no watch left, likewise.
+func TestWatchWithoutWatches(t *testing.T) {
+	t.Parallel()
+	f := files{t, t.TempDir()}
+	f.write("m/a.yaml", named("a"))
+	w := startWatch(t, &pathWatch{paths: []string{f.path("m")}, open: func() (*fsnotify.Watcher, error) {
+		full, err := fsnotify.NewWatcher()
+		if err == nil {
+			err = full.Close() // Add fails from now on, as it does with ENOSPC
+		}
+		return full, err
+	}})
+	w.await(t, "a")
+	f.write("m/b/b.yaml", named("b"))
+	w.await(t, "a b")
 }
 
 func TestSettle(t *testing.T) {
@@ -211,13 +235,13 @@ func TestA072GoodBadGood(t *testing.T) {
 	if s := w.next(t); s.Version != "1" || s.Refused != nil {
 		t.Fatalf("%+v", s)
 	}
-	f.write("a.yaml", strings.Replace(good, "resolution", "resolutoin", 1))
+	f.replace("a.yaml", strings.Replace(good, "resolution", "resolutoin", 1))
 	s := w.next(t)
 	if s.Version != "1" || s.Refused == nil || !strings.Contains(s.Refused.Error(), f.path("a.yaml")+":4:52") {
 		t.Fatalf("version %s, refused: %v", s.Version, s.Refused)
 	}
 	begin := time.Now()
-	f.write("a.yaml", good)
+	f.replace("a.yaml", good)
 	s = w.next(t)
 	if s.Version != "1" || s.Refused != nil || w.Status().Refused != nil || w.Compiles() != 1 || w.Decodes() != 2 {
 		t.Errorf("%+v after %d compilations of %d documents", s, w.Compiles(), w.Decodes())
@@ -232,14 +256,16 @@ func writeThousand(f files, split bool) (edit func(prefix string)) {
 	text := string(thousand(500))
 	if !split {
 		f.write("all.yaml", text)
-		return func(prefix string) { f.write("all.yaml", strings.Replace(text, "prefix: /api/", "prefix: "+prefix, 1)) }
+		return func(prefix string) {
+			f.replace("all.yaml", strings.Replace(text, "prefix: /api/", "prefix: "+prefix, 1))
+		}
 	}
 	texts := strings.Split(strings.TrimPrefix(text, "---\n"), "---\n")
 	for i, s := range texts {
 		f.write(fmt.Sprintf("d%04d.yaml", i), s)
 	}
 	return func(prefix string) {
-		f.write("d0001.yaml", strings.Replace(texts[1], "prefix: /api/", "prefix: "+prefix, 1))
+		f.replace("d0001.yaml", strings.Replace(texts[1], "prefix: /api/", "prefix: "+prefix, 1))
 	}
 }
 

@@ -109,6 +109,13 @@ func (f files) write(name, text string) {
 	f.check(os.MkdirAll(filepath.Dir(f.path(name)), 0o755))
 	f.check(os.WriteFile(f.path(name), []byte(text), 0o644))
 }
+
+// replace changes a file at one stroke, for tests that count what becomes of it.
+func (f files) replace(name, text string) {
+	f.tb.Helper()
+	f.write(".new", text)
+	f.move(".new", name)
+}
 func (f files) move(from, to string)   { f.tb.Helper(); f.check(os.Rename(f.path(from), f.path(to))) }
 func (f files) remove(name string)     { f.tb.Helper(); f.check(os.RemoveAll(f.path(name))) }
 func (f files) link(target, at string) { f.tb.Helper(); f.check(os.Symlink(target, f.path(at))) }
@@ -272,6 +279,7 @@ func TestA002HalfWritten(t *testing.T) {
 	if w.count() != 2 {
 		t.Errorf("%d updates before the rest", w.count())
 	}
+	begin := time.Now()
 	for i := range len(rest) { // byte by byte, as slowly as a machine writes
 		_, err = out.WriteString(rest[i : i+1])
 		f.check(err)
@@ -279,8 +287,9 @@ func TestA002HalfWritten(t *testing.T) {
 	f.check(out.Truncate(0))
 	_, err = out.WriteAt([]byte(named("x")), 0)
 	f.check(err)
+	wrote := time.Since(begin)
 	w.await(t, "x")
-	if w.count() != 3 {
+	if w.count() != 3 && wrote < quietTime { // else the machine was asleep, and looking was right
 		t.Errorf("%d updates in all", w.count())
 	}
 }

@@ -23,6 +23,11 @@ type Publisher interface {
 	Publish(key Key, set *Set)
 }
 
+// Compare orders keys by host, then port.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Host, o.Host), cmp.Compare(k.Port, o.Port))
+}
+
 // A Registry holds the current set of every service port. The zero value is empty and ready. It is safe
 // for concurrent use.
 type Registry struct {
@@ -63,9 +68,7 @@ func (r *Registry) Get(key Key) *Set {
 func (r *Registry) Keys() []Key {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(r.sets), func(a, b Key) int {
-		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
-	})
+	return slices.SortedFunc(maps.Keys(r.sets), Key.Compare)
 }
 
 // Subscribe calls notify with the key of every change from now on, until cancel is called; a call under

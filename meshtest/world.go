@@ -1,0 +1,170 @@
+package meshtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/call"
+)
+
+// A world is what all Envs of a test share: documents, services, instances, network. It is safe for
+// concurrent use.
+type world struct {
+	t        testing.TB
+	settings settings
+	net      *network
+	ctx      context.Context // ends with the test
+	end      context.CancelFunc
+
+	mu       sync.Mutex // guards what follows, and makes changes one at a time
+	docs     []*document
+	services map[string]*service
+	envs     []*Env
+	files    files
+}
+
+// render gives the texts for the meshes, and the names of the files that they stand for.
+func render(docs []*document, services map[string]*service) (texts [][]byte, names files) {
+	for _, d := range docs {
+		for _, text := range d.render(services) {
+			texts = append(texts, text)
+			names = append(names, d.origin.File)
+		}
+	}
+	for _, host := range slices.Sorted(maps.Keys(services)) {
+		if declaredAt(docs, host) == "" {
+			texts = append(texts, services[host].entry())
+			names = append(names, "<the test>")
+		}
+	}
+	return texts, names
+}
+
+// apply makes documents and services live for every caller, or for none. w.mu is held.
+func (w *world) apply(docs []*document, services map[string]*service) error {
+	texts, names := render(docs, services)
+	for n, e := range w.envs {
+		err := e.mesh.Apply(context.Background(), texts...)
+		if err == nil {
+			continue
+		}
+		before, _ := render(w.docs, w.services)
+		for _, done := range w.envs[:n] {
+			_ = done.mesh.Apply(context.Background(), before...) // it was accepted once
+		}
+		return named(err, names)
+	}
+	for _, s := range services {
+		if ports := declaredPorts(docs, s.host); len(ports) > 0 {
+			s.ports = ports
+		}
+	}
+	w.docs, w.services, w.files = docs, services, names
+	return nil
+}
+
+// named gives a refusal with the names of the files.
+func named(err error, names files) error {
+	if refused, ok := errors.AsType[*mesh.ConfigError](err); ok {
+		return names.refusal(refused)
+	}
+	return err
+}
+
+// add makes an instance and gives it to its service.
+func (w *world) add(namespace, authority string, labels map[string]string, h http.Handler) (*Instance, error) {
+	host, port, err := call.SplitAuthority(authority)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	host = fullName(host, namespace, func(name string) bool { return w.services[name] != nil || declaredAt(w.docs, name) != "" })
+	s := &service{host: host, namespace: namespaceOf(host, namespace)}
+	if old := w.services[host]; old != nil {
+		s.ports, s.instances = slices.Clone(old.ports), slices.Clone(old.instances)
+	}
+	target, err := s.port(w.docs, int(port))
+	if err != nil {
+		return nil, err
+	}
+	i := &Instance{world: w, host: host, labels: maps.Clone(labels), handler: h}
+	number := w.net.add(i, target)
+	if h == nil {
+		i.handler = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(rw, i) })
+	}
+	i.start(w.settings.seed, number)
+	s.instances = append(s.instances, i)
+	services := maps.Clone(w.services)
+	services[host] = s
+	return i, w.apply(w.docs, services)
+}
+
+// port finds the port on which the service's next instance listens, and declares it where the YAML says
+// nothing of the service.
+func (s *service) port(docs []*document, asked int) (int, error) {
+	where := declaredAt(docs, s.host)
+	if where != "" {
+		s.ports = declaredPorts(docs, s.host)
+	}
+	var known []string
+	for _, p := range s.ports {
+		number, target := portNumbers(p)
+		if asked == 0 || asked == number {
+			return target, nil
+		}
+		known = append(known, strconv.Itoa(number))
+	}
+	if where != "" {
+		return 0, fmt.Errorf("%s (%s) has no port %d; its ports: %s", s.host, where, asked, strings.Join(known, ", "))
+	}
+	if asked == 0 {
+		asked = 80
+	}
+	s.ports = append(s.ports, httpPort(asked))
+	return asked, nil
+}
+
+// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare.
+func (w *world) hosts(namespace string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []string
+	for host := range w.services {
+		list = append(list, shortName(host, namespace))
+	}
+	for _, d := range w.docs {
+		for _, e := range d.entries {
+			for _, host := range e.hosts {
+				list = append(list, shortName(host, namespace))
+			}
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// names gives the files that the meshes' documents stand in.
+func (w *world) names() files {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.files
+}
+
+// close ends the instances. The meshes have ended before.
+func (w *world) close() {
+	for _, i := range w.net.all() {
+		if err := i.stop(); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
