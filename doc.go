@@ -19,6 +19,10 @@
 //  4. A call that got no answer is an [*Error]: its Reason, the rule, the cluster, the endpoint, the number of
 //     attempts. An answer is a response, whatever its status.
 //  5. Every other host passes through, unchanged, on net/http's own transport.
+//  6. The configuration is live: what [WithConfigPath] names is watched, [Mesh.Apply] replaces the rest, and a
+//     set with a mistake changes nothing.
+//  7. Behind [Mesh.Serve] or [Mesh.Handler], trace headers of the request served travel to the calls made
+//     under its context.
 //
 // [Mesh.Explain] tells what would happen to a request and why; the heddle command's explain and analyze do
 // the same for a directory of YAML.

@@ -47,7 +47,7 @@ type bookinfo struct {
 }
 
 // start runs every service and returns when productpage answers.
-func start(ctx context.Context, addr, dir string, out io.Writer) (*bookinfo, error) {
+func start(ctx context.Context, addr, dir string) (*bookinfo, error) {
 	self, err := os.Executable() // once: the file may be replaced while we run
 	if err != nil {
 		return nil, err

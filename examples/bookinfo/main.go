@@ -44,7 +44,7 @@ func main() {
 
 // run starts everything, says where it is and waits for the end.
 func run(ctx context.Context, addr, dir string) error {
-	b, err := start(ctx, addr, dir, os.Stdout)
+	b, err := start(ctx, addr, dir)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 func running(t *testing.T) *bookinfo {
 	t.Helper()
-	b, err := start(t.Context(), "127.0.0.1:0", t.TempDir(), io.Discard)
+	b, err := start(t.Context(), "127.0.0.1:0", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func awaitRefusal(t *testing.T, b *bookinfo) string {
 // TestNothingIsLeft: after stop no process lives and no port is held.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	b, err := start(t.Context(), "127.0.0.1:0", "", io.Discard)
+	b, err := start(t.Context(), "127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := start(t.Context(), l.Addr().String(), "", io.Discard); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
+	if _, err := start(t.Context(), l.Addr().String(), ""); err == nil || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }

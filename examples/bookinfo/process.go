@@ -61,10 +61,10 @@ func spawn(self string, i instance, listen, dir string, died chan<- error) (*chi
 	}
 	c.addr = addr
 	go func() {
-		err := c.cmd.Wait()
+		_ = c.cmd.Wait() // the state says how it ended
 		close(c.exited)
 		if !c.ending.Load() {
-			died <- fmt.Errorf("%s %s ended: %v", i.service, i.version, err)
+			died <- fmt.Errorf("%s %s ended: %s", i.service, i.version, c.cmd.ProcessState)
 		}
 	}()
 	return c, nil
