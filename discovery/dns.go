@@ -56,6 +56,7 @@ type DNS struct {
 	running sync.WaitGroup
 
 	mu    sync.Mutex // never held during a lookup or a publication
+	idle  *sync.Cond // some key's deliver has ended
 	keys  map[Key]*dnsKey
 	names map[string]*dnsName
 }
@@ -72,8 +73,10 @@ func NewDNS(next Publisher, r Resolver, o DNSOptions) *DNS {
 		o.Rand = rand.Uint64
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &DNS{next: next, resolver: r, o: o, ctx: ctx, cancel: cancel,
+	d := &DNS{next: next, resolver: r, o: o, ctx: ctx, cancel: cancel,
 		keys: make(map[Key]*dnsKey), names: make(map[string]*dnsName)}
+	d.idle = sync.NewCond(&d.mu)
+	return d
 }
 
 // Publish implements Publisher. A set without names to resolve is passed on as it is.
@@ -102,6 +105,12 @@ func (d *DNS) Publish(key Key, set *Set) {
 	}
 	d.mu.Unlock()
 	d.deliver(key, k)
+	// Where an answer is being delivered meanwhile, that goroutine publishes for us: wait until it has.
+	d.mu.Lock()
+	for k.busy {
+		d.idle.Wait()
+	}
+	d.mu.Unlock()
 }
 
 // Close ends all lookups and waits for their goroutines. What was published stays; sets published after it

@@ -65,6 +65,7 @@ func (d *DNS) deliver(key Key, k *dnsKey) {
 		d.mu.Lock()
 	}
 	k.busy = false
+	d.idle.Broadcast()
 	if len(k.names) == 0 && d.keys[key] == k {
 		delete(d.keys, key)
 	}
