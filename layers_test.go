@@ -54,7 +54,7 @@ var walls = []struct {
 	{"golang.org/x/time/rate", []string{"resilience"}},
 	{"github.com/sony/gobreaker", []string{"resilience"}},
 	{"istio.io/api", []string{"config"}},
-	{"google.golang.org/protobuf", []string{"config"}},
+	{"google.golang.org/protobuf", []string{"config", "examples/..."}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},
 	{"golang.org/x/net/http2", []string{"transport", "proxy"}},

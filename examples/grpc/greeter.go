@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// The service, as protoc-gen-go-grpc would write it, with a string for each message.
+
+const sayHello = "/helloworld.Greeter/SayHello"
+
+// greet is the client's stub. It gives the version that answered.
+func greet(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
+	version := new(wrapperspb.StringValue)
+	err := conn.Invoke(ctx, sayHello, wrapperspb.String("world"), version)
+	return version.Value, err
+}
+
+type greeter interface {
+	SayHello(context.Context, *wrapperspb.StringValue) (*wrapperspb.StringValue, error)
+}
+
+var description = grpc.ServiceDesc{
+	ServiceName: "helloworld.Greeter",
+	HandlerType: (*greeter)(nil),
+	Methods: []grpc.MethodDesc{{
+		MethodName: "SayHello",
+		Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+			in := new(wrapperspb.StringValue)
+			if err := decode(in); err != nil {
+				return nil, err
+			}
+			handle := func(ctx context.Context, in any) (any, error) {
+				return srv.(greeter).SayHello(ctx, in.(*wrapperspb.StringValue))
+			}
+			if intercept == nil {
+				return handle(ctx, in)
+			}
+			return intercept(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: sayHello}, handle)
+		},
+	}},
+}
+
+// version is the service: it says which one it is.
+type version string
+
+func (v version) SayHello(context.Context, *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+	return wrapperspb.String(string(v)), nil
+}
+
+type server struct {
+	*grpc.Server
+	addr string
+}
+
+// serve starts one version of the service on a port of its own.
+func serve(v version) (*server, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &server{grpc.NewServer(), l.Addr().String()}
+	s.RegisterService(&description, v)
+	go func() { _ = s.Serve(l) }() // ends with Stop
+	return s, nil
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}

@@ -1,0 +1,108 @@
+package grpcmesh
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// settle is what follows an attempt, whose error as grpc-go tells it is err: it waits where there is to be
+// another one, else it gives the error that the caller gets.
+func (r *rpc) settle(err error) (again bool, final error) {
+	wait, again := r.retry(err)
+	if !again {
+		return false, r.ended(err)
+	}
+	if err := r.pause(wait); err != nil {
+		return false, err
+	}
+	r.last, r.cause = call.Outcome{}, nil
+	return true, nil
+}
+
+// retry asks the engine whether an attempt is followed by another one.
+func (r *rpc) retry(err error) (wait time.Duration, again bool) {
+	r.unpin()
+	if err == nil || r.direct || r.rejected != nil || r.gaveUp(err) != nil || r.last.Neutral() {
+		return 0, false
+	}
+	return r.call.Next(r.last)
+}
+
+// ended gives the error of an RPC that is over. It changes nothing.
+func (r *rpc) ended(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case r.rejected != nil:
+		return wrap(r.rejected)
+	case r.direct:
+		if r.cause != nil {
+			return wrap(r.call.FailDirect(r.cause))
+		}
+		return err
+	case r.last.Status == 0 && r.gaveUp(err) != nil:
+		return r.canceled(r.gaveUp(err), err)
+	case r.last.Reason != call.ReasonNone && !r.last.Neutral():
+		if r.cause != nil {
+			err = r.cause
+		}
+		return wrap(r.call.Fail(r.last, err))
+	}
+	return err // the endpoint's own answer; the channel is closed; the message cannot be encoded; …
+}
+
+// gaveUp tells whether the caller gave up or ran out of time. An endpoint that keeps the caller's deadline too
+// can say so before the caller's own timer does.
+func (r *rpc) gaveUp(told error) error {
+	if err := r.Err(); err != nil {
+		return err
+	}
+	if grpcstatus.Code(told) == codes.DeadlineExceeded {
+		if end, ok := r.Deadline(); ok && !time.Now().Before(end) {
+			return context.DeadlineExceeded
+		}
+	}
+	return nil
+}
+
+// canceled makes the error of an RPC whose context has ended, with what grpc-go says about the waiting.
+func (r *rpc) canceled(why, told error) error {
+	e := r.call.Fail(call.Outcome{Reason: call.ReasonCanceled}, why)
+	if text := messageOf(told); text != why.Error() {
+		e.Detail = text
+	}
+	if r.cause != nil {
+		e.Detail += "; last failure to connect: " + r.cause.Error()
+	}
+	return wrap(e)
+}
+
+// unpin gives up waiting for the connection of an endpoint that was picked.
+func (r *rpc) unpin() {
+	if r.pinned {
+		r.pinned = false
+		r.attempt.Answered(call.Outcome{Reason: call.ReasonCanceled})
+		r.attempt.Finish()
+	}
+}
+
+// pause waits before another attempt.
+func (r *rpc) pause(wait time.Duration) error {
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-r.Done():
+		}
+	}
+	if err := r.Err(); err != nil {
+		return r.canceled(err, err)
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package grpcmesh
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/heddlemesh/mesh/routing/balance"
+)
+
+const (
+	balancerName  = "heddle_mesh"
+	serviceConfig = `{"loadBalancingConfig":[{"` + balancerName + `":{}}]}`
+)
+
+// grpc-go knows balancers by name, process-wide. This one has no state: what it needs comes with the
+// addresses and the calls, so that any number of meshes share it.
+func init() { balancer.Register(builder{}) }
+
+type builder struct{}
+
+func (builder) Name() string { return balancerName }
+
+func (builder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+	return &connector{cc: cc, states: new(balancer.ConnectivityStateEvaluator), conns: &connSet{}}
+}
+
+// A connector keeps the connections of one channel. It chooses nothing. grpc-go calls its methods and the
+// connections' listeners one at a time; only connSet and conn are read by picks meanwhile.
+type connector struct {
+	cc     balancer.ClientConn
+	states *balancer.ConnectivityStateEvaluator
+	conns  *connSet
+}
+
+// A connSet is the connections that there are for one list of addresses. Its maps do not change.
+type connSet struct {
+	byID    map[balance.ID]*conn
+	outside *conn // to the target itself; nil without credentials
+}
+
+// Ready implements transport.Ready: it takes every endpoint but those that could not be connected to when
+// last tried. An endpoint that nobody called yet is taken, and so connected to.
+func (s *connSet) Ready(e *balance.Endpoint) bool {
+	c := s.byID[e.ID()]
+	return c == nil || c.status.Load().err == nil
+}
+
+// A conn is one connection and what is known of it.
+type conn struct {
+	sub    balancer.SubConn
+	wanted atomic.Bool // connections are made when first picked, and kept from then on
+	status atomic.Pointer[status]
+
+	// For the connector only.
+	recorded connectivity.State // as it counts in the channel's state
+	removed  bool
+}
+
+// A status is immutable.
+type status struct {
+	ready    bool
+	dialing  bool
+	err      error  // why the last try to connect failed; it stays until one succeeds
+	failures uint64 // tries that failed since the conn was made
+}
+
+// want makes the connection unless that is under way.
+func (c *conn) want() {
+	if !c.wanted.Swap(true) {
+		c.sub.Connect()
+	}
+}
+
+// UpdateClientConnState implements balancer.Balancer. Every update gives a new picker.
+func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
+	next := &connSet{byID: make(map[balance.ID]*conn, len(s.ResolverState.Endpoints))}
+	for _, e := range s.ResolverState.Endpoints {
+		if len(e.Addresses) == 0 {
+			continue
+		}
+		m := memberOf(e.Addresses[0].Attributes)
+		switch {
+		case m == nil:
+			b.cc.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: foreign{}})
+			return errForeign
+		case m.outside:
+			if next.outside = b.conns.outside; next.outside == nil {
+				next.outside = b.connect(e.Addresses[0])
+			}
+		default:
+			c := b.conns.byID[m.id]
+			if c == nil {
+				c = b.connect(e.Addresses[0])
+			}
+			if c != nil {
+				next.byID[m.id] = c
+			}
+		}
+	}
+	for id, c := range b.conns.byID {
+		if next.byID[id] != c {
+			b.remove(c)
+		}
+	}
+	if c := b.conns.outside; c != nil && c != next.outside {
+		b.remove(c)
+	}
+	b.conns = next
+	b.publish() // after the removals: who picked what is gone looks again
+	return nil
+}
+
+// connect makes a conn that is not connected yet. It gives nil for a channel that is closing.
+func (b *connector) connect(to resolver.Address) *conn {
+	c := &conn{}
+	c.status.Store(new(status))
+	//nolint:staticcheck // deprecated for several addresses; for one there is nothing else
+	sub, err := b.cc.NewSubConn([]resolver.Address{to}, balancer.NewSubConnOptions{
+		StateListener: func(s balancer.SubConnState) { b.changed(c, s) },
+	})
+	if err != nil {
+		return nil
+	}
+	c.sub, c.recorded = sub, connectivity.Idle
+	b.states.RecordTransition(connectivity.Shutdown, connectivity.Idle)
+	return c
+}
+
+// remove gives a conn up. Its streams go on to their end.
+func (b *connector) remove(c *conn) {
+	c.removed = true
+	b.states.RecordTransition(c.recorded, connectivity.Shutdown)
+	c.sub.Shutdown()
+}
+
+// changed hears of a conn's new state and wakes the calls that wait for one.
+func (b *connector) changed(c *conn, s balancer.SubConnState) {
+	if c.removed || s.ConnectivityState == connectivity.Shutdown {
+		return
+	}
+	next := *c.status.Load()
+	next.ready, next.dialing = false, false
+	switch s.ConnectivityState {
+	case connectivity.Ready:
+		next.ready, next.err = true, nil
+	case connectivity.TransientFailure:
+		next.err = s.ConnectionError
+		if next.err == nil {
+			next.err = errors.New("connection failed")
+		}
+		next.failures++
+	case connectivity.Connecting, connectivity.Idle:
+		next.dialing = true
+	}
+	c.status.Store(&next)
+	state := s.ConnectivityState
+	if next.err != nil {
+		state = connectivity.TransientFailure // until it is ready, as grpc-go's own balancers have it
+	}
+	b.states.RecordTransition(c.recorded, state)
+	c.recorded = state
+	if s.ConnectivityState == connectivity.Idle {
+		c.sub.Connect() // lost, or the back-off is over
+	}
+	b.publish()
+}
+
+func (b *connector) publish() {
+	b.cc.UpdateState(balancer.State{ConnectivityState: b.states.CurrentState(), Picker: &picker{b.conns}})
+}
+
+// ResolverError implements balancer.Balancer. The mesh's resolver has none to report.
+func (b *connector) ResolverError(error) {}
+
+// UpdateSubConnState implements balancer.Balancer; grpc-go calls the listeners instead.
+func (b *connector) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
+
+// ExitIdle implements balancer.Balancer: the program wants the channel connected before it calls.
+func (b *connector) ExitIdle() {
+	for _, c := range b.conns.byID {
+		c.want()
+	}
+	if c := b.conns.outside; c != nil && len(b.conns.byID) == 0 {
+		c.want()
+	}
+}
+
+// Close implements balancer.Balancer.
+func (b *connector) Close() {
+	for _, c := range b.conns.byID {
+		b.remove(c)
+	}
+	if c := b.conns.outside; c != nil {
+		b.remove(c)
+	}
+	b.conns = &connSet{}
+}

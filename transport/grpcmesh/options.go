@@ -1,0 +1,82 @@
+package grpcmesh
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// An Option changes how channels and servers join the mesh.
+type Option interface {
+	apply(*options)
+}
+
+type options struct {
+	creds credentials.TransportCredentials
+}
+
+type option func(*options)
+
+func (f option) apply(o *options) { f(o) }
+
+// WithCredentials gives the program's own transport credentials. They secure connections to targets outside
+// the mesh and to endpoints that have no TLS setting of the mesh's; in this version no endpoint has one, so
+// where they are given they are used everywhere. Default: none; then endpoints of the mesh are plaintext and
+// calls to targets outside it fail with Unavailable. It means nothing to a server.
+func WithCredentials(c credentials.TransportCredentials) Option {
+	return option(func(o *options) { o.creds = c })
+}
+
+// DialOptions makes a channel a client of the mesh. Give them to grpc.NewClient after your own options, with
+// a target made by [Target]; they may serve any number of channels. They set the resolver, the balancer,
+// transport credentials, dialer, connect back-off (0.1 s to 5 s) and no proxy, and add interceptors that run
+// after those given before them. A service config has no say.
+func DialOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []grpc.DialOption {
+	d := newDriver(m.Engine(), opts)
+	return []grpc.DialOption{
+		grpc.WithResolvers(d),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithTransportCredentials(meshCredentials{own: d.creds}),
+		grpc.WithContextDialer(d.dial),
+		grpc.WithNoProxy(),
+		grpc.WithConnectParams(connectParams),
+		grpc.WithChainUnaryInterceptor(d.unary),
+		grpc.WithChainStreamInterceptor(d.stream),
+	}
+}
+
+// connectParams: an endpoint that is back is found soon. What an RPC waits for it asks for at once, whatever
+// the back-off.
+var connectParams = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: 20 * time.Second, // grpc-go's own; the dialer keeps the cluster's connect time-out
+}
+
+// ServerOptions makes a server pass on what belongs to a whole call tree: the trace headers and request id of
+// an RPC travel, by its context, to the calls made for it over the same or another mesh.
+func ServerOptions(_ interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(serveUnary),
+		grpc.ChainStreamInterceptor(serveStream),
+	}
+}
+
+// A driver is what the channels of one DialOptions share. It is immutable.
+type driver struct {
+	engine *transport.Engine
+	creds  credentials.TransportCredentials // nil for none
+}
+
+func newDriver(e *transport.Engine, opts []Option) *driver {
+	var o options
+	for _, opt := range opts {
+		if opt != nil {
+			opt.apply(&o)
+		}
+	}
+	return &driver{engine: e, creds: o.creds}
+}

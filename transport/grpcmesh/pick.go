@@ -1,0 +1,141 @@
+package grpcmesh
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// errWait parks the RPC until there is something new.
+var errWait = balancer.ErrNoSubConnAvailable
+
+// pick finds the connection for the attempt under way. The engine chooses the endpoint; while its connection
+// is not there yet the RPC waits for it, as it would for a dial over net/http. What may happen meanwhile:
+//
+//   - it cannot be connected to: the attempt has failed, UF;
+//   - the endpoint goes, or the configuration under which it was chosen: nothing was sent, so it is chosen
+//     again, if need be by the configuration that is live now.
+func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
+	for range maxChoices {
+		if r.direct {
+			return r.pickOutside(conns.outside)
+		}
+		if !r.pinned {
+			if err := r.choose(conns); err != nil {
+				return balancer.PickResult{}, err
+			}
+			if !r.pinned {
+				continue // decided anew
+			}
+		}
+		c := conns.byID[r.attempt.Endpoint.ID()]
+		if c == nil {
+			// The connections lag behind the engine, or have been taken down by what is live now.
+			r.call.Drop(r.attempt)
+			r.pinned = false
+			if !r.call.Stale() {
+				return balancer.PickResult{}, errWait
+			}
+			if err := r.renew(); err != nil {
+				return balancer.PickResult{}, err
+			}
+			continue
+		}
+		s := c.status.Load()
+		switch {
+		case s.ready:
+			r.pinned = false
+			return balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}, nil
+		case s.err != nil && s.failures != r.since:
+			r.failed(s.err)
+			if !r.waits {
+				return balancer.PickResult{}, grpcstatus.Error(codes.Unavailable, s.err.Error())
+			}
+		default:
+			c.want()
+			return balancer.PickResult{}, errWait
+		}
+	}
+	return balancer.PickResult{}, errWait
+}
+
+// maxChoices bounds the choices of one pick; further ones wait for something new.
+const maxChoices = 8
+
+// choose lets the engine choose an endpoint, of those that can be connected to for all we know. Where there
+// is none, an RPC that waits for ready waits; any other takes one that could not be, and sees whether it
+// still cannot.
+func (r *rpc) choose(conns *connSet) error {
+	if r.call.Unresolved() != nil { // after renew
+		return errWait
+	}
+	a, err := r.call.Pick(conns)
+	if err != nil && r.waits {
+		if r.call.Stale() {
+			return r.renew()
+		}
+		return errWait
+	}
+	if err != nil {
+		a, err = r.call.Pick(nil)
+	}
+	if err != nil {
+		return r.reject(err)
+	}
+	r.attempt, r.pinned, r.since = a, true, 0
+	if c := conns.byID[a.Endpoint.ID()]; c != nil {
+		s := c.status.Load()
+		r.since = s.failures
+		if s.err != nil && !s.dialing {
+			r.cc.ResetConnectBackoff()
+		}
+	}
+	return nil
+}
+
+// renew decides again, on the live configuration.
+func (r *rpc) renew() error {
+	q := r.request()
+	if err := r.take(r.call.Renew(&q)); err != nil {
+		return r.reject(err)
+	}
+	return nil
+}
+
+// reject ends the RPC with the mesh's own answer. grpc-go would change some codes on the way (gRFC A54), and
+// keep an RPC waiting that waits for ready: it gets another error, and the interceptor puts this one in place.
+func (r *rpc) reject(err error) error {
+	if !errors.As(err, &r.rejected) {
+		r.rejected = &call.Error{Reason: call.ReasonConnect, Host: r.to.authority, Err: err}
+	}
+	return grpcstatus.Error(codes.Unavailable, err.Error())
+}
+
+// failed ends an attempt whose endpoint could not be connected to.
+func (r *rpc) failed(cause error) {
+	r.pinned = false
+	r.last, r.cause = call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}, cause
+	r.attempt.Answered(r.last)
+	r.attempt.Finish()
+}
+
+// pickOutside gives the connection to the host itself. It fails as grpc-go's own balancers do: at once while
+// the last try to connect failed.
+func (r *rpc) pickOutside(c *conn) (balancer.PickResult, error) {
+	if c == nil {
+		return balancer.PickResult{}, errWait
+	}
+	switch s := c.status.Load(); {
+	case s.ready:
+		return balancer.PickResult{SubConn: c.sub}, nil
+	case s.err != nil && !r.waits:
+		r.cause = s.err
+		return balancer.PickResult{}, grpcstatus.Error(codes.Unavailable, s.err.Error())
+	}
+	c.want()
+	return balancer.PickResult{}, errWait
+}

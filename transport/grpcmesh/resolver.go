@@ -1,0 +1,116 @@
+package grpcmesh
+
+import (
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// Scheme implements resolver.Builder. It is known to the mesh's own channels only.
+func (d *driver) Scheme() string { return scheme }
+
+// Build implements resolver.Builder: it keeps a channel's addresses up to date until it is closed.
+func (d *driver) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	to, err := parseTarget(t.URL.String())
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{driver: d, to: to, cc: cc, config: cc.ParseServiceConfig(serviceConfig),
+		stop: make(chan struct{}), done: make(chan struct{})}
+	go w.run()
+	return w, nil
+}
+
+// A watch is the resolver of one channel. The engine remembers everything it publishes: a channel that has
+// been idle loses nothing.
+type watch struct {
+	driver *driver
+	to     target
+	cc     resolver.ClientConn
+	config *serviceconfig.ParseResult
+	stop   chan struct{}
+	done   chan struct{}
+}
+
+// run publishes after every change in the engine, also where the addresses are the same: a call that waits
+// for a connection looks again whenever there is something new, and must not miss that what it waited for
+// will not come.
+func (w *watch) run() {
+	defer close(w.done)
+	for {
+		reach := w.driver.engine.Reach(snapshot.Mesh, w.to.host, w.to.port)
+		_ = w.cc.UpdateState(w.state(reach)) // fails for a closing channel only
+		select {
+		case <-reach.Changed:
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// ResolveNow implements resolver.Resolver: there is never anything newer to be had.
+func (w *watch) ResolveNow(resolver.ResolveNowOptions) {}
+
+// Close implements resolver.Resolver.
+func (w *watch) Close() {
+	close(w.stop)
+	<-w.done
+}
+
+// state lists every endpoint that a call of the channel can be sent to, and the host itself where the
+// program's credentials allow for calls outside the mesh.
+func (w *watch) state(reach transport.Reach) resolver.State {
+	s := resolver.State{ServiceConfig: w.config}
+	for _, c := range reach.Clusters {
+		for _, e := range c.Endpoints {
+			s.Endpoints = append(s.Endpoints, endpointOf(&member{
+				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: c.Policy}))
+		}
+	}
+	if w.driver.creds != nil {
+		s.Endpoints = append(s.Endpoints, endpointOf(&member{
+			outside: true, address: discovery.TCP(w.to.host, w.to.port)}))
+	}
+	return s
+}
+
+// A member is what a connection of the channel is to: an endpoint of a cluster, or a host outside the mesh.
+// Equal addresses in different clusters are different members and get a connection each.
+type member struct {
+	id      balance.ID // of the endpoint's record; zero for a host outside
+	cluster string
+	address discovery.Address
+	policy  snapshot.Policy
+	outside bool
+}
+
+type memberKey struct{}
+
+func endpointOf(m *member) resolver.Endpoint {
+	return resolver.Endpoint{Addresses: []resolver.Address{{Addr: m.address.Addr, Attributes: attributes.New(memberKey{}, m)}}}
+}
+
+// memberOf gives the member that an address stands for, nil for an address of another resolver.
+func memberOf(a *attributes.Attributes) *member {
+	m, _ := a.Value(memberKey{}).(*member)
+	return m
+}
+
+// Equal is for attributes.Attributes.
+func (m *member) Equal(o any) bool {
+	other, ok := o.(*member)
+	return ok && (m == other || *m == *other)
+}
+
+// String is for grpc-go's logs.
+func (m *member) String() string {
+	if m.outside {
+		return "outside the mesh"
+	}
+	return m.cluster
+}

@@ -1,0 +1,143 @@
+package grpcmesh
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// An rpc is one RPC on its way through the mesh, with all its attempts. It is also the context under which
+// grpc-go makes them: that is how picks find it. grpc-go orders all that happens to one RPC (picks, Done,
+// the end) one after the other, so it needs no lock.
+type rpc struct {
+	context.Context // the caller's, with the carried headers
+
+	call   transport.Call
+	driver *driver
+	cc     *grpc.ClientConn
+	to     target
+	method string
+	own    metadata.MD // the caller's outgoing metadata, once read
+	read   bool
+	waits  bool // for ready: failing to connect does not end it
+	direct bool // to the host itself, outside the mesh
+
+	// The attempt under way.
+	attempt transport.Attempt
+	pinned  bool   // an endpoint is picked, its connection waited for
+	since   uint64 // how often connecting to it had failed by then
+	done    func(balancer.DoneInfo)
+
+	// How the last attempt ended.
+	last     call.Outcome
+	cause    error       // why connecting failed
+	rejected *call.Error // the mesh's own answer, found while picking
+}
+
+type rpcKey struct{}
+
+// Value implements context.Context.
+func (r *rpc) Value(key any) any {
+	if key == (rpcKey{}) {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
+// begin asks the engine what becomes of an RPC. Where there is an error the RPC ends with it; the rpc is
+// there all the same.
+func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, opts []grpc.CallOption) (*rpc, error) {
+	r := &rpc{Context: ctx, driver: d, cc: cc, method: method}
+	var err error
+	if r.to, err = parseTarget(cc.Target()); err != nil {
+		return r, wrap(&call.Error{Reason: call.ReasonInvalidRequest, Host: cc.Target(), Err: err})
+	}
+	for _, o := range opts {
+		switch o := o.(type) {
+		case grpc.FailFastCallOption:
+			r.waits = !o.FailFast
+		case grpc.AuthorityOverrideCallOption:
+			r.to.authority = o.Authority
+		}
+	}
+	q := r.request()
+	if err := r.take(d.engine.Begin(ctx, &r.call, &q)); err != nil {
+		return r, err
+	}
+	if !r.direct {
+		r.carry()
+	}
+	return r, r.resolved()
+}
+
+// request shows the RPC as the HTTP request it is on the wire.
+func (r *rpc) request() call.Request {
+	path, _ := call.CanonicalPath(r.method)
+	if path != r.method {
+		path = "" // another spelling than is sent: the engine refuses it
+	}
+	return call.Request{Method: "POST", Scheme: "http", Host: r.to.host, Port: r.to.port,
+		Authority: r.to.authority, Path: path, Headers: (*sent)(r)}
+}
+
+// take heeds the engine's decision.
+func (r *rpc) take(step transport.Step) error {
+	r.direct = false
+	switch step.Kind {
+	case transport.Reject:
+		return wrap(step.Err)
+	case transport.Direct:
+		if r.driver.creds == nil {
+			return wrap(r.unsecured())
+		}
+		r.direct = true
+	}
+	return nil
+}
+
+// unsecured is why a call outside the mesh cannot be made.
+func (r *rpc) unsecured() error {
+	err := r.call.FailDirect(errOutside)
+	if call.ReasonOf(err) == call.ReasonNone {
+		return r.call.Fail(call.Outcome{Reason: call.ReasonConnect}, err)
+	}
+	return err
+}
+
+// resolved waits until the cluster's endpoints are known, within the caller's context.
+func (r *rpc) resolved() error {
+	if r.direct {
+		return nil
+	}
+	for unknown := r.call.Unresolved(); unknown != nil; unknown = r.call.Unresolved() {
+		select {
+		case <-unknown:
+		case <-r.Done():
+			return wrap(r.call.FailUnresolved(r.Err()))
+		}
+	}
+	return nil
+}
+
+// carry adds what the RPC's context carries from a received request to its metadata.
+func (r *rpc) carry() {
+	fields := r.driver.engine.Carry(r.Context, (*sent)(r))
+	if len(fields) == 0 {
+		return
+	}
+	var few [8]string
+	kv := few[:0]
+	for _, f := range fields {
+		if v, ok := outgoing(f.Name.Lower(), f.Value); ok {
+			kv = append(kv, f.Name.Lower(), v)
+		}
+	}
+	if len(kv) > 0 {
+		r.Context = metadata.AppendToOutgoingContext(r.Context, kv...)
+	}
+}

@@ -1,0 +1,49 @@
+package grpcmesh
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc"
+)
+
+// unary makes the attempts of a unary RPC. Its reply is written to by the last one only.
+func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	r, err := d.begin(ctx, method, cc, opts)
+	if err == nil {
+		err = r.unary(req, reply, invoke, opts)
+	}
+	r.call.End(err)
+	return err
+}
+
+func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	opts, hooks := r.withhold(opts)
+	for {
+		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, opts...))
+		if again {
+			continue
+		}
+		for _, hook := range hooks {
+			hook(err)
+		}
+		return err
+	}
+}
+
+// withhold takes grpc.OnFinish hooks out of the options where grpc-go may see several RPCs for what is one:
+// they run once, at the end.
+func (r *rpc) withhold(opts []grpc.CallOption) (rest []grpc.CallOption, hooks []func(error)) {
+	isHook := func(o grpc.CallOption) bool { _, ok := o.(grpc.OnFinishCallOption); return ok }
+	if r.direct || !r.call.Retries() || !slices.ContainsFunc(opts, isHook) {
+		return opts, nil
+	}
+	for _, o := range opts {
+		if hook, ok := o.(grpc.OnFinishCallOption); ok {
+			hooks = append(hooks, hook.OnFinish)
+		} else {
+			rest = append(rest, o)
+		}
+	}
+	return rest, hooks
+}
