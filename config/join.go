@@ -354,12 +354,19 @@ func (j *Joined) refuse(findings []Finding, verdicts [][]Verdict) [][]Verdict {
 func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snapshot, publish func(context.Context, *snapshot.Snapshot) error) error {
 	sets := endpointSets(docs, j.opts.Workload)
 	// In one order: what subscribers draw at random must follow from the seed.
+	var changing []discovery.Key
 	for _, key := range slices.SortedFunc(maps.Keys(sets), discovery.Key.Compare) {
-		set := sets[key]
-		if old := j.sets[key]; !old.Equal(set) {
-			j.endpoints.Publish(key, set)
-		} else {
+		set, old := sets[key], j.sets[key]
+		switch {
+		case old.Equal(set):
 			sets[key] = old
+		case old == nil || s == nil:
+			j.endpoints.Publish(key, set)
+		default:
+			// Calls of the old snapshot look for the old endpoints, those of the new for the new ones: until
+			// the one has taken the other's place, both must find theirs.
+			j.endpoints.Publish(key, discovery.Union(old, set))
+			changing = append(changing, key)
 		}
 	}
 	if s != nil {
@@ -368,6 +375,9 @@ func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snap
 		if err := publish(ctx, s); err != nil {
 			return err
 		}
+	}
+	for _, key := range changing {
+		j.endpoints.Publish(key, sets[key])
 	}
 	for key := range j.sets {
 		if sets[key] == nil {

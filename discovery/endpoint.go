@@ -78,6 +78,23 @@ func NewSet(endpoints ...Endpoint) *Set {
 	return s
 }
 
+// Union gives the endpoints of both sets, for the moment in which a change of endpoints and of what uses
+// them is under way. An address that the two define differently is in it under both definitions.
+func Union(a, b *Set) *Set {
+	u := &Set{endpoints: slices.Clone(a.endpoints)}
+	at := make(map[Address]int, len(a.endpoints)) // index in a, which has each address once
+	for i := range a.endpoints {
+		at[a.endpoints[i].Address] = i
+	}
+	for i := range b.endpoints {
+		e := &b.endpoints[i]
+		if have, ok := at[e.Address]; !ok || !a.endpoints[have].equal(e) {
+			u.endpoints = append(u.endpoints, *e)
+		}
+	}
+	return u
+}
+
 // Len is the number of endpoints.
 func (s *Set) Len() int { return len(s.endpoints) }
 
@@ -93,9 +110,11 @@ func (s *Set) Equal(o *Set) bool {
 	if s == nil || o == nil {
 		return s == o
 	}
-	return slices.EqualFunc(s.endpoints, o.endpoints, func(a, b Endpoint) bool {
-		return a.Address == b.Address && a.Resolve == b.Resolve && a.Weight == b.Weight && a.Locality == b.Locality &&
-			a.Network == b.Network && a.ServiceAccount == b.ServiceAccount && a.Workload == b.Workload &&
-			maps.Equal(a.Labels, b.Labels)
-	})
+	return slices.EqualFunc(s.endpoints, o.endpoints, func(a, b Endpoint) bool { return a.equal(&b) })
+}
+
+func (e *Endpoint) equal(o *Endpoint) bool {
+	return e.Address == o.Address && e.Resolve == o.Resolve && e.Weight == o.Weight && e.Locality == o.Locality &&
+		e.Network == o.Network && e.ServiceAccount == o.ServiceAccount && e.Workload == o.Workload &&
+		maps.Equal(e.Labels, o.Labels)
 }

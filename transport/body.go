@@ -6,29 +6,32 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/heddlemesh/mesh/call"
 )
 
 // track ends the attempt when the response's body does, or now where there is none to wait for.
-func track(resp *http.Response, a Attempt) {
+func track(ctx context.Context, resp *http.Response, a Attempt) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		a.Finish()
 		return
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			resp.Body = &upgraded{trackedBody: trackedBody{body: rwc, attempt: a}, writer: rwc}
+			resp.Body = &upgraded{trackedBody: trackedBody{body: rwc, attempt: a, ctx: ctx}, writer: rwc}
 			return
 		}
 	}
-	resp.Body = &trackedBody{body: resp.Body, attempt: a}
+	resp.Body = &trackedBody{body: resp.Body, attempt: a, ctx: ctx}
 }
 
 // trackedBody is a response body whose end is the end of its attempt.
 type trackedBody struct {
 	body    io.ReadCloser
 	attempt Attempt
+	ctx     context.Context // the request's
+	closing atomic.Bool
 	ended   atomic.Bool
 }
 
@@ -41,6 +44,7 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 }
 
 func (b *trackedBody) Close() error {
+	b.closing.Store(true) // a read under way will fail of it
 	err := b.body.Close()
 	b.end(nil)
 	return err
@@ -50,8 +54,7 @@ func (b *trackedBody) end(err error) {
 	if b.ended.Swap(true) {
 		return
 	}
-	if err != nil && !errors.Is(err, io.EOF) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, http.ErrBodyReadAfterClose) {
+	if err != nil && !errors.Is(err, io.EOF) && !b.closing.Load() && b.ctx.Err() == nil {
 		b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
 	}
 	b.attempt.Finish()
@@ -74,12 +77,14 @@ func (b *upgraded) CloseWrite() error {
 }
 
 // discard gives a response up that is not passed on: a little of its body is read, so that the connection
-// can be used again, then it is closed.
+// can be used again, then it is closed. A body that is slow to come is not worth the waiting.
 func discard(resp *http.Response) {
 	if resp == nil || resp.Body == nil {
 		return
 	}
-	const most = 4 << 10
+	const most, patience = 4 << 10, 10 * time.Millisecond
+	late := time.AfterFunc(patience, func() { _ = resp.Body.Close() })
+	defer late.Stop()
 	_, _ = io.CopyN(io.Discard, resp.Body, most) // what goes wrong here concerns nobody
 	_ = resp.Body.Close()
 }

@@ -233,7 +233,7 @@ func (a Attempt) Answered(o call.Outcome) {
 // Finish ends the accounting of the attempt, when its body has ended or there will be none.
 func (a Attempt) Finish() {
 	if a.Endpoint.End(a.engine.now() - a.began) {
-		a.engine.pools.Release(a.Endpoint.Conns)
+		a.engine.release(a.Endpoint)
 	}
 }
 

@@ -40,6 +40,8 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.Outcome{Reason: call.ReasonCanceled}
 	case errors.As(err, &body):
 		return call.Outcome{Reason: call.ReasonCanceled}
+	case unsendable(err):
+		return call.Outcome{Reason: call.ReasonInvalidRequest}
 	case errors.As(err, &connect), isTLSError(err):
 		return call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
 	case errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
@@ -52,13 +54,31 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 	return call.Outcome{Reason: call.ReasonReset}
 }
 
+// unsendable finds the errors by which net/http says that the program's request cannot be sent as it is: a
+// header, method or trailer that is none, a body of another length than announced. There is nothing but
+// their text to know them by, from its beginning: what an endpoint wrote can only stand further on.
+func unsendable(err error) bool {
+	text := strings.TrimPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken: ")
+	for _, begin := range [...]string{
+		"http: nil Request.", "net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ",
+		"net/http: can't write control character", "http: invalid Host header", "invalid Trailer key ",
+		"http: Request.ContentLength=", "http: ContentLength=",
+		"http2: invalid ", "http2: request body larger than", "http2: request header list larger than",
+	} {
+		if strings.HasPrefix(text, begin) {
+			return true
+		}
+	}
+	return false
+}
+
 // refusedWithBody finds the error by which net/http says that it could send the request once more, the
 // server having refused the stream or gone away before it, if only it could make the body again: here it
 // never can, for that is the engine's to decide. Of what was refused nothing but the text is left. A stream
 // that ended in PROTOCOL_ERROR is among net/http's candidates too, but may have been acted on.
 func refusedWithBody(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "http2: Transport: cannot retry err [") && !strings.Contains(text, "PROTOCOL_ERROR")
+	return strings.HasPrefix(text, "http2: Transport: cannot retry err [") && !strings.Contains(text, "PROTOCOL_ERROR")
 }
 
 // isTLSError finds the failures of the program's own TLS, of an https URL: they end the connection before

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/routing/balance"
@@ -28,6 +29,8 @@ type members struct {
 // records are the live endpoint records of one cluster name. Guarded by Engine.mu.
 type records struct {
 	byKey map[recordKey]*balance.Endpoint
+	// timeout is the policy's by which the pools of all of them were opened.
+	timeout time.Duration
 }
 
 // recordKey: what makes another connection pool makes another record.
@@ -41,6 +44,9 @@ type recordKey struct {
 func (e *Engine) refresh(c *cluster) {
 	var list []*balance.Endpoint
 	keep := make(map[recordKey]bool)
+	var replaced []any // pools
+	reopen := c.records.timeout != c.def.Policy.ConnectTimeout
+	c.records.timeout = c.def.Policy.ConnectTimeout
 	set := e.registry.Get(c.def.Set)
 	if set != nil && !c.def.Direct {
 		for i := range set.Len() {
@@ -49,10 +55,17 @@ func (e *Engine) refresh(c *cluster) {
 				continue
 			}
 			key := recordKey{d.Address, c.def.Policy.Protocol}
+			if keep[key] {
+				continue // defined twice, in the middle of a change (discovery.Union)
+			}
 			ep := c.records.byKey[key]
 			switch {
 			case ep == nil:
 				ep = balance.NewEndpoint(d, e.pools.Open(d, c.def.Policy))
+			case reopen:
+				replaced = append(replaced, ep.Conns)
+				ep = ep.Redefined(d)
+				ep.Reopened(e.pools.Open(d, c.def.Policy))
 			case ep.Def != d:
 				ep = ep.Redefined(d) // the same state under new labels or weight
 			}
@@ -70,6 +83,9 @@ func (e *Engine) refresh(c *cluster) {
 	}
 	c.become(m)
 	e.retire(c.records, keep)
+	for _, conns := range replaced {
+		e.pools.Release(conns)
+	}
 }
 
 // waiting gives what calls for the cluster's first endpoints wait on, nil where there is nothing to wait for.
@@ -105,7 +121,16 @@ func (e *Engine) retire(r *records, keep map[recordKey]bool) {
 		}
 		delete(r.byKey, key)
 		if ep.Retire() {
-			e.pools.Release(ep.Conns)
+			e.release(ep)
 		}
+	}
+}
+
+// release lets go of an endpoint's connections: those of the record at hand, and where its pool has been
+// opened anew since, the newest.
+func (e *Engine) release(ep *balance.Endpoint) {
+	e.pools.Release(ep.Conns)
+	if newest := ep.Newest(); newest != nil {
+		e.pools.Release(newest)
 	}
 }

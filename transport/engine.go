@@ -17,8 +17,9 @@ import (
 // use; Open must not connect. The RoundTripper needs pools that are http.RoundTrippers.
 type Pools interface {
 	Open(e *discovery.Endpoint, p snapshot.Policy) (conns any)
-	// Release says that the pool's endpoint is gone and its last attempt over. It may be called again,
-	// and concurrently, for the same pool: where an attempt began in between, or ended at that moment.
+	// Release says that the pool's endpoint is gone and its last attempt over, or that another pool has taken
+	// its place: attempts may then still use it. It may be called again, and concurrently, for the same pool:
+	// where an attempt began in between, or ended at that moment.
 	Release(conns any)
 }
 

@@ -92,8 +92,13 @@ func (l *Leaves) Release(conns any) {
 	l.mu.Unlock()
 	if unused {
 		h.CloseIdleConnections()
+		// To net/http an HTTP/2 stream is over a moment after its body has ended for us, and until then its
+		// connection is not idle.
+		time.AfterFunc(streamEnd, h.CloseIdleConnections)
 	}
 }
+
+const streamEnd = 100 * time.Millisecond
 
 // CloseIdleConnections closes the connections of all leaves that no call uses at the moment.
 func (l *Leaves) CloseIdleConnections() {

@@ -23,6 +23,6 @@ func (c *Call) Drop(a Attempt) {
 		c.info.Tried = c.info.Tried[:len(c.info.Tried)-1]
 	}
 	if a.Endpoint.Withdraw() {
-		a.engine.pools.Release(a.Endpoint.Conns)
+		a.engine.release(a.Endpoint)
 	}
 }

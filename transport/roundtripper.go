@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -77,6 +79,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 			return nil, err
 		}
 		leaf := a.Endpoint.Conns.(http.RoundTripper)
+		out.handed = true
 		resp, err := leaf.RoundTrip(out.req)
 		o := classify(req.Context(), resp, err)
 		o.StaleReuse = out.diedIdle(err)
@@ -102,7 +105,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 			return nil, c.Fail(o, err)
 		}
 		out.commit()
-		track(resp, a)
+		track(req.Context(), resp, a)
 		return resp, nil
 	}
 }
@@ -145,7 +148,13 @@ func view(q *call.Request, req *http.Request) bool {
 		q.Method = http.MethodGet
 	}
 	q.Path, _ = call.CanonicalPath(rawPath(u)) // "" where it has none; the engine rejects that
+	if q.Path == "*" && q.Method != http.MethodOptions {
+		q.Path = ""
+	}
 	q.Query = u.RawQuery
+	if u.Opaque != "" {
+		q.Query = opaqueQuery(u)
+	}
 	q.Headers = call.HTTPHeaders(req.Header)
 	return true
 }
@@ -167,6 +176,7 @@ type outgoing struct {
 	req      *http.Request // the original itself where nothing had to be changed
 	body     *replay       // for a body that can be read once only
 	repeat   bool          // there is no body, or a way to make it again
+	handed   bool          // the leaf has req, and closes its body
 	trace    *reuse        // where net/http's own replay was on and had to be switched off
 }
 
@@ -176,8 +186,8 @@ func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
 	o.original, o.req = req, req
 	hasBody := req.Body != nil && req.Body != http.NoBody
 	o.repeat = !hasBody || req.GetBody != nil
-	if q.Path != rawPath(req.URL) && q.Scheme == "http" {
-		o.canonicalURL(q.Path)
+	if q.Scheme == "http" && (q.Path != rawPath(req.URL) || strings.HasPrefix(req.URL.Opaque, "//")) {
+		o.canonicalURL(q)
 	}
 	var carry []CarriedField
 	if q.Scheme == "http" {
@@ -187,7 +197,7 @@ func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
 	if keys || len(carry) > 0 {
 		o.rewriteHeader(carry)
 	}
-	if keys && !hasBody {
+	if keys && !hasBody || req.GetBody != nil && hasBody && c.idempotent && (keys || safe(q.Method)) {
 		o.trace = new(reuse)
 		o.req = o.req.WithContext(o.trace.attach(req.Context()))
 	}
@@ -196,7 +206,7 @@ func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
 	case req.GetBody == nil:
 		o.body = newReplay(req)
 		o.copy().Body = o.body.body()
-	case o.trace != nil || c.Policy().Protocol == snapshot.HTTP2 || safe(q.Method):
+	case c.Policy().Protocol == snapshot.HTTP2 || safe(q.Method):
 		// net/http would rewind the body by itself.
 		o.copy().GetBody = nil
 	}
@@ -211,14 +221,20 @@ func (o *outgoing) copy() *http.Request {
 	return o.req
 }
 
-// canonicalURL sends the spelling of the path that the decision was made on.
-func (o *outgoing) canonicalURL(path string) {
+// canonicalURL sends the spelling of the path that the decision was made on, and no other host's name.
+func (o *outgoing) canonicalURL(q *call.Request) {
 	u := *o.original.URL
-	decoded, err := url.PathUnescape(path)
+	decoded, err := url.PathUnescape(q.Path)
 	if err != nil {
 		return // CanonicalPath let no malformed escape through
 	}
-	u.Path, u.RawPath, u.Opaque = decoded, path, ""
+	u.Path, u.RawPath, u.RawQuery, u.Opaque = decoded, q.Path, q.Query, ""
+	if u.EscapedPath() != q.Path {
+		// It has a byte that net/url escapes, and then it would unescape all others first.
+		if u.Opaque = q.Path; strings.HasPrefix(q.Path, "//") {
+			u.Opaque = "//" + q.Authority + q.Path
+		}
+	}
 	o.copy().URL = &u
 }
 
@@ -232,7 +248,7 @@ func (o *outgoing) rewriteHeader(carry []CarriedField) {
 	} {
 		if v, ok := h[key.seen]; ok {
 			delete(h, key.seen)
-			h[key.hidden] = v
+			h[key.hidden] = append(slices.Clip(h[key.hidden]), v...) // the program may have spelled it so itself
 		}
 	}
 	values := make([]string, len(carry))
@@ -247,7 +263,14 @@ func (o *outgoing) rewriteHeader(carry []CarriedField) {
 }
 
 func idempotencyKeys(h http.Header) bool {
-	return len(h) > 0 && (h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil)
+	if len(h) == 0 {
+		return false
+	}
+	_, ok := h["Idempotency-Key"]
+	if !ok {
+		_, ok = h["X-Idempotency-Key"]
+	}
+	return ok // with or without a value: net/http looks for the key only
 }
 
 // safe lists the methods that net/http repeats by itself.
@@ -275,7 +298,7 @@ func (o *outgoing) again() error {
 			return err
 		}
 		r := *o.req
-		r.Body = body
+		r.Body, o.handed = body, false
 		o.req = &r
 	}
 	if o.trace != nil {
@@ -291,14 +314,15 @@ func (o *outgoing) commit() {
 	}
 }
 
-// abandon closes the program's body. The leaf has closed it already where it was handed over; closing it
-// again does no harm, and before the first attempt nobody else would.
+// abandon closes the program's body where nobody else does: before the first attempt, and what GetBody made
+// for one that is not made.
 func (o *outgoing) abandon() {
-	if o.body != nil {
+	switch {
+	case o.body != nil:
 		o.body.abandon()
-		return
+	case !o.handed:
+		closeBody(o.req)
 	}
-	closeBody(o.original)
 }
 
 func closeBody(req *http.Request) {

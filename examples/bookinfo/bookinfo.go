@@ -23,6 +23,9 @@ var bundled embed.FS
 // servicesFile is written at every start: it says on which ports the instances listen.
 const servicesFile = "services.yaml"
 
+// servicesMark begins it; a file of that name without the mark is somebody's own.
+const servicesMark = "# Written by bookinfo at every start: where the instances listen.\n"
+
 // instances lists what runs. Every version of reviews is an instance of its own.
 var instances = []instance{
 	{service: "productpage", version: "v1"},
@@ -95,6 +98,10 @@ func (b *bookinfo) prepareDir() error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
+	name := filepath.Join(b.dir, servicesFile)
+	if old, err := os.ReadFile(name); err == nil && !bytes.HasPrefix(old, []byte(servicesMark)) {
+		return fmt.Errorf("%s is not bookinfo's own and would be overwritten: move it, or take another directory", name)
+	}
 	have, err := filepath.Glob(filepath.Join(b.dir, "*.yaml"))
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ func (b *bookinfo) prepareDir() error {
 // serviceEntries declares the services with the addresses of their instances.
 func (b *bookinfo) serviceEntries() []byte {
 	var out bytes.Buffer
-	out.WriteString("# Written by bookinfo at every start: where the instances listen.\n")
+	out.WriteString(servicesMark)
 	for _, service := range []string{"productpage", "details", "reviews", "ratings"} {
 		fmt.Fprintf(&out, `---
 apiVersion: networking.istio.io/v1

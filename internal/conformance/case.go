@@ -26,13 +26,14 @@ type Case struct {
 	Cycle  []string           // the endpoints that answer in turn, beginning with any of them
 	Random bool               // the endpoints that answer, several, do not take turns
 
-	// Except names drivers that cannot run the row, and why.
+	// Except names drivers that cannot run the row, and why. What follows from the row itself a driver finds
+	// out by itself (Driver.Adapt).
 	Except map[string]string
 }
 
 // A Request is what the caller asks for.
 type Request struct {
-	Method string // "" is GET
+	Method string // "" is GET, or the only one that the driver has: the row is not about it
 	URL    string
 	Host   string // the Host header where it is not the URL's
 	Header http.Header

@@ -11,8 +11,9 @@ import (
 	"github.com/heddlemesh/mesh/transport"
 )
 
-// tolerance is how far a statistical share may be from what the row says, in points.
-const tolerance = 1.5
+// tolerance is how far a statistical share of n calls may be from what the row says, in points: three times
+// the standard deviation of the widest, 1.5 for 10,000 calls.
+func tolerance(n int) float64 { return 150 / math.Sqrt(float64(n)) }
 
 // anyAttempts in a row says that the number of attempts depends on which endpoint came first.
 const anyAttempts = -1
@@ -133,11 +134,11 @@ func tally(got []Result) map[string]int {
 
 func (c *Case) checkShares(got []Result) []string {
 	var wrong []string
-	counts := tally(got)
+	counts, allowed := tally(got), tolerance(len(got))
 	for _, key := range slices.Sorted(maps.Keys(c.Shares)) {
 		want, have := c.Shares[key], 100*float64(counts[key])/float64(len(got))
 		exact := want == 0 || want == 100
-		if exact && have != want || math.Abs(have-want) > tolerance {
+		if exact && have != want || math.Abs(have-want) > allowed {
 			wrong = append(wrong, fmt.Sprintf("%s has %.2f %% of the calls, want %.2f %%", key, have, want))
 		}
 		delete(counts, key)

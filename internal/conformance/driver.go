@@ -17,6 +17,8 @@ import (
 // A Driver is one way to send a request through a mesh.
 type Driver interface {
 	Name() string
+	// Adapt gives the row in the form in which the driver can run it, or why it cannot.
+	Adapt(c Case) (adapted Case, except string)
 	// Do makes the case's calls, one after the other, and says what came out of each: the caller's side
 	// joined with the upstreams' (Network.Seen).
 	Do(t testing.TB, c *Case, b *Bench) []Result
@@ -66,6 +68,9 @@ type HTTP struct{}
 
 // Name implements Driver.
 func (HTTP) Name() string { return "net/http" }
+
+// Adapt implements Driver: the rows are written for it.
+func (HTTP) Adapt(c Case) (Case, string) { return c, c.Except[HTTP{}.Name()] }
 
 // Do implements Driver.
 func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {

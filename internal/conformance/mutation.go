@@ -18,8 +18,19 @@ import (
 type Mutation struct {
 	Name   string
 	Groups []string
+	// Except names drivers, or one group of a driver's rows as "driver/group", in which nothing can notice the
+	// fault, and why.
+	Except map[string]string
 	edit   func(*draft)
 	unread *regexp.Regexp // what is cut out of the documents
+}
+
+// except says why the driver's rows of the group cannot notice the fault, "" where they have to.
+func (m *Mutation) except(driver, group string) string {
+	if why := m.Except[driver]; why != "" {
+		return why
+	}
+	return m.Except[driver+"/"+group]
 }
 
 // config gives the documents as the mutation wants them read.

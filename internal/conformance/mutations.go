@@ -74,9 +74,10 @@ func lookupMutations() []Mutation {
 // matchMutations are faults in the conditions of rules and in their order.
 func matchMutations() []Mutation {
 	return []Mutation{
-		{Name: "rules reversed", Groups: []string{"order", "workload", "uri", "headers", "method", "scheme", "authority", "query", "port"}, edit: func(d *draft) {
-			d.eachHost(func(v *routing.VirtualHost) { slices.Reverse(v.Routes) })
-		}},
+		{Name: "rules reversed", Groups: []string{"order", "workload", "uri", "headers", "method", "scheme", "authority", "query", "port"},
+			Except: map[string]string{"grpc/query": noQuery}, edit: func(d *draft) {
+				d.eachHost(func(v *routing.VirtualHost) { slices.Reverse(v.Routes) })
+			}},
 		{Name: "first entry of a list only", Groups: []string{"order"}, edit: func(d *draft) {
 			d.eachRoute(func(r *routing.Route) { r.Matches = r.Matches[:min(len(r.Matches), 1)] })
 		}},
@@ -138,9 +139,17 @@ func matchMutations() []Mutation {
 		matches("scheme not read", "scheme", func(m *routing.Match) { m.Scheme = nil }),
 		matches("authority not read", "authority", func(m *routing.Match) { m.Authority = nil }),
 		matches("query not read", "query", func(m *routing.Match) { m.Query = nil }),
-		matches("first query parameter only", "query", func(m *routing.Match) { m.Query = m.Query[:min(1, len(m.Query))] }),
+		{Name: "first query parameter only", Groups: []string{"query"}, Except: map[string]string{"grpc": noQuery}, edit: func(d *draft) {
+			d.eachMatch(func(m *routing.Match) { m.Query = m.Query[:min(1, len(m.Query))] })
+		}},
 	}
 }
+
+// Why gRPC cannot notice some faults.
+const (
+	noQuery     = "an RPC has no query: no rule about one takes it"
+	alwaysHTTP2 = "gRPC is HTTP/2, whatever the port's protocol"
+)
 
 // targetMutations are faults in what a rule leads to.
 func targetMutations() []Mutation {
@@ -193,14 +202,14 @@ func targetMutations() []Mutation {
 		}},
 		balancer("balancer always random", balance.Random, "loadbalancer", "destinationrule", "protocol"),
 		balancer("balancer always takes turns", balance.RoundRobin, "loadbalancer", "destinationrule"),
-		{Name: "HTTP/2 becomes HTTP/1.1", Groups: []string{"protocol", "grpc"}, edit: func(d *draft) {
+		{Name: "HTTP/2 becomes HTTP/1.1", Groups: []string{"protocol", "grpc"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
 			d.eachCluster(func(c *snapshot.Cluster) {
 				if c.Policy.Protocol == snapshot.HTTP2 {
 					c.Policy.Protocol = snapshot.HTTP1
 				}
 			})
 		}},
-		{Name: "every port speaks HTTP/2", Groups: []string{"protocol"}, edit: func(d *draft) {
+		{Name: "every port speaks HTTP/2", Groups: []string{"protocol"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
 			d.eachCluster(func(c *snapshot.Cluster) { c.Policy.Protocol = snapshot.HTTP2 })
 		}},
 	}
@@ -227,10 +236,14 @@ func retryMutations() []Mutation {
 			p.Codes = []int{400, 404, 409, 429, 500, 502, 503, 504}
 		}),
 		retries("connect failure only", func(p *resilience.Retry) { p.On = resilience.OnConnectFailure }),
-		{Name: "endpoints that failed not avoided", Groups: []string{"retries"}, edit: func(d *draft) {
+		{Name: "endpoints that failed not avoided", Groups: []string{"retries", "grpc"}, Except: map[string]string{
+			"grpc/retries": "a channel leaves out endpoints that it could not connect to, whatever the rule says",
+		}, edit: func(d *draft) {
 			d.eachRetry(func(p *resilience.Retry) { p.AvoidPrevious = false })
 		}},
-		{Name: "status codes forgotten", Groups: []string{"retries"}, edit: func(d *draft) {
+		{Name: "status codes forgotten", Groups: []string{"retries"}, Except: map[string]string{
+			"grpc": "an RPC is not answered by an HTTP status",
+		}, edit: func(d *draft) {
 			d.eachRetry(func(p *resilience.Retry) { p.Codes = nil })
 		}},
 	}

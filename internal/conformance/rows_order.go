@@ -67,7 +67,7 @@ func orderRows() []Case {
 			Request: Request{Method: "POST", URL: "http://reviews:9080/a"}, Want: second},
 		{Name: "fields of two entries do not add up", Cite: ors + "; " + ands,
 			Config:  numbered("[{uri: {exact: /a}, method: {exact: POST}}, {uri: {exact: /b}, method: {exact: GET}}]", ""),
-			Request: get("http://reviews:9080/a"), Want: second},
+			Request: Request{Method: "GET", URL: "http://reviews:9080/a"}, Want: second},
 		{Name: "match name follows the rule's", Cite: "§2.2 HTTPMatchRequest name (route.matchName)",
 			Config:  numbered("[{name: one, uri: {exact: /a}}, {name: two, uri: {exact: /b}}]", ""),
 			Request: get("http://reviews:9080/b"), Want: Result{Route: "r1.two", Endpoint: v1}},

@@ -1,5 +1,10 @@
 package conformance
 
+import (
+	"slices"
+	"strings"
+)
+
 // grpcRows: answers that carry a grpc-status, on a gRPC port.
 func grpcRows() []Case {
 	const (
@@ -24,6 +29,7 @@ endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2}, {address: 10.0.0.3}]`)
 		internal          = 13
 		unavailable       = 14
 	)
+	six := strings.Replace(service, "{address: 10.0.0.3}", "{address: 10.0.0.3}, {address: 10.0.0.4}, {address: 10.0.0.5}, {address: 10.0.0.6}", 1)
 	again := Result{Attempts: 2, Tried: 2, Proto: "HTTP/2.0", Body: "message"}
 	first := func(status int) Result { return Result{Attempts: 1, GRPC: status} }
 	rows := []struct {
@@ -43,6 +49,8 @@ endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2}, {address: 10.0.0.3}]`)
 		{"permission-denied never", byDefault, service, []Behaviour{trailersOnly(permissionDenied)}, first(permissionDenied)},
 		{"unavailable, exhausted", byDefault, service, []Behaviour{trailersOnly(unavailable), trailersOnly(unavailable), trailersOnly(unavailable)},
 			Result{Attempts: 3, Tried: 3, GRPC: unavailable}},
+		{"each retry elsewhere", "§2.2 Retries retryIgnorePreviousHosts", six + rules("- {name: r, route: [{destination: {host: reviews}}], retries: {attempts: 5, retryOn: unavailable, backoff: 1ms}}"),
+			slices.Repeat([]Behaviour{trailersOnly(unavailable)}, 5), Result{Attempts: 6, Tried: 6, Proto: "HTTP/2.0", Body: "message"}},
 		{"unavailable after a body", late, service, []Behaviour{lateStatus(unavailable)}, first(unavailable)},
 		{"internal", on + "internal", retrying("internal"), []Behaviour{trailersOnly(internal)}, again},
 		{"deadline-exceeded", on + "deadline-exceeded", retrying("deadline-exceeded"), []Behaviour{trailersOnly(deadlineExceeded)}, again},

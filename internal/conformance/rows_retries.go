@@ -19,6 +19,7 @@ func retryRows() []Case {
 	on5xx := retrying("{attempts: 2, retryOn: 5xx, backoff: 1ms}")
 	down := Upstream{Down: []string{v1, v2, v3}}
 	meets := func(script ...Behaviour) Upstream { return Upstream{Script: script} }
+	explicitly := Request{Method: "GET", URL: reviewsURL}
 	post := Request{Method: "POST", URL: reviewsURL, Body: "once upon a time"}
 	put := Request{Method: "PUT", URL: reviewsURL, Body: "once upon a time"}
 	big := strings.Repeat("0123456789abcdef", 8<<10) // 128 KiB, beyond the replay buffer
@@ -29,7 +30,7 @@ func retryRows() []Case {
 	one := static("default/reviews", "9080", "10.0.0.1")
 
 	rows := []Case{
-		{Name: "connect failure by default, GET", Cite: byDefault, Config: reviews(), Upstream: meets(refused()), Want: again},
+		{Name: "connect failure by default, GET", Cite: byDefault, Config: reviews(), Upstream: meets(refused()), Request: explicitly, Want: again},
 		{Name: "connect failure by default, POST", Cite: byDefault + "; all methods", Config: reviews(), Upstream: meets(refused()), Request: post,
 			Want: Result{Attempts: 2, Tried: 2, Body: post.Body}},
 		{Name: "two retries by default", Cite: byDefault, Config: reviews(), Upstream: meets(refused(), refused()), Want: Result{Attempts: 3, Tried: 3}},
@@ -58,7 +59,7 @@ func retryRows() []Case {
 		{Name: "5xx, PATCH", Cite: on + "5xx", Deviation: careful, Config: on5xx, Upstream: meets(status(503)), Request: Request{Method: "PATCH", URL: reviewsURL, Body: "x"}, Want: answered(503, 1)},
 		{Name: "5xx, connect failure of a POST", Cite: on + "5xx (includes connect-failure)", Config: on5xx, Upstream: meets(refused()), Request: post,
 			Want: Result{Attempts: 2, Body: post.Body}},
-		{Name: "5xx, reset of a GET", Cite: on + "5xx (or no response at all)", Config: on5xx, Upstream: meets(reset()), Want: again},
+		{Name: "5xx, reset of a GET", Cite: on + "5xx (or no response at all)", Config: on5xx, Upstream: meets(reset()), Request: explicitly, Want: again},
 		{Name: "5xx, reset of a POST", Cite: on + "5xx", Deviation: careful, Config: on5xx, Upstream: meets(reset()), Request: post, Want: failed("UC", 1)},
 		{Name: "5xx, exhausted", Cite: attempts + "; DESIGN.md §5 Errors (the response is returned)", Config: on5xx, Upstream: meets(status(503), status(502), status(500)), Want: answered(500, 3)},
 		{Name: "5xx, then connect failure", Cite: on + "5xx", Config: on5xx, Upstream: meets(status(503), refused()), Want: Result{Attempts: 3, Tried: 3}},
@@ -71,7 +72,7 @@ func retryRows() []Case {
 		{Name: "a status code among tokens", Cite: on + "retriable-status-codes", Config: retrying(`{attempts: 1, retryOn: "connect-failure,418", backoff: 1ms}`), Upstream: meets(status(418)), Want: again},
 		{Name: "retriable-4xx, 409", Cite: on + "retriable-4xx", Config: retrying("{attempts: 1, retryOn: retriable-4xx, backoff: 1ms}"), Upstream: meets(status(409)), Want: again},
 		{Name: "retriable-4xx, not 404", Cite: on + "retriable-4xx (409 only)", Config: retrying("{attempts: 1, retryOn: retriable-4xx, backoff: 1ms}"), Upstream: meets(status(404)), Want: answered(404, 1)},
-		{Name: "reset", Cite: on + "reset", Config: retrying("{attempts: 1, retryOn: reset, backoff: 1ms}"), Upstream: meets(reset()), Want: again},
+		{Name: "reset", Cite: on + "reset", Config: retrying("{attempts: 1, retryOn: reset, backoff: 1ms}"), Upstream: meets(reset()), Request: explicitly, Want: again},
 		{Name: "reset, not 503", Cite: on + "reset (no response at all)", Config: retrying("{attempts: 1, retryOn: reset, backoff: 1ms}"), Upstream: meets(status(503)), Want: answered(503, 1)},
 		{Name: "connect-failure, not reset", Cite: on + "connect-failure", Config: retrying("{attempts: 1, retryOn: connect-failure, backoff: 1ms}"), Upstream: meets(reset()), Want: failed("UC", 1)},
 		{Name: "reset-before-request, not after it", Cite: on + "reset-before-request", Config: retrying("{attempts: 1, retryOn: reset-before-request, backoff: 1ms}"), Upstream: meets(reset()), Want: failed("UC", 1)},

@@ -14,6 +14,8 @@ func weightRows() []Case {
 	two := "{destination: {host: reviews, subset: v2}, weight: "
 	three := "{destination: {host: reviews, subset: v3}, weight: "
 	rows := []Case{
+		{Name: "a share of what does not exist", Cite: cite + "; §6.5 missing backend 503", Config: split(one + "70}, {destination: {host: reviews, subset: v9}, weight: 30}"), Repeat: many,
+			Shares: map[string]float64{v1: 70, "NC": 30}},
 		{Name: "90 to 10", Config: split(one + "90}, " + two + "10}"), Repeat: many,
 			Shares: map[string]float64{v1: 90, v2: 10}},
 		{Name: "shares of any sum", Config: split(one + "3}, " + two + "1}"), Repeat: many,
@@ -26,8 +28,6 @@ func weightRows() []Case {
   - {destination: {host: reviews, subset: v2}, weight: 80}
   - {destination: {host: ratings}, weight: 20}`) + ratings(), Repeat: many,
 			Shares: map[string]float64{v2: 80, ratingsAt: 20}},
-		{Name: "a share of what does not exist", Cite: cite + "; §6.5 missing backend 503", Config: split(one + "70}, {destination: {host: reviews, subset: v9}, weight: 30}"), Repeat: many,
-			Shares: map[string]float64{v1: 70, "NC": 30}},
 		{Name: "0 among several is no traffic", Config: split(one + "0}, " + two + "100}"), Repeat: few,
 			Shares: map[string]float64{v1: 0, v2: 100}},
 		{Name: "no weight among several is no traffic", Config: split("{destination: {host: reviews, subset: v1}}, " + two + "1}"), Repeat: few,

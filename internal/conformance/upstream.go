@@ -26,7 +26,7 @@ type Upstream struct {
 type Behaviour struct {
 	Refuse bool // the connection is refused
 	Stream bool // the connection is made, but its HTTP/2 streams are refused
-	Reset  bool // the connection or stream ends after the request and before the answer
+	Reset  bool // the connection ends after the request and before the answer
 	Status int  // of the answer; 0 is 200
 	GRPC   int  // the grpc-status of the answer, trailers-only
 	Late   bool // the grpc-status comes after a body
@@ -62,7 +62,8 @@ func NewNetwork(t testing.TB, u Upstream) *Network {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: n, Protocols: &protocols}
+	server := &http.Server{Handler: n, Protocols: &protocols,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -138,25 +139,34 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b := n.arrived(Result{Endpoint: at.String(), Proto: r.Proto, Host: r.Host, Path: r.RequestURI,
 		Header: r.Header, Body: string(body)})
 	if b.Reset {
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			_ = c.Close() // over HTTP/2 the panic ends the stream only
+		}
 		panic(http.ErrAbortHandler)
 	}
 	for name, values := range b.Header {
 		w.Header()[name] = values
 	}
-	grpc := strconv.Itoa(b.GRPC)
-	switch {
-	case b.Late:
-		w.Header().Set("Content-Type", "application/grpc")
-		_, _ = w.Write(make([]byte, 5)) // an empty message
-		w.Header().Set(http.TrailerPrefix+"Grpc-Status", grpc)
-		return
-	case b.GRPC != 0:
-		w.Header().Set("Content-Type", "application/grpc")
-		w.Header().Set("Grpc-Status", grpc)
-	}
-	if b.Status != 0 {
+	if b.Status == 0 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		answerRPC(w, b)
+	} else if b.Status != 0 {
 		w.WriteHeader(b.Status)
 	}
+}
+
+// connKey is where the context of a request has its connection.
+type connKey struct{}
+
+// answerRPC answers as gRPC does: with an empty message and then the status, or with the status alone.
+func answerRPC(w http.ResponseWriter, b Behaviour) {
+	status := strconv.Itoa(b.GRPC)
+	w.Header().Set("Content-Type", "application/grpc")
+	if b.GRPC != 0 && !b.Late {
+		w.Header().Set("Grpc-Status", status)
+		return
+	}
+	_, _ = w.Write(make([]byte, 5))
+	w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
 }
 
 func (n *Network) arrived(r Result) Behaviour {

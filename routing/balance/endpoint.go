@@ -23,7 +23,8 @@ type state struct {
 	total   atomic.Uint64 // attempts ever begun
 	failed  atomic.Uint64
 	nanos   atomic.Int64 // time that ended attempts took
-	_       [80]byte     // every call writes these: no two endpoints share a cache line
+	newest  atomic.Pointer[any]
+	_       [72]byte // every call writes these: no two endpoints share a cache line
 }
 
 // NewEndpoint makes the record of an endpoint that is new to its cluster.
@@ -35,6 +36,22 @@ func NewEndpoint(def *discovery.Endpoint, conns any) *Endpoint {
 // address, connections and counts.
 func (e *Endpoint) Redefined(def *discovery.Endpoint) *Endpoint {
 	return &Endpoint{Def: def, Conns: e.Conns, state: e.state}
+}
+
+// Reopened puts another connection pool in place of the one that the record has. It is called before the
+// record is in use; the same endpoint's earlier records keep theirs.
+func (e *Endpoint) Reopened(conns any) {
+	e.Conns = conns
+	e.state.newest.Store(&conns)
+}
+
+// Newest gives the connection pool that was put in place last, whichever record of the endpoint is asked, nil
+// where it still is the first.
+func (e *Endpoint) Newest() any {
+	if conns := e.state.newest.Load(); conns != nil {
+		return *conns
+	}
+	return nil
 }
 
 // Same reports whether both are records of the same endpoint, under whichever definition.

@@ -27,6 +27,7 @@ func (r *rpc) settle(err error) (again bool, final error) {
 // retry asks the engine whether an attempt is followed by another one.
 func (r *rpc) retry(err error) (wait time.Duration, again bool) {
 	r.unpin()
+	r.late(err)
 	if err == nil || r.direct || r.rejected != nil || r.gaveUp(err) != nil || r.last.Neutral() {
 		return 0, false
 	}

@@ -29,12 +29,21 @@ func (h headers) Value(n *call.Name, i int) (string, bool) {
 	return "", false
 }
 
+// reserved names in a program's metadata are never sent: grpc-go writes these fields itself.
+var reserved = map[string]bool{
+	"user-agent": true, "te": true, "grpc-message-type": true, "grpc-encoding": true, "grpc-message": true,
+	"grpc-status": true, "grpc-timeout": true, "grpc-accept-encoding": true,
+}
+
 // sent shows the metadata of an RPC to rules. It is copied out of the context when something is first looked
 // up: most rules look at none.
 type sent rpc
 
 // Value implements call.Headers.
 func (s *sent) Value(n *call.Name, i int) (string, bool) {
+	if reserved[n.Lower()] {
+		return "", false
+	}
 	if !s.read {
 		s.own, _ = metadata.FromOutgoingContext(s.Context)
 		s.read = true

@@ -1,6 +1,8 @@
 package grpcmesh
 
 import (
+	"strings"
+
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
@@ -22,6 +24,23 @@ func (r *rpc) finished(info balancer.DoneInfo) {
 		r.call.Drop(r.attempt) // the connection was lost before it could be used: picked again
 		return
 	}
+	if info.Err == nil && (!info.BytesReceived || trailersOnly(info)) {
+		early := info // it ended before the message was sent: how, grpc-go has told nobody yet
+		r.early = &early
+		return
+	}
+	r.judge(info)
+}
+
+// late judges an attempt that ended before its message was sent, now that its error is known.
+func (r *rpc) late(err error) {
+	if info := r.early; info != nil {
+		r.early, info.Err = nil, err
+		r.judge(*info)
+	}
+}
+
+func (r *rpc) judge(info balancer.DoneInfo) {
 	r.last = outcome(info, info.Err != nil && r.gaveUp(info.Err) != nil)
 	r.attempt.Answered(r.last)
 	r.attempt.Finish()
@@ -44,12 +63,38 @@ func outcome(info balancer.DoneInfo, gone bool) call.Outcome {
 		return call.Outcome{Status: 200, GRPCStatus: uint8(min(code, 100)) + 1,
 			RateLimited: info.Trailer["x-envoy-ratelimited"] != nil,
 			Overloaded:  info.Trailer["x-envoy-overloaded"] != nil}
-	case code == codes.Unavailable:
+	case code == codes.Unavailable && refused(info.Err):
+		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
+	case code == codes.Unavailable && (!info.BytesReceived || broken(info.Err)):
 		return call.Outcome{Reason: call.ReasonReset}
+	case code == codes.Unavailable: // after a message, or an HTTP status: the endpoint's answer, and its fault
+		return call.Outcome{Status: 503}
 	case !info.BytesReceived:
 		return call.Outcome{}
 	}
 	return call.Outcome{Status: 200} // the answer began well
+}
+
+// errRefused is how grpc-go tells of a stream that the endpoint refused (RFC 9113 §8.7).
+var errRefused = grpcstatus.Error(codes.Unavailable, "stream terminated by RST_STREAM with error code: REFUSED_STREAM")
+
+// refused finds streams that the endpoint did not look at, refused or cut off by its GOAWAY. Of what they were
+// grpc-go leaves the text only.
+func refused(err error) bool {
+	text := messageOf(err)
+	return text == messageOf(errRefused) || text == "the stream is rejected because server is draining the connection"
+}
+
+// broken finds the ends that grpc-go itself makes of lost connections: a status that came after a message
+// otherwise looks the same.
+func broken(err error) bool {
+	text := messageOf(err)
+	for _, of := range []string{"error reading from server: ", "connection error: ", "closing transport due to: ", "keepalive ping failed"} {
+		if strings.HasPrefix(text, of) {
+			return true
+		}
+	}
+	return false
 }
 
 // trailersOnly reports whether the answer is a status and nothing else. grpc-go does not tell, but passes on

@@ -20,6 +20,10 @@ var errWait = balancer.ErrNoSubConnAvailable
 //   - the endpoint goes, or the configuration under which it was chosen: nothing was sent, so it is chosen
 //     again, if need be by the configuration that is live now.
 func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
+	r.late(errRefused) // grpc-go picks again by itself for nothing else
+	if r.once && r.last.Reason == call.ReasonRefused {
+		return balancer.PickResult{}, errRefused // whether it is sent again, the engine says
+	}
 	for range maxChoices {
 		if r.direct {
 			return r.pickOutside(conns.outside)

@@ -24,6 +24,7 @@ type rpc struct {
 	method string
 	own    metadata.MD // the caller's outgoing metadata, once read
 	read   bool
+	once   bool // unary: an attempt is one stream
 	waits  bool // for ready: failing to connect does not end it
 	direct bool // to the host itself, outside the mesh
 
@@ -32,6 +33,7 @@ type rpc struct {
 	pinned  bool   // an endpoint is picked, its connection waited for
 	since   uint64 // how often connecting to it had failed by then
 	done    func(balancer.DoneInfo)
+	early   *balancer.DoneInfo // see late
 
 	// How the last attempt ended.
 	last     call.Outcome

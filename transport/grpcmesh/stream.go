@@ -105,6 +105,7 @@ func (s *clientStream) end(told error) error {
 	if first {
 		s.closed = true
 		s.rpc.unpin()
+		s.rpc.late(told)
 		s.final = s.rpc.ended(told)
 		s.rpc.call.End(s.final)
 	}

@@ -61,7 +61,7 @@ func TestInFakeTime(t *testing.T) {
 		}
 
 		// grpc-go's own idle time-out is 30 min.
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if s := cc.GetState(); s != connectivity.Idle {
 			t.Errorf("after two hours the channel is %v", s)
 		}

@@ -19,6 +19,7 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 
 func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	opts, hooks := r.withhold(opts)
+	r.once = true
 	for {
 		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, opts...))
 		if again {

@@ -1,0 +1,201 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport/grpcmesh"
+)
+
+// GRPC drives the mesh from grpc-go. The call of a row is a unary RPC: the path is its method, the headers are
+// its metadata, the body is its message.
+type GRPC struct{}
+
+// Name implements Driver.
+func (GRPC) Name() string { return "grpc" }
+
+// Adapt implements Driver. Only what an RPC can say remains of the table, and ports of protocol HTTP become
+// ports of protocol GRPC: to both the same rules apply.
+func (d GRPC) Adapt(c Case) (Case, string) {
+	if why := c.Except[d.Name()]; why != "" {
+		return c, why
+	}
+	if why := notAnRPC(&c); why != "" {
+		return c, why
+	}
+	c.Repeat = min(c.Repeat, enough)
+	c.Config = http1Port.ReplaceAllString(c.Config, "protocol: GRPC")
+	_, method := target(c.Request.URL)
+	if canonical, ok := call.CanonicalPath(method); ok && canonical != method {
+		c.Deviation = "grpc-go sends a method as it is, so that what would have to be sent in another spelling is refused"
+		c.Want = Result{Flag: "DPE", Status: http.StatusBadRequest}
+	}
+	if c.Want.Flag != "" && c.Want.GRPC == 0 {
+		c.Want.GRPC = int(rejectedWith[c.Want.Flag])
+	}
+	return c, ""
+}
+
+// enough calls tell shares apart; an RPC costs more than a request here.
+const enough = 2_500
+
+var http1Port = regexp.MustCompile(`protocol: HTTP\b`)
+
+// rejectedWith is the code in the place of the HTTP status of a rejection: Envoy's Grpc::Utility::httpToGrpcStatus.
+var rejectedWith = map[string]codes.Code{
+	"NR":  codes.Unimplemented, // 404
+	"NC":  codes.Unavailable,   // 503, as are those below
+	"UH":  codes.Unavailable,
+	"UF":  codes.Unavailable,
+	"UR":  codes.Unavailable,
+	"UC":  codes.Unavailable,
+	"DPE": codes.Internal, // 400
+}
+
+// notAnRPC says why no RPC is what the row is about, "" where one is.
+func notAnRPC(c *Case) string {
+	r := &c.Request
+	authority, method := target(r.URL)
+	if r.Method != "" && r.Method != http.MethodPost {
+		return "the method of an RPC is POST"
+	}
+	switch {
+	case authority == "":
+		return "the scheme of an RPC's URL is http"
+	case strings.Contains(method, "?"):
+		return "an RPC has no query"
+	case method == "":
+		return "the path of an RPC is not empty"
+	case r.Stream:
+		return "the message of an RPC is in memory and can always be sent again"
+	case c.Want.Proto == "HTTP/1.1":
+		return "gRPC is HTTP/2"
+	}
+	if r.Host != "" && hostOf(r.Host) != hostOf(authority) {
+		return "the host of an RPC is its channel's: grpc.CallAuthority is for servers to read"
+	}
+	for _, b := range c.Upstream.Script {
+		if b.Status != 0 || b.Header != nil {
+			return "an RPC is not answered by an HTTP status"
+		}
+	}
+	for name, values := range r.Header {
+		if fixed, ok := fixedHeaders[name]; ok && !slices.Equal(values, []string{fixed}) {
+			return "grpc-go sets " + name + " itself"
+		}
+	}
+	return ""
+}
+
+// fixedHeaders are those that programs have no say in, with what grpc-go makes of them; "" where that is its own.
+var fixedHeaders = map[string]string{"Content-Type": "application/grpc", "Te": "trailers", "User-Agent": ""}
+
+// target gives the parts of an http URL, the path as it is written there.
+func target(url string) (authority, path string) {
+	rest, ok := strings.CutPrefix(url, "http://")
+	if !ok {
+		return "", ""
+	}
+	if i := strings.Index(rest, "/"); i >= 0 {
+		return rest[:i], rest[i:]
+	}
+	return rest, ""
+}
+
+func hostOf(authority string) string {
+	host, _, _ := call.SplitAuthority(authority)
+	return host
+}
+
+// Do implements Driver.
+func (GRPC) Do(t testing.TB, c *Case, b *Bench) []Result {
+	t.Helper()
+	authority, method := target(c.Request.URL)
+	// Credentials, because calls to hosts outside the mesh fail without. Each attempt of a call makes its own
+	// connection or fails: what grpc-go's back-off makes besides would use up the script.
+	opts := append(grpcmesh.DialOptions(b.Mesh, grpcmesh.WithCredentials(insecure.NewCredentials())),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Hour, MaxDelay: time.Hour}, MinConnectTimeout: hung}))
+	cc, err := grpc.NewClient(grpcmesh.Target(authority), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cc.Close() }()
+
+	md := metadata.MD{}
+	for name, values := range c.Request.Header {
+		if _, fixed := fixedHeaders[name]; !fixed {
+			md.Append(name, values...)
+		}
+	}
+	var of []grpc.CallOption
+	if c.Request.Host != "" {
+		of = append(of, grpc.CallAuthority(c.Request.Host))
+	}
+	message := []byte(c.Request.Body)
+	results := make([]Result, max(c.Repeat, 1))
+	for i := range results {
+		var info mesh.CallInfo
+		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), md), hung)
+		b.Net.Begin()
+		var reply []byte
+		err := cc.Invoke(mesh.Capture(ctx, &info), method, message, &reply, of...)
+		cancel()
+		results[i] = joined(b.Net.Seen(), &info, err)
+	}
+	return results
+}
+
+// joined gives the upstreams' side of an RPC with the caller's.
+func joined(r Result, info *mesh.CallInfo, err error) Result {
+	r.Route, r.Cluster, r.Attempts = info.Route, info.Cluster, info.Attempts
+	r.Status, r.GRPC, r.Flag = http.StatusOK, int(grpcstatus.Code(err)), "-"
+	const frame = 5 // a message's length goes before it
+	r.Body = r.Body[min(len(r.Body), frame):]
+	var rejected *mesh.Error
+	switch {
+	case errors.As(err, &rejected):
+		r.Status, r.Flag = rejected.HTTPStatus(), rejected.Flag()
+		r.Endpoint = "" // some upstream may have seen the call, none answered
+	case err != nil && r.Endpoint == "":
+		r.Flag = "neither an error of the mesh nor an answer: " + err.Error()
+	}
+	return r
+}
+
+// raw is a codec for messages that are bytes already.
+type raw struct{}
+
+func (raw) Name() string { return "" } // the content-type is application/grpc and no more
+
+func (raw) Marshal(v any) ([]byte, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, errors.New("marshal: not bytes")
+	}
+	return b, nil
+}
+
+func (raw) Unmarshal(data []byte, v any) error {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return errors.New("unmarshal: not bytes")
+	}
+	*b = append((*b)[:0], data...)
+	return nil
+}
