@@ -27,7 +27,7 @@ const (
 	ReasonProtocol       = call.ReasonProtocol       // UPE: the answer broke its protocol
 	ReasonTimeout        = call.ReasonTimeout        // UT: a time-out of the mesh expired
 	ReasonCanceled       = call.ReasonCanceled       // DC: the caller gave up or its own deadline passed
-	ReasonInvalidRequest = call.ReasonInvalidRequest // DPE: the request has no safe spelling
+	ReasonInvalidRequest = call.ReasonInvalidRequest // DPE: the request has no safe spelling, or cannot be sent as it is
 	ReasonClosed         = call.ReasonClosed         // LR: the mesh is closed
 )
 

@@ -16,7 +16,7 @@ const (
 	ReasonProtocol                     // the endpoint's answer breaks its protocol: UPE, 502
 	ReasonTimeout                      // a time-out of the mesh expired: UT, 504
 	ReasonCanceled                     // the caller gave up, or its own deadline passed: DC, 499
-	ReasonInvalidRequest               // the request has no safe spelling or no host: DPE, 400
+	ReasonInvalidRequest               // the request has no safe spelling or no host, or cannot be sent as it is: DPE, 400
 	ReasonClosed                       // the mesh is closed: LR, 503
 	reasonEnd
 )

@@ -3,9 +3,8 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"strconv"
-	"strings"
-	"unicode"
+
+	"github.com/heddlemesh/mesh/call"
 )
 
 // A collection gathers texts into one Update.
@@ -38,7 +37,7 @@ func (c *collection) update() Update {
 func (c *collection) add(findings ...Finding) {
 	for i := range findings {
 		f := &findings[i]
-		f.File = printable(f.File)
+		f.File = call.Printable(f.File)
 		if f.Refused {
 			c.refused++
 		}
@@ -54,16 +53,6 @@ func (c *collection) unreadable(name string, err error) {
 		cause = p.Err
 	}
 	c.add(Finding{Code: codeUnreadable, Level: Error, Refused: true, File: name, Message: "cannot read: " + cause.Error()})
-}
-
-// printable gives the name of a file as reports show it: whoever makes a file must not write the lines of a
-// log, or to a terminal, by its name.
-func printable(name string) string {
-	if !strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return name
-	}
-	quoted := strconv.Quote(name)
-	return quoted[1 : len(quoted)-1]
 }
 
 // firstTime reports a file that has not been read before.
@@ -85,7 +74,7 @@ func (c *collection) texts(texts []namedText) {
 // text takes in one text. Of two documents with one key the first is kept and the second refused: which of
 // them counts must not depend on the names of files.
 func (c *collection) text(name string, text []byte) {
-	resources, findings := parse(printable(name), text, c.known)
+	resources, findings := parse(call.Printable(name), text, c.known)
 	c.add(findings...)
 	if c.first == nil {
 		c.first = make(map[Key]*document)

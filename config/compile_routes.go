@@ -30,7 +30,7 @@ func (c *compiler) routesFor(v *virtualService, port uint32) []*routing.Route {
 // route compiles one rule, nil where none of its matches can apply to this workload and port.
 func (c *compiler) route(v *virtualService, i int, rule *networking.HTTPRoute, port uint32) *routing.Route {
 	r := &routing.Route{
-		Name:   rule.GetName(),
+		Name:   call.Printable(rule.GetName()),
 		Origin: v.doc.originOf("spec", "http", i),
 		Retry:  c.retryPolicy(rule.GetRetries()),
 	}
@@ -102,7 +102,7 @@ func (c *compiler) retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
 // match compiles one HTTPMatchRequest.
 func match(m *networking.HTTPMatchRequest) routing.Match {
 	out := routing.Match{
-		Name:      m.GetName(),
+		Name:      call.Printable(m.GetName()),
 		Scheme:    optionalMatch(m.GetScheme()),
 		Method:    optionalMatch(m.GetMethod()),
 		Authority: optionalMatch(m.GetAuthority()),

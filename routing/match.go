@@ -51,7 +51,7 @@ type QueryMatch struct {
 	Value call.StringMatch
 }
 
-// PathMatches reports whether the path satisfies the match's path condition.
+// pathMatches reports whether the path satisfies the match's path condition.
 func (m *Match) pathMatches(path string) bool {
 	switch m.PathKind {
 	case PathAny:
@@ -171,9 +171,9 @@ func (m *Match) why(q *call.Request) string {
 		}
 		v, ok := queryValue(q.Query, p.Name)
 		if !ok {
-			return fmt.Sprintf("query parameter %s is missing, the rule wants %s", p.Name, &p.Value)
+			return fmt.Sprintf("query parameter %s is missing, the rule wants %s", call.Printable(p.Name), &p.Value)
 		}
-		return fmt.Sprintf("query parameter %s=%s is not %s", p.Name, strconv.Quote(v), &p.Value)
+		return fmt.Sprintf("query parameter %s=%s is not %s", call.Printable(p.Name), strconv.Quote(v), &p.Value)
 	}
 	return ""
 }
@@ -208,7 +208,7 @@ func (m *Match) String() string {
 		c = append(c, "header "+m.Headers[i].Name.Lower()+" "+not+m.Headers[i].Value.String())
 	}
 	for i := range m.Query {
-		c = append(c, "query "+m.Query[i].Name+" "+m.Query[i].Value.String())
+		c = append(c, "query "+call.Printable(m.Query[i].Name)+" "+m.Query[i].Value.String())
 	}
 	if len(c) == 0 {
 		return "any request"

@@ -96,7 +96,7 @@ func (c *Call) decide(q *call.Request) Step {
 		c.routeName = c.route.Name
 	} else {
 		if q.Path == "" {
-			return c.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
+			return c.reject(call.ReasonInvalidRequest, "the path or the Host header has no safe spelling")
 		}
 		c.route, c.routeName = host.Match(q)
 	}
@@ -138,6 +138,9 @@ func (c *Call) FailUnresolved(cause error) *call.Error {
 	return c.fail(call.ReasonCanceled, cause, "waiting for the first addresses of "+c.cluster.def.Set.Host)
 }
 
+// maxTold bounds how many attempts a CallInfo lists.
+const maxTold = 100
+
 // Ready narrows a pick to endpoints that a driver can use at once. Its implementation must be
 // pointer-shaped, so that handing it over does not allocate.
 type Ready interface {
@@ -161,7 +164,7 @@ func (c *Call) Pick(ready Ready) (Attempt, error) {
 	}
 	c.attempts++
 	c.last = ep
-	if c.info != nil {
+	if c.info != nil && len(c.info.Tried) < maxTold {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}
 	ep.Begin()
@@ -250,7 +253,7 @@ func (c *Call) Next(o call.Outcome) (wait time.Duration, again bool) {
 		return 0, false
 	}
 	c.retries++
-	if r.AvoidPrevious {
+	if r.AvoidPrevious && !slices.ContainsFunc(c.tried, c.last.Same) {
 		c.tried = append(c.tried, c.last)
 	}
 	return r.Backoff.Wait(c.retries, c.engine.rand()), true

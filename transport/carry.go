@@ -71,9 +71,11 @@ type CarriedField struct {
 // us multiply his bytes.
 func Collect(h call.Headers) *Carried {
 	c := new(Carried)
+	total := 0
 	for i := range carried {
 		f := &carried[i]
-		if v, ok := h.Value(f.name, 0); ok && v != "" && len(v) <= maxCarried {
+		if v, ok := h.Value(f.name, 0); ok && v != "" && len(v) <= maxCarried && total+len(v) <= maxCarriedAll {
+			total += len(v)
 			if c.fields == nil {
 				c.fields = make([]CarriedField, 0, 4)
 			}
@@ -87,8 +89,12 @@ func Collect(h call.Headers) *Carried {
 	return c
 }
 
-// maxCarried bounds one carried value, in bytes. W3C's tracestate may have 512, vendors' a little more.
-const maxCarried = 4 << 10
+// What is carried is bounded, in bytes, for it goes with every call: W3C's tracestate may have 512, vendors'
+// a little more, and all of them together must leave a callee's header limit room.
+const (
+	maxCarried    = 4 << 10
+	maxCarriedAll = 16 << 10
+)
 
 type carriedKey struct{}
 

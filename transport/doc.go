@@ -12,9 +12,9 @@
 //		attempt.Answered(outcome)           // at the response head, or at the failure
 //		wait, again := c.Next(outcome)
 //		…
-//		attempt.Finish(outcome)             // once, at the body's end
+//		attempt.Finish()                    // once, at the body's end
 //	}
-//	c.End(outcome, err)
+//	c.End(err)
 //
 // It reads no configuration and imports no document format. Layer L5.
 package transport

@@ -81,7 +81,7 @@ func (e *Engine) Explain(q *call.Request) Decision {
 			return d
 		}
 	case q.Path == "":
-		return d.reject(call.ReasonInvalidRequest, "the path has no safe spelling")
+		return d.reject(call.ReasonInvalidRequest, "the path or the Host header has no safe spelling")
 	default:
 		route, d.Trials = host.Explain(q)
 	}

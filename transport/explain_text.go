@@ -21,7 +21,7 @@ func (d Decision) write(w io.Writer) {
 	p := func(heading, format string, args ...any) {
 		fmt.Fprintf(w, "%-10s %s\n", heading, fmt.Sprintf(format, args...))
 	}
-	p("request", "%s %s%s", d.Method, net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))), d.Path)
+	p("request", "%s %s%s", call.Printable(d.Method), net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))), call.Printable(d.Path))
 	if d.VirtualHost != "" {
 		p("host", "%s", net.JoinHostPort(d.VirtualHost, strconv.Itoa(int(d.Port))))
 	}

@@ -16,7 +16,7 @@ type CallInfo struct {
 	Cluster  string // outbound|<port>|<subset>|<host>, or PassthroughCluster
 	Endpoint string // the last endpoint tried
 	Attempts int
-	Tried    []string      // the endpoint of each attempt, in order
+	Tried    []string      // the endpoint of each attempt, in order, a hundred at most
 	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
 	Duration time.Duration // to the response head
 

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -20,9 +23,10 @@ import (
 // to be changed the leaf gets the caller's own request.
 //
 // net/http's Transport sends some requests again by itself when a kept connection turns out dead. Here
-// that is switched off for every request with a body it could rewind and every one with an Idempotency-Key
-// header; the engine then repeats what is idempotent by its method. Requests without a body by GET, HEAD,
-// OPTIONS and TRACE are still repeated inside net/http, on the same endpoint, and count as one attempt.
+// that is switched off for every request with an Idempotency-Key header and every body that it would rewind
+// after some of it was sent; the engine then repeats what is idempotent by its method. Requests without a
+// body by GET, HEAD, OPTIONS and TRACE are still repeated inside net/http, on the same endpoint, and count as
+// one attempt; so is, whatever the method, a request of which nothing was sent.
 type RoundTripper struct {
 	engine      *Engine
 	passthrough http.RoundTripper
@@ -126,16 +130,20 @@ func view(q *call.Request, req *http.Request) bool {
 	if u == nil || u.Scheme != "http" && u.Scheme != "https" {
 		return false
 	}
-	host, port, err := call.SplitAuthority(u.Host)
-	if err != nil {
+	host, port, ok := splitHost(u.Host)
+	if !ok {
 		return false
 	}
 	q.Authority = u.Host
+	safe := true
 	if req.Host != "" && req.Host != u.Host {
-		if host, _, err = call.SplitAuthority(req.Host); err != nil {
-			return false
-		}
 		q.Authority = req.Host
+		// A Host that is none must not lead past the rules of the host that would be dialled.
+		if named, _, ok := splitHost(req.Host); ok {
+			host = named
+		} else {
+			safe = false
+		}
 	}
 	if port == 0 {
 		port = 80
@@ -148,7 +156,7 @@ func view(q *call.Request, req *http.Request) bool {
 		q.Method = http.MethodGet
 	}
 	q.Path, _ = call.CanonicalPath(rawPath(u)) // "" where it has none; the engine rejects that
-	if q.Path == "*" && q.Method != http.MethodOptions {
+	if q.Path == "*" && q.Method != http.MethodOptions || !safe {
 		q.Path = ""
 	}
 	q.Query = u.RawQuery
@@ -157,6 +165,27 @@ func view(q *call.Request, req *http.Request) bool {
 	}
 	q.Headers = call.HTTPHeaders(req.Header)
 	return true
+}
+
+// splitHost is call.SplitAuthority over the name that net/http would dial and send for one beyond ASCII, so
+// that no spelling of a host leads past its rules (RFC 5891; net/http's idnaASCII).
+func splitHost(authority string) (host string, port uint16, ok bool) {
+	host, port, err := call.SplitAuthority(authority)
+	if err == nil {
+		return host, port, true
+	}
+	if !strings.ContainsFunc(authority, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return "", 0, false
+	}
+	name, rest := authority, ""
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 {
+		name, rest = authority[:i], authority[i:]
+	}
+	if name, err = idna.Lookup.ToASCII(name); err != nil {
+		return "", 0, false
+	}
+	host, port, err = call.SplitAuthority(name + rest)
+	return host, port, err == nil
 }
 
 // rawPath is the path that net/http would put on the request line.
