@@ -58,6 +58,7 @@ var walls = []struct {
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},
 	{"golang.org/x/net/http2", []string{"transport", "proxy"}},
+	{"golang.org/x/net/idna", []string{"transport"}},
 	{"github.com/spf13/cobra", []string{"internal/cli", "cmd/..."}},
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // A Config is where a test's configuration comes from. It is read once, when the test's mesh is made. The
-// zero value is an empty configuration: the only services are those that [Env.HTTP] makes.
+// zero value is an empty configuration: the only services are those that [Env.HTTP] and [Env.GRPC] make.
 type Config struct {
 	read func() config.Update
 }

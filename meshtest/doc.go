@@ -1,5 +1,5 @@
 // Package meshtest puts mesh configuration under go test: an in-memory mesh with instances that are plain
-// http.Handlers, faults to inject into them, and fake time. Layer L9.
+// http.Handlers or gRPC services, faults to inject into them, and fake time. Layer L9.
 //
 //	func TestDeadInstance(t *testing.T) {
 //		meshtest.Run(t, meshtest.Dir("mesh.d"), func(t *testing.T, e *meshtest.Env) {
@@ -22,6 +22,6 @@
 //  5. When something fails, the story of the last call: the rule with file and line, the cluster, each
 //     endpoint tried and what became of it, and why.
 //
-// It is not a stub of the mesh: calls run through the same engine, transport and HTTP as in production. It
+// It is not a stub of the mesh: calls run through the same engine, transport, HTTP and grpc-go as in production. It
 // is not for benchmarks: connections are synchronous, and every call is written down.
 package meshtest

@@ -2,7 +2,9 @@ package meshtest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -63,7 +65,7 @@ func (w *world) env(t testing.TB, workload mesh.Workload) *Env {
 	m, err := mesh.New(context.Background(), append(slices.Clone(w.settings.mesh),
 		mesh.WithConfig(texts...),
 		mesh.WithWorkload(workload),
-		mesh.WithDialer(w.net.caller()),
+		mesh.WithDialer(w.net.caller(e.unknown)),
 		mesh.WithResolver(w.net),
 		mesh.WithPassthrough(outside{e}),
 		mesh.WithSeed(w.settings.seed),
@@ -93,8 +95,17 @@ func (w *world) env(t testing.TB, workload mesh.Workload) *Env {
 // have ends the test. A nil h answers with the instance's name.
 func (e *Env) HTTP(host string, labels map[string]string, h http.Handler) *Instance {
 	e.t.Helper()
-	i, err := e.world.add(e.workload.Namespace, host, labels, h)
-	if err != nil {
+	i := &Instance{labels: maps.Clone(labels), handler: h}
+	if h == nil {
+		i.handler = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(rw, i) })
+	}
+	return e.add(host, i)
+}
+
+// add adds an instance of the host.
+func (e *Env) add(host string, i *Instance) *Instance {
+	e.t.Helper()
+	if err := e.world.add(e.workload.Namespace, host, i); err != nil {
 		e.t.Fatalf("meshtest: add an instance of %s: %v", host, err)
 	}
 	return i

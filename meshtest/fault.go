@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // A Fault is something that goes wrong at an instance: see [Instance.Inject]. It is a value and can be used
@@ -22,6 +24,7 @@ type faultKind uint8
 const (
 	noFault faultKind = iota
 	statusFault
+	codeFault
 	delayFault
 	resetFault
 	refuseFault
@@ -34,20 +37,27 @@ type condition struct {
 	percent float64 // else that many of 100
 }
 
-// Status answers with the status code and a line of text instead of asking the handler.
+// Status answers with the status code and a line of text instead of asking the handler. A gRPC caller gets
+// the code that gRPC has for such an answer, Unavailable for 503; see [Code] for one that a server gives.
 func Status(code int) Fault { return Fault{kind: statusFault, code: code} }
+
+// Code answers a gRPC call with the code, and with nothing else, instead of asking the service: what a
+// grpc.Server sends when a method returns an error before its first message.
+func Code(code codes.Code) Fault { return Fault{kind: codeFault, code: int(code)} }
 
 // Delay lets a request wait before the handler, or the next fault, has it. It ends early when the caller
 // gives up. Under [Run] the time is fake: it passes at once when nothing else is left to do.
 func Delay(d time.Duration) Fault { return Fault{kind: delayFault, delay: d} }
 
 // Reset reads the request's head and then resets its connection: the caller gets ECONNRESET and cannot know
-// whether the request was processed. Over HTTP/2 the other requests on the connection go with it.
+// whether the request was processed. Over HTTP/2 the other requests on the connection go with it. gRPC has
+// no error of its own for it: the caller gets Unavailable.
 func Reset() Fault { return Fault{kind: resetFault} }
 
 // RefuseConn is an instance that is not there: connections are refused (ECONNREFUSED), kept ones that no
 // request uses are closed. A request under way still gets its answer. While it is injected no connection is
-// kept, so that under [Percent] and [First], which then count connections, every request makes one.
+// kept, so that under [Percent] and [First], which then count connections, every request makes one. A gRPC
+// channel makes some of its own accord.
 func RefuseConn() Fault { return Fault{kind: refuseFault} }
 
 // Hang reads the request and never answers. It ends when the caller gives up or the test ends.
@@ -81,6 +91,8 @@ func (f Fault) String() string {
 	switch f.kind {
 	case statusFault:
 		s = "Status(" + strconv.Itoa(f.code) + ")"
+	case codeFault:
+		s = "Code(" + codes.Code(f.code).String() + ")"
 	case delayFault:
 		s = "Delay(" + f.delay.String() + ")"
 	case resetFault:
@@ -111,6 +123,9 @@ type armed struct {
 func (f Fault) arm() *armed {
 	if f.kind == statusFault && http.StatusText(f.code) == "" && (f.code < 200 || f.code > 999) {
 		panic(fmt.Sprintf("meshtest: Status(%d) is no final status", f.code))
+	}
+	if f.kind == codeFault && (f.code <= int(codes.OK) || f.code > int(codes.Unauthenticated)) {
+		panic(fmt.Sprintf("meshtest: %s is no failure of gRPC", f))
 	}
 	a := &armed{Fault: f, left: make([]int, len(f.when))}
 	for i, c := range f.when {

@@ -10,7 +10,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/meshtest"
@@ -298,6 +301,40 @@ spec:
 					if a := e.Get(reviews); a.Status != 200 || i.Calls()[0].Proto != "HTTP/2.0" {
 						t.Errorf("restored, got %+v", a)
 					}
+				}
+			})
+		})
+	}
+}
+
+// TestRequestUnderWayIsAnsweredOverHTTP2, to its last byte, and then the connection ends.
+func TestRequestUnderWayIsAnsweredOverHTTP2(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]meshtest.Fault{
+		"always":        meshtest.RefuseConn(),
+		"at first":      meshtest.First(1, meshtest.RefuseConn()),
+		"half the time": meshtest.Percent(50, meshtest.RefuseConn()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			runGRPC(t, func(t *testing.T, e *meshtest.Env, i *meshtest.Instance, cc *grpc.ClientConn) {
+				for range 20 {
+					i.Inject(meshtest.First(1, meshtest.Delay(time.Minute)))
+					answered := make(chan error)
+					go func() {
+						_, err := say(t.Context(), cc, "hello")
+						answered <- err
+					}()
+					time.Sleep(30 * time.Second) // fake: the request is at the instance now
+					restore := i.Inject(f)
+					if err := <-answered; err != nil {
+						t.Fatalf("%v\n%s", err, e.Story())
+					}
+					synctest.Wait()
+					if _, err := say(t.Context(), cc, "hello"); err == nil && name == "always" {
+						t.Error("the connection is still there")
+					}
+					restore()
+					time.Sleep(time.Minute) // until the channel has connected again
 				}
 			})
 		})

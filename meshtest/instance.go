@@ -11,17 +11,20 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
-// An Instance is one endpoint of a service: an http.Handler with an address, on which faults can be
-// injected. It speaks HTTP/1.1 and, where the service's port says HTTP2 or GRPC, HTTP/2. It is safe for
-// concurrent use.
+// An Instance is one endpoint of a service: an http.Handler or a gRPC server with an address, on which faults
+// can be injected. It speaks HTTP/1.1 and, where the service's port says HTTP2 or GRPC, HTTP/2. It is safe
+// for concurrent use.
 type Instance struct {
 	world   *world
 	host    string
 	labels  map[string]string
 	addr    netip.AddrPort
 	handler http.Handler
+	rpc     *grpc.Server // behind the handler; nil where that is the test's own
 
 	server   http.Server
 	listener *listener
@@ -42,11 +45,12 @@ type usage struct {
 	handlers int
 	state    http.ConnState
 	served   bool // some request
+	ahead    bool // made without a request to send, as gRPC does
 }
 
 // unused reports whether closing the connection costs nobody an answer.
 func (u *usage) unused() bool {
-	return u.state == http.StateNew || u.state == http.StateIdle && u.served && u.handlers == 0
+	return u.state == http.StateNew || u.state == http.StateIdle && (u.served || u.ahead) && u.handlers == 0
 }
 
 // Address gives the instance's address, as in 198.18.0.1:9080: the nth instance of a test has the nth.
@@ -113,7 +117,7 @@ func (i *Instance) connect(ctx context.Context, from, to *net.TCPAddr) (net.Conn
 	}
 	client, server := connect(from, to)
 	i.mu.Lock()
-	i.conns[server] = &usage{state: http.StateNew}
+	i.conns[server] = &usage{state: http.StateNew, ahead: i.rpc != nil}
 	i.mu.Unlock()
 	select {
 	case i.listener.conns <- server:
@@ -152,10 +156,7 @@ func (i *Instance) track(c net.Conn, s http.ConnState) {
 		return
 	}
 	u.state = s
-	switch {
-	case s == http.StateClosed || s == http.StateHijacked:
+	if s == http.StateClosed || s == http.StateHijacked {
 		delete(i.conns, server)
-	case i.refuses && s == http.StateIdle && u.unused(): // net/http does not do so for HTTP/2
-		_ = server.Close()
 	}
 }

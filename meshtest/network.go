@@ -25,6 +25,7 @@ type network struct {
 type event struct {
 	instance *Instance
 	refused  bool
+	coded    bool // call.Code is known
 	call     Call
 }
 
@@ -72,8 +73,9 @@ func (n *network) all() []*Instance {
 	return slices.Clone(n.instances)
 }
 
-// caller gives the dial function of one more caller, which has an address of its own.
-func (n *network) caller() func(ctx context.Context, network, address string) (net.Conn, error) {
+// caller gives the dial function of one more caller, which has an address of its own. unknown says of a host
+// that is not in the test why it is not there.
+func (n *network) caller(unknown func(host string) error) func(ctx context.Context, network, address string) (net.Conn, error) {
 	n.mu.Lock()
 	n.callers++
 	from := nth(firstCaller, n.callers)
@@ -81,8 +83,11 @@ func (n *network) caller() func(ctx context.Context, network, address string) (n
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		i := n.at(address)
 		if i == nil {
-			return nil, &net.OpError{Op: "dial", Net: network, Addr: name(address),
-				Err: errors.New("no instance of the test is there: add one with Env.HTTP")}
+			err := errors.New("no instance of the test is there: add one with Env.HTTP or Env.GRPC")
+			if _, notIP := netip.ParseAddrPort(address); notIP != nil {
+				err = unknown(address)
+			}
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: name(address), Err: err}
 		}
 		to := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
 		return i.connect(ctx, net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, n.ephemeral())), to)
@@ -100,7 +105,7 @@ func (n *network) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, 
 		}
 	}
 	if addrs == nil {
-		return nil, &net.DNSError{Err: "no such host in the test: add instances with Env.HTTP", Name: host, IsNotFound: true}
+		return nil, &net.DNSError{Err: "no such host in the test: add instances with Env.HTTP or Env.GRPC", Name: host, IsNotFound: true}
 	}
 	return addrs, nil
 }
@@ -159,10 +164,15 @@ func (o outside) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body != nil {
 		_ = req.Body.Close()
 	}
-	known := o.env.world.hosts(o.env.workload.Namespace)
+	return nil, o.env.unknown(req.URL.Host)
+}
+
+// unknown is the error of a call to a host that is not in the test's mesh.
+func (e *Env) unknown(host string) error {
+	known := e.world.hosts(e.workload.Namespace)
 	if len(known) == 0 {
 		known = []string{"no host"}
 	}
-	return nil, fmt.Errorf("host %s is not in the test's mesh, which has %s; add instances with Env.HTTP",
-		req.URL.Host, strings.Join(known, ", "))
+	return fmt.Errorf("host %s is not in the test's mesh, which has %s; add instances with Env.HTTP or Env.GRPC",
+		host, strings.Join(known, ", "))
 }

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
+
+	"google.golang.org/grpc/codes"
 )
 
 // A Call is one request that reached an instance. Connections that it refused are not among them.
@@ -22,8 +24,9 @@ type Call struct {
 	Path   string // the request target, with the query
 	Proto  string
 	Header http.Header
-	Status int    // what was answered, 0 for nothing yet and for nothing at all
-	Fault  string // the faults that it met, as in "Delay(1s), Status(503)"; "" for none
+	Status int        // what was answered, 0 for nothing yet and for nothing at all
+	Code   codes.Code // how a gRPC call ended at the instance, OK until then; its Status is 200
+	Fault  string     // the faults that it met, as in "Delay(1s), Status(503)"; "" for none
 }
 
 // Calls gives what reached the instance, in the order of arrival.
@@ -85,6 +88,7 @@ func (i *Instance) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	i.handler.ServeHTTP(rec, r)
+	rec.codes()
 	rec.answers(http.StatusOK)
 }
 
@@ -138,6 +142,9 @@ func (i *Instance) suffer(f Fault, w *recorder, r *http.Request, c *conn) bool {
 			_, _ = fmt.Fprintf(w, "meshtest: %s\n", f)
 		}
 		return true
+	case codeFault:
+		answerCode(w, f)
+		return true
 	case resetFault:
 		if c != nil {
 			c.Reset()
@@ -164,10 +171,18 @@ func (i *Instance) stop() error {
 		close(i.quiet)
 	}
 	i.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-i.quiet
+		if i.rpc != nil {
+			i.rpc.Stop() // waits for its methods, which can outlive their requests
+		}
+	}()
 	patience := time.NewTimer(5 * time.Second)
 	defer patience.Stop()
 	select {
-	case <-i.quiet:
+	case <-ended:
 		return nil
 	case <-patience.C:
 		return fmt.Errorf("a handler of %s does not return when its request's context ends", i)

@@ -48,11 +48,36 @@ func (s *service) entry() []byte {
 	return p.text.Bytes()
 }
 
-// httpPort declares a port.
-func httpPort(number int) *yaml.Node {
+// newPort declares a port.
+func newPort(number int, protocol string) *yaml.Node {
 	n := strconv.Itoa(number)
 	return object("number", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: n},
-		"name", str("http-"+n), "protocol", str("HTTP"))
+		"name", str(strings.ToLower(protocol)+"-"+n), "protocol", str(protocol))
+}
+
+// protocolOf gives a port's protocol, by its name where it declares none.
+func protocolOf(p *yaml.Node) string {
+	protocol := text(field(p, "protocol"))
+	if protocol == "" {
+		protocol, _, _ = strings.Cut(text(field(p, "name")), "-")
+	}
+	return strings.ToUpper(protocol)
+}
+
+// speaksHTTP2 reports whether everybody who reads the configuration takes the port for HTTP/2.
+func speaksHTTP2(p *yaml.Node) bool {
+	protocol := protocolOf(p)
+	return protocol == "GRPC" || protocol == "HTTP2"
+}
+
+// notHTTP2 says why a gRPC instance cannot have the port.
+func (s *service) notHTTP2(where string, p *yaml.Node) error {
+	if where == "" {
+		where = "<the test>"
+	}
+	number, _ := portNumbers(p)
+	return fmt.Errorf("%s (%s) has port %d for %s, and gRPC needs HTTP/2, which a sidecar would not speak there: "+
+		"its protocol must be GRPC or HTTP2", s.host, where, number, protocolOf(p))
 }
 
 // portNumbers gives the service's port and the one that its endpoints listen on.

@@ -7,9 +7,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
-// Story tells of the call that began last on [Env.Client]: request, rule with file and line, cluster, the
+// Story tells of the call that began last on [Env.Client] or a channel of [Env.Dial]: request, rule with file and line, cluster, the
 // endpoints tried and what became of each, the answer, and why it went there. It is logged by itself when
 // the test has failed. Of calls that ran at the same time the outcomes can be mixed up where they met at
 // one endpoint.
@@ -17,7 +20,7 @@ func (e *Env) Story() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.last == nil {
-		return "the last call: there was none on Env.Client\n"
+		return "the last call: there was none on Env.Client or a channel of Env.Dial\n"
 	}
 	return e.tell(e.last)
 }
@@ -72,6 +75,11 @@ func (e *Env) tell(r *record) string {
 	switch {
 	case !r.done:
 		p("answer", "none yet")
+	case r.rpc && r.err != nil:
+		s := status.Convert(r.err)
+		p("error", "%s after %v: %s", s.Code(), r.took, r.files.in(s.Message()))
+	case r.rpc:
+		p("answer", "%s after %v", codes.OK, r.took.Round(time.Microsecond))
 	case r.err != nil:
 		p("error", "%s after %v", r.files.in(r.err.Error()), r.took)
 	default:
@@ -127,6 +135,8 @@ func (e event) outcome() string {
 	switch {
 	case e.refused:
 		s = "connection refused"
+	case e.coded:
+		s = e.call.Code.String()
 	case e.call.Status != 0:
 		s = fmt.Sprint(e.call.Status)
 	}

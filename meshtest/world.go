@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -80,11 +79,11 @@ func named(err error, names files) error {
 	return err
 }
 
-// add makes an instance and gives it to its service.
-func (w *world) add(namespace, authority string, labels map[string]string, h http.Handler) (*Instance, error) {
+// add starts an instance and gives it to its service.
+func (w *world) add(namespace, authority string, i *Instance) error {
 	host, port, err := call.SplitAuthority(authority)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,25 +92,22 @@ func (w *world) add(namespace, authority string, labels map[string]string, h htt
 	if old := w.services[host]; old != nil {
 		s.ports, s.instances = slices.Clone(old.ports), slices.Clone(old.instances)
 	}
-	target, err := s.port(w.docs, int(port))
+	target, err := s.port(w.docs, int(port), i.rpc != nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	i := &Instance{world: w, host: host, labels: maps.Clone(labels), handler: h}
+	i.world, i.host = w, host
 	number := w.net.add(i, target)
-	if h == nil {
-		i.handler = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(rw, i) })
-	}
 	i.start(w.settings.seed, number)
 	s.instances = append(s.instances, i)
 	services := maps.Clone(w.services)
 	services[host] = s
-	return i, w.apply(w.docs, services)
+	return w.apply(w.docs, services)
 }
 
 // port finds the port on which the service's next instance listens, and declares it where the YAML says
-// nothing of the service.
-func (s *service) port(docs []*document, asked int) (int, error) {
+// nothing of the service. For gRPC it is one of HTTP/2.
+func (s *service) port(docs []*document, asked int, rpc bool) (int, error) {
 	where := declaredAt(docs, s.host)
 	if where != "" {
 		s.ports = declaredPorts(docs, s.host)
@@ -119,10 +115,16 @@ func (s *service) port(docs []*document, asked int) (int, error) {
 	var known []string
 	for _, p := range s.ports {
 		number, target := portNumbers(p)
-		if asked == 0 || asked == number {
+		if (asked == 0 || asked == number) && (!rpc || speaksHTTP2(p)) {
 			return target, nil
 		}
+		if asked == number {
+			return 0, s.notHTTP2(where, p)
+		}
 		known = append(known, strconv.Itoa(number))
+	}
+	if asked == 0 && len(s.ports) > 0 {
+		return 0, s.notHTTP2(where, s.ports[0])
 	}
 	if where != "" {
 		return 0, fmt.Errorf("%s (%s) has no port %d; its ports: %s", s.host, where, asked, strings.Join(known, ", "))
@@ -130,7 +132,11 @@ func (s *service) port(docs []*document, asked int) (int, error) {
 	if asked == 0 {
 		asked = 80
 	}
-	s.ports = append(s.ports, httpPort(asked))
+	protocol := "HTTP"
+	if rpc {
+		protocol = "GRPC"
+	}
+	s.ports = append(s.ports, newPort(asked, protocol))
 	return asked, nil
 }
 
