@@ -15,7 +15,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/heddlemesh/mesh"
 )
@@ -269,14 +268,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	if !strings.Contains(logged.String(), "configuration live") || strings.Contains(logged.String(), "a:9080") {
 		t.Errorf("logged %q", logged.String())
 	}
-	deadline := time.Now().Add(5 * time.Second)
-	for runtime.NumGoroutine() > before+5 {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
-		}
-		runtime.Gosched()
-	}
+	settle(t, func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 // TestTwoMeshes: any number in one process, each with its own view.

@@ -152,14 +152,7 @@ func TestShutdownDrains(t *testing.T) {
 	if err := m.Shutdown(t.Context()); err != nil {
 		t.Errorf("the second Shutdown: %v", err)
 	}
-	deadline := time.Now().Add(5 * time.Second)
-	for runtime.NumGoroutine() > before+5 {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
-		}
-		runtime.Gosched()
-	}
+	settle(t, func() bool { return runtime.NumGoroutine() <= before+5 })
 }
 
 func TestMeshWaitReady(t *testing.T) {

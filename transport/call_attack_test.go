@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,12 +111,17 @@ func TestCallersEndOfAStreamBlamesNobody(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					read := make(chan struct{})
+					read, first := make(chan struct{}), make(chan struct{})
 					go func() {
 						defer close(read)
+						io.ReadFull(resp.Body, make([]byte, 1))
+						close(first)
 						io.Copy(io.Discard, resp.Body)
 					}()
-					time.Sleep(time.Millisecond) // into the read
+					<-first
+					for range 100 {
+						runtime.Gosched() // into the read
+					}
 					if how == "close" {
 						resp.Body.Close()
 					} else {
@@ -369,8 +375,10 @@ func TestRetiredEndpointsConnectionsGo(t *testing.T) {
 				publish(r.registry, at)
 			}
 			r.registry.Publish(key, discovery.NewSet())
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
 			for end := time.Now().Add(2 * time.Second); open.Load() > 0 && time.Now().Before(end); {
-				time.Sleep(5 * time.Millisecond)
+				<-tick.C
 			}
 			if n := open.Load(); n > 0 {
 				t.Errorf("%d connections to endpoints that are gone", n)
