@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +49,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case refusedWithBody(err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
-	case errors.As(err, &protocol):
+	case errors.As(err, &protocol), malformed(err):
 		return call.Outcome{Reason: call.ReasonProtocol}
 	}
 	return call.Outcome{Reason: call.ReasonReset}
@@ -58,18 +59,21 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 // header, method or trailer that is none, a body of another length than announced. There is nothing but
 // their text to know them by, from its beginning: what an endpoint wrote can only stand further on.
 func unsendable(err error) bool {
-	text := strings.TrimPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken: ")
-	for _, begin := range [...]string{
-		"http: nil Request.", "net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ",
+	return saysFirst(err, "http: nil Request.", "net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ",
 		"net/http: can't write control character", "http: invalid Host header", "invalid Trailer key ",
 		"http: Request.ContentLength=", "http: ContentLength=",
-		"http2: invalid ", "http2: request body larger than", "http2: request header list larger than",
-	} {
-		if strings.HasPrefix(text, begin) {
-			return true
-		}
-	}
-	return false
+		"http2: invalid ", "http2: request body larger than", "http2: request header list larger than")
+}
+
+// malformed finds the errors by which net/http says that an answer is no HTTP, again by their beginning.
+func malformed(err error) bool {
+	return saysFirst(err, "malformed HTTP ", "http: message cannot contain multiple Content-Length headers", "bad Content-Length ",
+		"unsupported transfer encoding: ", "too many transfer encodings: ", "net/http: server response headers exceeded ")
+}
+
+func saysFirst(err error, beginnings ...string) bool {
+	text := strings.TrimPrefix(err.Error(), "net/http: HTTP/1.x transport connection broken: ")
+	return slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(text, b) })
 }
 
 // refusedWithBody finds the error by which net/http says that it could send the request once more, the
