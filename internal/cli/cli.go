@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if f.err != nil {
 		fmt.Fprintf(stderr, "heddle: %v\n", f.err)
 	}
-	if f.code == exitUsage {
+	if f.code == exitUsage && f.err != nil { // without one it is the exit code of somebody's command
 		fmt.Fprintf(stderr, "Usage: %s\nTry \"%s --help\".\n", cmd.UseLine(), cmd.CommandPath())
 	}
 	return f.code
@@ -91,7 +91,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failur
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), versionCommand())
+	root.AddCommand(analyzeCommand(), explainCommand(), proxyCommand(), versionCommand())
 	return root
 }
 

@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/proxy"
+)
+
+type proxyFlags struct {
+	config         []string
+	workload       workloadName
+	namespace      workloadName
+	serviceAccount workloadName
+	labels         labels
+	inbound        inbounds
+	outbound       string
+	admin          string
+	nonLoopback    bool
+	ignore         []string
+	strict         bool
+	drain          time.Duration
+}
+
+func proxyCommand() *cobra.Command {
+	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}}
+	cmd := &cobra.Command{
+		Use:   "proxy --config PATH [--inbound LISTEN=APP]... [flags] [-- command args...]",
+		Short: "Run the mesh beside a program, as its sidecar",
+		Long: `proxy puts a program behind the mesh that is not written in Go. Its callers reach it through --inbound;
+its own calls go through --outbound, which is an HTTP proxy (http_proxy) and serves requests by their Host.
+
+A command after "--" is started when the listeners are open, with http_proxy, HTTP_PROXY, no_proxy,
+NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGTERM and
+SIGINT drain first: inbound requests under way end, then the command is told, then outbound ones end. The
+exit code is the command's, 128 and its number where a signal ended it, 127 where there is no such command.
+
+Each flag can also be given as a variable: HEDDLE_CONFIG, HEDDLE_SERVICE_ACCOUNT, HEDDLE_INBOUND …; lists are
+separated by commas, and a flag wins. Exit codes of heddle itself: 79 the configuration is refused, the
+findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage; 1 a listener cannot be opened.`,
+		Example: `  heddle proxy --config mesh.d --workload ratings-v1 --labels app=ratings,version=v1 \
+    --inbound :9080=127.0.0.1:19080 -- node ratings.js 19080
+  heddle proxy --config mesh.d --namespace shop --outbound 127.0.0.1:15001 --admin none`,
+		DisableFlagsInUseLine: true,
+		RunE:                  action(o.main),
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringArrayVar(&o.config, "config", nil, "file or directory of configuration, watched (repeatable): `path`")
+	f.Var(&o.workload, "workload", "`name` of the program's workload")
+	f.Var(&o.namespace, "namespace", "its `namespace`, which decides what short names mean")
+	f.Var(&o.serviceAccount, "service-account", "its service `account`")
+	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
+	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
+	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
+	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
+	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
+	f.DurationVar(&o.drain, "drain-timeout", 10*time.Second, "how `long` requests under way may take to end, and then the command")
+	return cmd
+}
+
+// main checks what it was told, starts everything and gives the exit code as a failure.
+func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
+	if err := o.check(cmd, args); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if len(args) > 0 {
+		signal.Notify(signals, forwarded()...)
+	}
+	defer signal.Stop(signals)
+
+	stderr := &lockedWriter{w: cmd.ErrOrStderr()}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	guard := proxy.NewGuard(nil)
+	through := proxy.Passthrough(guard.DialContext)
+	defer through.CloseIdleConnections()
+	w := mesh.Workload{Name: string(o.workload), Namespace: string(o.namespace), ServiceAccount: string(o.serviceAccount), Labels: o.labels}
+	m, err := o.mesh(cmd, mesh.WithLogger(log), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through))
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+
+	quit := make(chan struct{})
+	var once sync.Once
+	replies := &replyLog{log: log}
+	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
+		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, OnReply: replies.report,
+		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
+	if err != nil {
+		return err
+	}
+	log.Info("heddle proxy is ready", listening(s, o.inbound)...)
+	v := &supervisor{sidecar: s, signals: signals, quit: quit, drain: o.drain, log: log}
+	if len(args) > 0 {
+		if v.child, err = startChild(cmd, stderr, args, s.OutboundAddr()); err != nil {
+			v.finish(0)
+			return err
+		}
+	}
+	if code := v.run(cmd.Context()); code != exitOK {
+		return &failure{code: code}
+	}
+	return nil
+}
+
+// check completes the flags from the environment and refuses what makes no sense.
+func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
+	if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
+		return usageError("unexpected argument %q; a command follows after --", args[0])
+	}
+	if err := settingsFrom(cmd, os.LookupEnv); err != nil {
+		return err
+	}
+	for _, a := range []struct{ flag, address string }{{"outbound", listenAddress(o.outbound)}, {"admin", listenAddress(o.admin)}} {
+		if a.address == "" {
+			continue
+		}
+		if err := checkAddress(a.address); err != nil {
+			return usageError("--%s %s: %w", a.flag, a.address, err)
+		}
+	}
+	switch {
+	case len(o.config) == 0:
+		return usageError("no --config given; for the directory you are in: --config .")
+	case slices.Contains(o.config, ""):
+		return usageError("a path is empty")
+	case slices.Contains(o.config, stdinName):
+		return usageError("standard input is the command's: give --config a file or directory")
+	case len(o.inbound) == 0 && listenAddress(o.outbound) == "":
+		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
+	case o.drain < 0:
+		return usageError("--drain-timeout is negative")
+	case len(args) > 0 && args[0] == "":
+		return usageError("the command is empty")
+	}
+	return nil
+}
+
+// mesh starts the mesh. Where its configuration is refused, the findings go to stderr as analyze has them.
+func (o *proxyFlags) mesh(cmd *cobra.Command, opts ...mesh.Option) (*mesh.Mesh, error) {
+	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...))
+	if o.strict {
+		opts = append(opts, mesh.WithStrictConfig())
+	}
+	m, err := mesh.New(cmd.Context(), opts...)
+	if refused, ok := errors.AsType[*mesh.ConfigError](err); ok {
+		return nil, refusal(refused, cmd.ErrOrStderr())
+	}
+	return m, err
+}
+
+// listening names the addresses, which may have been chosen by the system.
+func listening(s *proxy.Sidecar, in inbounds) []any {
+	var all []any
+	for i, a := range s.InboundAddrs() {
+		all = append(all, "inbound", a.String(), "app", in[i].App)
+	}
+	for _, l := range []struct {
+		name string
+		addr net.Addr
+	}{{"outbound", s.OutboundAddr()}, {"admin", s.AdminAddr()}} {
+		if l.addr != nil {
+			all = append(all, l.name, l.addr.String())
+		}
+	}
+	return all
+}
+
+func proxyVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return versionOf(info).Version
+}
+
+// A lockedWriter is for lines of several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// A replyLog writes a line for every answer of the proxy's own, as long as there are few: when everything
+// fails, writing about it must not be what fails next.
+type replyLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	second  int64
+	written int
+	left    uint64 // out since the last line
+}
+
+const repliesPerSecond = 20
+
+func (r *replyLog) report(l proxy.LocalReply) {
+	now := time.Now().Unix()
+	r.mu.Lock()
+	if now != r.second {
+		r.second, r.written = now, 0
+	}
+	r.written++
+	full := r.written > repliesPerSecond
+	left := r.left
+	if r.left++; !full {
+		r.left = 0
+	}
+	r.mu.Unlock()
+	if full {
+		return
+	}
+	attrs := []any{"direction", l.Direction, "status", l.Status, "flag", l.Flag, "reason", l.Reason,
+		"method", l.Method, "host", l.Host, "details", l.Details()}
+	if left > 0 {
+		attrs = append(attrs, "unlogged", left)
+	}
+	r.log.Warn("answered by the proxy", attrs...)
+}
+
+// cut gives a context for the end of something: it ends after d, and at once where d is zero.
+func cut(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
+// listenAddress reads "none" as no listener.
+func listenAddress(s string) string {
+	if strings.EqualFold(s, "none") {
+		return ""
+	}
+	return s
+}
+
+func checkAddress(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return errors.New("expected host:port")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return errors.New("expected a port from 0 to 65535")
+	}
+	return nil
+}

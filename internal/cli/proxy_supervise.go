@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/heddlemesh/mesh/proxy"
+)
+
+// A supervisor keeps the sidecar and its child together until both have ended.
+type supervisor struct {
+	sidecar *proxy.Sidecar
+	child   *child // nil for none
+	signals <-chan os.Signal
+	quit    <-chan struct{}
+	drain   time.Duration
+	log     *slog.Logger
+}
+
+// leftover is how long the sidecar waits for its clients when the child, which they belonged to, has ended.
+const leftover = time.Second
+
+// run waits for the end and gives the exit code. The order of an end that is asked for is: inbound requests
+// under way end, while the child still serves and calls; the child is told; when it has ended, outbound
+// requests end. Being asked again cuts the waiting short.
+func (v *supervisor) run(ctx context.Context) int {
+	var exited <-chan int
+	if v.child != nil {
+		exited = v.child.exited
+	}
+	drained := make(chan error, 1)
+	draining, hurry := cut(v.drain)
+	hurry() // a clock that starts when it is asked for
+	begun, told, code := false, false, exitOK
+	begin := func() {
+		if begun {
+			return
+		}
+		begun = true
+		draining, hurry = cut(v.drain) //nolint:fatcontext // in place of the first, not inside it
+		go func(ctx context.Context) { drained <- v.sidecar.Drain(ctx) }(draining)
+	}
+	defer func() { hurry() }()
+	var last os.Signal = syscall.SIGTERM
+	var kill <-chan time.Time
+	asked, done, quit := 0, ctx.Done(), v.quit
+	for {
+		select {
+		case sig := <-v.signals:
+			if !ends(sig) {
+				v.child.signal(sig)
+				continue
+			}
+			last = sig
+			asked++
+			switch begin(); {
+			case told:
+				v.child.signal(sig)
+			case asked > 1:
+				hurry()
+			}
+		case <-done:
+			done = nil
+			begin()
+		case <-quit:
+			quit = nil
+			begin()
+		case err := <-v.sidecar.Failed():
+			v.log.Error("heddle proxy ends: a listener broke", "error", err)
+			code = exitFailed
+			begin()
+		case err := <-drained:
+			if err != nil {
+				v.log.Warn("inbound requests were cut off", "error", err)
+			}
+			if v.child == nil {
+				return max(code, v.shutDown(draining))
+			}
+			told = true
+			v.child.signal(last)
+			timer := time.NewTimer(v.drain)
+			defer timer.Stop() //nolint:revive // this happens once
+			kill = timer.C
+		case <-kill:
+			v.log.Warn("the command has not ended in time and is killed")
+			v.child.signal(os.Kill)
+		case childCode := <-exited:
+			v.log.Info("the command has ended", "code", childCode)
+			hurry() // whoever still waits for it waits in vain
+			v.finish(leftover)
+			return max(code, childCode)
+		}
+	}
+}
+
+// ends reports signals that ask for the end.
+func ends(s os.Signal) bool { return s == syscall.SIGTERM || s == os.Interrupt }
+
+// finish shuts the sidecar down, within a time.
+func (v *supervisor) finish(within time.Duration) {
+	ctx, cancel := cut(within)
+	defer cancel()
+	v.shutDown(ctx)
+}
+
+// shutDown ends the sidecar and gives the exit code of a sidecar alone.
+func (v *supervisor) shutDown(ctx context.Context) int {
+	if err := v.sidecar.Shutdown(ctx); err != nil {
+		v.log.Warn("requests were cut off", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}

@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// adminHandler serves the admin pages. They read, but for /quitquitquit, and they are for this machine: a
+// Host that is no loopback name is a page of some web site whose name leads here (DNS rebinding), and a
+// request of another origin one that a browser was talked into.
+func (s *Sidecar) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.adminIndex)
+	mux.HandleFunc("GET /ready", s.adminReady)
+	mux.HandleFunc("GET /server_info", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.serverInfo()) })
+	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.config.Mesh.Status()) })
+	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.replies.recent()) })
+	mux.HandleFunc("GET /clusters", s.adminClusters)
+	mux.HandleFunc("GET /stats/prometheus", s.adminStats)
+	if s.config.Quit != nil {
+		mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) {
+			s.config.Quit()
+			_, _ = io.WriteString(w, "OK\n")
+		})
+	}
+	origin := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		if !adminHost(r.Host, s.config.AllowNonLoopback) || origin.Check(r) != nil {
+			http.Error(w, "the admin pages answer to a loopback name only", http.StatusForbidden)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// adminHost reports whether a Host header names this machine itself. Where other machines are allowed in,
+// any IP address does: what cannot be done to an address is to rebind it.
+func adminHost(authority string, addresses bool) bool {
+	host, _, err := call.SplitAuthority(authority)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	return addresses || ip.Unmap().IsLoopback()
+}
+
+func (s *Sidecar) adminIndex(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, `heddle proxy
+
+GET  /ready             200 while requests are taken
+GET  /server_info       who this is
+GET  /clusters          clusters and endpoints, with their counts; ?format=json
+GET  /config_dump       the configuration that serves, findings, and why the newest was refused
+GET  /failures          the last requests that were answered here, and why
+GET  /stats/prometheus  metrics
+POST /quitquitquit      drain and end
+`)
+}
+
+func (s *Sidecar) adminReady(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "DRAINING\n")
+		return
+	}
+	_, _ = io.WriteString(w, "LIVE\n")
+}
+
+// A serverInfo is what /server_info says.
+type serverInfo struct {
+	Version   string       `json:"version"`
+	Go        string       `json:"go"`
+	State     string       `json:"state"` // "LIVE" or "DRAINING", as Envoy has it
+	Uptime    string       `json:"uptime"`
+	Node      nodeInfo     `json:"node"`
+	Config    string       `json:"configVersion"`
+	Listeners []listenInfo `json:"listeners"`
+}
+
+type nodeInfo struct {
+	Name           string            `json:"name"`
+	Namespace      string            `json:"namespace"`
+	ServiceAccount string            `json:"serviceAccount"`
+	Labels         map[string]string `json:"labels"`
+}
+
+type listenInfo struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	App     string `json:"app,omitempty"`
+}
+
+func (s *Sidecar) serverInfo() serverInfo {
+	n := s.config.Workload
+	info := serverInfo{Version: s.config.Version, Go: runtime.Version(), State: "LIVE",
+		Uptime: time.Since(s.started).Truncate(time.Second).String(), Config: s.config.Mesh.Status().Version,
+		Node: nodeInfo{Name: n.Name, Namespace: n.Namespace, ServiceAccount: n.ServiceAccount, Labels: n.Labels}}
+	if s.draining.Load() {
+		info.State = "DRAINING"
+	}
+	for _, srv := range s.servers() {
+		l := listenInfo{Name: srv.name, Address: srv.l.Addr().String()}
+		if srv.app != nil {
+			l.App = srv.app.address
+		}
+		info.Listeners = append(info.Listeners, l)
+	}
+	return info
+}
+
+// adminClusters lists clusters in the text that Envoy has for them, as far as it applies.
+func (s *Sidecar) adminClusters(w http.ResponseWriter, r *http.Request) {
+	clusters := s.config.Mesh.Status().Clusters
+	if r.URL.Query().Get("format") == "json" {
+		writeJSON(w, clusters)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	var b strings.Builder
+	for _, c := range clusters {
+		fmt.Fprintf(&b, "%s::lb_policy::%s\n%s::protocol::%s\n", c.Name, c.Balancer, c.Name, c.Protocol)
+		for _, e := range c.Endpoints {
+			for _, v := range []struct {
+				key   string
+				value any
+			}{
+				{"rq_active", e.Counts.Active}, {"rq_total", e.Counts.Total}, {"rq_error", e.Counts.Failed},
+				{"rq_success", e.Counts.Total - min(e.Counts.Total, e.Counts.Failed+uint64(max(e.Counts.Active, 0)))},
+				{"mean_ms", e.Counts.Latency.Seconds() * 1000}, {"weight", e.Weight}, {"locality", e.Locality},
+			} {
+				fmt.Fprintf(&b, "%s::%s::%s::%v\n", c.Name, e.Address, v.key, v.value)
+			}
+		}
+	}
+	_, _ = io.WriteString(w, b.String())
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // an error is the client's having gone
+}

@@ -1,0 +1,27 @@
+// Package proxy is the sidecar: the mesh's engine for programs that are not written in Go. Layer L9.
+//
+//	guard := proxy.NewGuard(nil)
+//	m, err := mesh.New(ctx, mesh.WithConfigPath("mesh.d"), mesh.WithDialer(guard.DialContext),
+//		mesh.WithPassthrough(proxy.Passthrough(guard.DialContext)))
+//	…
+//	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard,
+//		Inbound:  []proxy.Inbound{{Listen: ":9080", App: "127.0.0.1:19080"}},
+//		Outbound: "127.0.0.1:15001", Admin: "127.0.0.1:15000"})
+//
+// What it does with a request stands in one place, forwarder.ServeHTTP. It decides nothing about routes,
+// balancing or retries: those are the mesh's, and the same as in a program that imports it.
+//
+// It is not httputil.ReverseProxy, from which it differs in these points:
+//
+//  1. What a client names in Connection is removed first, and never what others rely on: Host, Cookie,
+//     Authorization, X-Forwarded-…, trace headers (RFC 9110 §7.6.1).
+//  2. Only WebSockets are tunnelled; an answer that switches protocols unasked is a 502, and bytes that came
+//     before the answer are never taken for another request.
+//  3. A response that breaks off is broken off, in every protocol, never ended as if it were whole.
+//  4. A client's broken body is the client's fault (400), not the endpoint's.
+//  5. At most eight 1xx answers are passed on; a status outside 100 to 599 is a 502.
+//  6. Requests with two readings (a fragment, a space, two hosts, CONNECT) are refused.
+//  7. Every answer of our own is reported with Envoy's response flag and the details that led to it.
+//
+// It holds no transparent capture, no gateway and no TLS of its own.
+package proxy

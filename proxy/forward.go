@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// A forwarder sends the requests of one listener on, and their answers back. It is safe for concurrent use.
+type forwarder struct {
+	direction string
+	// target says where a request goes, or how it is answered if it goes nowhere.
+	target  func(r *http.Request) (*url.URL, *LocalReply)
+	via     func(r *http.Request) http.RoundTripper
+	report  func(LocalReply)
+	tunnels tunnels
+	// draining tells clients with every answer to come back on another connection; HTTP/2 says GOAWAY for it.
+	draining atomic.Bool
+	active   atomic.Int64
+	total    atomic.Uint64
+}
+
+// ServeHTTP is the order of what happens to a request, whichever way it goes.
+func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.active.Add(1)
+	f.total.Add(1)
+	defer f.active.Add(-1)
+	if f.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
+
+	// Where to: what has two readings goes nowhere, and its connection ends.
+	target, refused := f.target(r)
+	if refused != nil {
+		closeAfter(w, r)
+		f.reply(w, r, *refused)
+		return
+	}
+
+	// The request as it goes on.
+	protocol := upgradeOf(r)
+	body := newRequestBody(w, r)
+	defer body.stop()
+	relayed := newInformational(w, r)
+	out := outgoing(r, target, body, protocol, relayed)
+
+	// The answer, or our own in place of one.
+	resp, err := f.via(r).RoundTrip(out)
+	over := relayed.end()
+	if r.ProtoMajor == 1 && (!body.complete() || protocol != "" || !r.ProtoAtLeast(1, 1)) {
+		// What the client sends from here on must not be taken for another request: the rest of a body, bytes
+		// of a protocol that it was not let switch to, a body that HTTP/1.0 does not frame.
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			closeAfter(w, r)
+		}
+	}
+	if err != nil {
+		f.fail(w, r, body, over, err)
+		return
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		f.tunnel(w, r, resp, protocol)
+		return
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+		f.reply(w, r, LocalReply{Status: http.StatusBadGateway, Flag: "UPE", Reason: "invalid_status",
+			Text: "upstream sent an invalid status"})
+		return
+	}
+
+	// Head, body, trailers. Where one cannot be passed on whole, the client's connection or stream is cut.
+	announced := writeHead(w, r, resp)
+	if err := copyBody(w, r, resp); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	writeTrailers(w.Header(), resp.Trailer, announced)
+}
+
+// fail answers a request whose call got no response.
+func (f *forwarder) fail(w http.ResponseWriter, r *http.Request, body *requestBody, over bool, err error) {
+	if broken := body.broken(); broken != nil {
+		if r.Context().Err() != nil {
+			panic(http.ErrAbortHandler) // it broke because the client has gone
+		}
+		l := badRequest("malformed request body")
+		l.Err = broken
+		f.reply(w, r, l)
+		return
+	}
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if over {
+		err = errors.Join(errInformational, err)
+	}
+	f.reply(w, r, replyOf(err))
+}
+
+// closeAfter ends an HTTP/1 connection with the answer about to be written: net/http then stops reading, and
+// leaves the client time to read the answer before it closes.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	var one [1]byte
+	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(one[:])
+}
+
+// outgoing makes the request that goes on. Only what is named here differs from what came.
+func outgoing(r *http.Request, target *url.URL, body *requestBody, protocol string, relayed *informational) *http.Request {
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &relayed.trace))
+	out.URL = target
+	out.RequestURI = ""
+	out.Header = requestHeader(r, protocol)
+	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
+	out.Close = false
+	out.Body, out.GetBody = nil, nil
+	out.TransferEncoding, out.Trailer = nil, nil
+	if body != nil {
+		out.Body, out.Trailer = body, body.trailer
+		if out.ContentLength < 0 {
+			out.TransferEncoding = []string{"chunked"}
+		}
+	}
+	return out
+}
+
+// writeHead passes the head of a response on. It gives the trailers that it announces.
+func writeHead(w http.ResponseWriter, r *http.Request, resp *http.Response) (announced []string) {
+	h := w.Header()
+	copyResponseHeader(h, resp.Header)
+	// A key without values keeps net/http from adding what the endpoint did not send.
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil
+	}
+	if _, ok := h["Content-Length"]; !ok && r.ProtoMajor >= 2 {
+		h["Content-Length"] = nil
+	}
+	if len(resp.Trailer) > 0 && r.Method != http.MethodHead {
+		for k := range resp.Trailer {
+			if !forbiddenTrailer(k) {
+				announced = append(announced, k)
+			}
+		}
+		if len(announced) > 0 {
+			slices.Sort(announced)
+			h["Trailer"] = []string{strings.Join(announced, ", ")}
+			delete(h, "Content-Length") // HTTP/1.1 has trailers after chunks only
+		}
+	}
+	w.WriteHeader(resp.StatusCode)
+	if len(announced) > 0 {
+		clear(h) // net/http takes trailers from here, and a header of the same name is none
+	}
+	return announced
+}
+
+// writeTrailers passes trailers on, the announced ones and those that came without.
+func writeTrailers(h, trailer http.Header, announced []string) {
+	if len(trailer) == 0 {
+		return
+	}
+	for k, v := range trailer {
+		switch {
+		case len(v) == 0 || forbiddenTrailer(k):
+		case slices.Contains(announced, k):
+			h[k] = v
+		default:
+			h[http.TrailerPrefix+k] = v
+		}
+	}
+}
+
+const copyBufferSize = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+
+// copyBody passes the body on as it comes: nothing waits here for more. Only the last piece of a body of
+// known length is left to the server to send, together with the end. It fails where the body breaks off or
+// the client has gone.
+func copyBody(w http.ResponseWriter, r *http.Request, resp *http.Response) error {
+	if resp.Body == http.NoBody {
+		return nil
+	}
+	rc := http.NewResponseController(w)
+	if resp.ContentLength < 0 && r.Method != http.MethodHead {
+		if err := rc.Flush(); err != nil {
+			return err
+		}
+	}
+	buf := copyBuffers.Get().(*[copyBufferSize]byte)
+	defer copyBuffers.Put(buf)
+	var written int64
+	for {
+		n, err := resp.Body.Read(buf[:])
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			written += int64(n)
+		}
+		switch {
+		case err == io.EOF: // io.Reader gives EOF itself, and this is asked at every read
+			return nil
+		case err != nil:
+			return err
+		case n > 0 && written != resp.ContentLength:
+			if err := rc.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}

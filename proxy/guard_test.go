@@ -1,0 +1,130 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/heddlemesh/mesh/proxy"
+)
+
+// TestGuard: destinations by the address that is dialled, however it is spelled.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	var machine string // an address of this machine that is no loopback
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			machine = p.Addr().String()
+		}
+	}
+	own := []net.Addr{
+		&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 15001},
+		&net.TCPAddr{IP: net.IPv6zero, Port: 15002},
+		&net.TCPAddr{IP: net.ParseIP("::1"), Port: 15003},
+		&net.UnixAddr{Net: "unix", Name: "/run/x.sock"},
+	}
+	cases := []struct {
+		address string
+		refused bool
+	}{
+		{"169.254.169.254:80", true},
+		{"169.254.0.1:22", true},
+		{"[::ffff:169.254.169.254]:80", true},
+		{"[::ffff:a9fe:a9fe]:80", true},
+		{"[64:ff9b::a9fe:a9fe]:80", true},
+		{"[2002:a9fe:a9fe::1]:80", true},
+		{"[fe80::1%lo]:80", true},
+		{"[fe80::1]:80", true},
+		{"[fd00:ec2::254]:80", true},
+		{"[fd00:ec2::23]:80", true},
+		{"[fd20:ce::254]:80", true},
+		{"100.100.100.200:80", true},
+		{"168.63.129.16:80", true},
+		{"192.0.0.192:80", true},
+		{"169.253.255.255:80", false},
+		{"169.255.0.0:80", false},
+		{"[fd00:ec3::254]:80", false},
+		{"10.0.0.1:80", false},
+		{"[2001:db8::1]:443", false},
+		{"127.0.0.1:9080", false},
+
+		{"127.0.0.1:15001", true},
+		{"[::ffff:127.0.0.1]:15001", true},
+		{"0.0.0.0:15001", true},
+		{"[::]:15001", true},
+		{"127.0.0.2:15001", false},
+		{"10.0.0.1:15001", false},
+		{"127.0.0.1:15002", true},
+		{"127.0.0.9:15002", true},
+		{"[::1]:15002", true},
+		{"10.255.255.254:15002", false},
+		{"[::1]:15003", true},
+		{"127.0.0.1:15003", false},
+	}
+	if machine != "" {
+		cases = append(cases, struct {
+			address string
+			refused bool
+		}{net.JoinHostPort(machine, "15002"), true})
+	}
+	for _, c := range cases {
+		closed := false
+		g := proxy.NewGuard(func(context.Context, string, string) (net.Conn, error) {
+			return &fakeConn{remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.address)), closed: &closed}, nil
+		})
+		g.Refuse(own...)
+		_, err := g.DialContext(t.Context(), "tcp", "some.name:80")
+		var refused *proxy.RefusedError
+		if got := errors.As(err, &refused); got != c.refused || got != closed || err != nil && !got {
+			t.Errorf("%s: %v, closed %v", c.address, err, closed)
+		}
+	}
+}
+
+type fakeConn struct {
+	net.Conn
+	remote net.Addr
+	closed *bool
+}
+
+func (c *fakeConn) RemoteAddr() net.Addr { return c.remote }
+func (c *fakeConn) Close() error         { *c.closed = true; return nil }
+
+// TestGuardItself: without a dial function of another's, a refused destination sees no connection.
+func TestGuardItself(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := proxy.NewGuard(nil)
+	c, err := g.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	accepted, _ := l.Accept()
+	_ = accepted.Close()
+
+	g.Refuse(l.Addr())
+	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0", ""} {
+		_, err := g.DialContext(t.Context(), "tcp", net.JoinHostPort(host, port(l.Addr())))
+		var refused *proxy.RefusedError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "listener of the proxy itself") {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+	if _, err := g.DialContext(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "link-local") {
+		t.Errorf("metadata: %v", err)
+	}
+	_ = l.Close()
+	if c, err := l.Accept(); err == nil {
+		_ = c.Close()
+		t.Error("a refused destination was connected to")
+	}
+}

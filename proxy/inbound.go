@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// appIdleTimeout is how long a connection to the application may be idle. Node's servers close theirs after
+// 5 s, and a request that crosses the close is lost; a new connection on the same machine costs little.
+const appIdleTimeout = 4 * time.Second
+
+// An application is the program behind the sidecar, spoken to in the protocol that its caller speaks.
+type application struct {
+	address string
+	http1   http.Transport
+	http2   http.Transport // without TLS, by prior knowledge
+}
+
+func newApplication(address string) *application {
+	a := &application{address: address}
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, "tcp", address)
+	}
+	for _, t := range [...]*http.Transport{&a.http1, &a.http2} {
+		t.DialContext = dial
+		t.DisableCompression = true
+		t.MaxIdleConnsPerHost = 256
+		t.ReadBufferSize = 16 << 10 // most answers in one piece, and so one write to the client
+		t.IdleConnTimeout = appIdleTimeout
+		t.ExpectContinueTimeout = time.Second
+		t.MaxResponseHeaderBytes = 256 << 10
+		t.Protocols = new(http.Protocols)
+	}
+	a.http1.Protocols.SetHTTP1(true)
+	a.http2.Protocols.SetUnencryptedHTTP2(true)
+	return a
+}
+
+// via chooses by the version that the request came in; gRPC has no other than HTTP/2.
+func (a *application) via(r *http.Request) http.RoundTripper {
+	if r.ProtoMajor >= 2 {
+		return &a.http2
+	}
+	return &a.http1
+}
+
+func (a *application) close() {
+	a.http1.CloseIdleConnections()
+	a.http2.CloseIdleConnections()
+}

@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// queueTime is how long a listener that stops goes on taking connections, so that those that stand in the
+	// kernel's queue, for whom the three-way handshake is done and a request may be on its way, are not reset.
+	queueTime = 5 * time.Millisecond
+	// speakTime is how long connections that were taken last may take to begin their first request.
+	speakTime = 250 * time.Millisecond
+)
+
+// A gentleListener can stop listening before it is closed: what it has handed out by then is served.
+type gentleListener struct {
+	net.Listener
+	accepted atomic.Int64
+	conns    connections
+
+	ended bool       // the two are Accept's own
+	left  []net.Conn // of the queue
+
+	stopping atomic.Bool
+	quiet    chan struct{} // closed when nothing is accepted any more
+	quieten  sync.Once
+	closed   chan struct{}
+	closing  sync.Once
+}
+
+func newGentleListener(l net.Listener) *gentleListener {
+	return &gentleListener{Listener: l, quiet: make(chan struct{}), closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener. After stop it gives what was left in the queue and blocks until Close. It is
+// called by one goroutine, as by every server.
+func (l *gentleListener) Accept() (net.Conn, error) {
+	if !l.ended {
+		conn, err := l.Listener.Accept()
+		if err == nil {
+			l.accepted.Add(1)
+			return conn, nil
+		}
+		if !l.stopping.Load() {
+			return nil, err
+		}
+		for conn := queued(l.Listener); conn != nil; conn = queued(l.Listener) {
+			l.accepted.Add(1)
+			l.left = append(l.left, conn)
+		}
+		_ = l.Listener.Close()
+		l.ended = true
+	}
+	if n := len(l.left); n > 0 {
+		conn := l.left[n-1]
+		l.left = l.left[:n-1]
+		return conn, nil
+	}
+	l.quieten.Do(func() { close(l.quiet) })
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *gentleListener) Close() error {
+	l.closing.Do(func() { close(l.closed) })
+	if err := l.Listener.Close(); !l.stopping.Load() {
+		return err
+	}
+	return nil // it was closed already
+}
+
+// stop ends listening and waits until no request is under way. After that net/http can shut down, which drops
+// requests that it has read at that moment. The server's answers must end their connections by then.
+func (l *gentleListener) stop(ctx context.Context) {
+	l.stopping.Store(true)
+	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
+	if !ok || d.SetDeadline(time.Now().Add(queueTime)) != nil {
+		_ = l.Listener.Close()
+	}
+	select {
+	case <-l.quiet:
+	case <-l.closed:
+		return
+	case <-ctx.Done():
+		return
+	}
+	silent := time.Now().Add(speakTime)
+	check := time.NewTicker(time.Millisecond)
+	defer check.Stop()
+	for l.busy(time.Now().Before(silent)) {
+		select {
+		case <-check.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// busy reports connections that have a request, and if so asked those that have not had one yet.
+func (l *gentleListener) busy(fresh bool) bool {
+	l.conns.mu.Lock()
+	defer l.conns.mu.Unlock()
+	return l.conns.active > 0 || fresh && (l.conns.fresh > 0 || l.conns.served < l.accepted.Load())
+}
+
+// connections are those that the server has seen, by what it makes of them.
+type connections struct {
+	mu     sync.Mutex // guards what follows
+	state  map[net.Conn]http.ConnState
+	served int64
+	fresh  int // have not had a request
+	active int // have one
+}
+
+// changed implements http.Server.ConnState.
+func (c *connections) changed(conn net.Conn, to http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if from, ok := c.state[conn]; ok {
+		c.count(from, -1)
+	}
+	switch to {
+	case http.StateClosed, http.StateHijacked:
+		delete(c.state, conn)
+		return
+	case http.StateNew:
+		c.served++
+	}
+	if c.state == nil {
+		c.state = make(map[net.Conn]http.ConnState)
+	}
+	c.state[conn] = to
+	c.count(to, 1)
+}
+
+func (c *connections) count(s http.ConnState, by int) {
+	switch s {
+	case http.StateNew:
+		c.fresh += by
+	case http.StateActive:
+		c.active += by
+	}
+}

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+
+	"github.com/heddlemesh/mesh"
+)
+
+// A LocalReply is an answer of the sidecar's own, in place of one from an endpoint or the application.
+type LocalReply struct {
+	Direction string // "inbound" or "outbound"
+	Status    int
+	Flag      string // Envoy's response flag, "-" for none
+	Reason    string // a stable word: "no_route", "connect", "bad_request", …
+	Text      string // the body, for people
+	Method    string
+	Host      string // as the client wrote it
+	Err       error  // what led to it, with route, cluster and endpoint where a *mesh.Error; may be nil
+}
+
+// Details says in one line what led to the reply.
+func (l LocalReply) Details() string {
+	if l.Err == nil {
+		return l.Text
+	}
+	return l.Err.Error()
+}
+
+func badRequest(text string) LocalReply {
+	return LocalReply{Status: http.StatusBadRequest, Flag: "DPE", Reason: "bad_request", Text: text}
+}
+
+// replyOf says how to answer a request whose call failed.
+func replyOf(err error) LocalReply {
+	l := LocalReply{Err: err}
+	var refused *RefusedError
+	var ours *mesh.Error
+	var dial *net.OpError
+	var protocol textproto.ProtocolError
+	reason := mesh.ReasonReset
+	switch {
+	case errors.As(err, &refused):
+		l.Status, l.Flag, l.Reason, l.Text = http.StatusForbidden, "UH", "destination_refused", "destination not allowed"
+		return l
+	case errors.As(err, &ours):
+		reason = ours.Reason
+	case errors.Is(err, context.Canceled):
+		reason = mesh.ReasonCanceled
+	case errors.Is(err, context.DeadlineExceeded):
+		reason = mesh.ReasonTimeout
+	case errors.As(err, &dial) && dial.Op == "dial":
+		reason = mesh.ReasonConnect
+	case errors.As(err, &protocol):
+		reason = mesh.ReasonProtocol
+	}
+	l.Status, l.Flag, l.Reason, l.Text = reason.HTTPStatus(), reason.Flag(), reason.String(), reason.Error()
+	switch reason {
+	case mesh.ReasonConnect, mesh.ReasonReset, mesh.ReasonRefused, mesh.ReasonProtocol:
+		l.Text = "upstream connect error or disconnect/reset before headers: " + l.Text
+	}
+	if errors.Is(err, errInformational) {
+		l.Status, l.Flag, l.Reason, l.Text = http.StatusBadGateway, "UPE", "too_many_informational", "upstream sent too many informational responses"
+	}
+	return l
+}
+
+// reply answers a request and reports it. gRPC callers get a trailers-only answer, as from Envoy: HTTP 200
+// and the status that grpc/doc/http-grpc-status-mapping.md gives for ours.
+func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) {
+	l.Direction, l.Method, l.Host = f.direction, r.Method, r.Host
+	f.report(l)
+	h := w.Header()
+	if isGRPC(r.Header) {
+		h.Set("Content-Type", "application/grpc")
+		h.Set("Grpc-Status", strconv.Itoa(grpcStatus(l.Status)))
+		h.Set("Grpc-Message", grpcMessage(l.Text))
+		if r.ProtoMajor >= 2 {
+			h["Content-Length"] = nil
+		}
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(l.Text)+1))
+	h.Set("X-Content-Type-Options", "nosniff")
+	if l.Status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
+	}
+	w.WriteHeader(l.Status)
+	_, _ = io.WriteString(w, l.Text+"\n")
+}
+
+// isGRPC reports gRPC, not gRPC-Web.
+func isGRPC(h http.Header) bool {
+	v := h["Content-Type"]
+	return len(v) == 1 && (v[0] == "application/grpc" || strings.HasPrefix(v[0], "application/grpc+") ||
+		strings.HasPrefix(v[0], "application/grpc;"))
+}
+
+func grpcStatus(status int) int {
+	const (
+		unknown          = 2
+		permissionDenied = 7
+		unimplemented    = 12
+		internal         = 13
+		unavailable      = 14
+		unauthenticated  = 16
+	)
+	switch status {
+	case http.StatusBadRequest:
+		return internal
+	case http.StatusUnauthorized:
+		return unauthenticated
+	case http.StatusForbidden:
+		return permissionDenied
+	case http.StatusNotFound:
+		return unimplemented
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return unavailable
+	}
+	return unknown
+}
+
+// grpcMessage percent-encodes a message as gRPC over HTTP/2 has it (PROTOCOL-HTTP2.md, Status-Message).
+func grpcMessage(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '%' {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

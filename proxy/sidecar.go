@@ -1,0 +1,293 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// An Inbound is one port that the sidecar serves for the application.
+type Inbound struct {
+	Listen string // "host:port" or ":port"
+	App    string // where the application listens, "127.0.0.1:19080"
+}
+
+// Config is what a Sidecar is made of.
+type Config struct {
+	Mesh *mesh.Mesh // required; the sidecar does not close it
+	// Guard is the dialer that the mesh was given, so that it refuses the sidecar's own outbound and admin
+	// listeners. Default: nobody refuses them.
+	Guard    *Guard
+	Inbound  []Inbound
+	Outbound string // address of the outbound listener, "" for none
+	Admin    string // address of the admin listener, "" for none
+	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
+	AllowNonLoopback bool
+	// Listen opens listeners. Default: net.Listen.
+	Listen func(network, address string) (net.Listener, error)
+	// OnReply hears of every answer of the sidecar's own; it is called concurrently. Default: nobody does.
+	OnReply func(LocalReply)
+	// Quit is what POST /quitquitquit asks for; it must not wait. Default: the page does not exist.
+	Quit func()
+	// Workload and Version are what /server_info says.
+	Workload mesh.Workload
+	Version  string
+	// Logger hears of listeners and connections, not of requests. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// A Sidecar is the running listeners. It is safe for concurrent use.
+type Sidecar struct {
+	config   Config
+	started  time.Time
+	inbound  []*server
+	outbound *server // nil for none
+	admin    *server
+	draining atomic.Bool
+	replies  replies
+	failed   chan error
+	running  sync.WaitGroup
+}
+
+// A server is one listener and what serves it.
+type server struct {
+	name    string // "inbound", "outbound", "admin"
+	address string // as configured
+	l       *gentleListener
+	http    http.Server
+	forward *forwarder   // nil for admin
+	app     *application // nil but for inbound
+}
+
+// Start opens all listeners and serves them. Where one cannot be opened none is; the error names it.
+func Start(c Config) (*Sidecar, error) {
+	if c.Mesh == nil {
+		return nil, errors.New("start sidecar: no mesh")
+	}
+	if c.Listen == nil {
+		c.Listen = net.Listen
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Sidecar{config: c, started: time.Now(), failed: make(chan error, 1)}
+	if err := s.open(); err != nil {
+		for _, srv := range s.servers() {
+			_ = srv.l.Close()
+		}
+		return nil, fmt.Errorf("start sidecar: %w", err)
+	}
+	for _, srv := range s.servers() {
+		s.running.Go(func() { s.serve(srv) })
+	}
+	return s, nil
+}
+
+func (s *Sidecar) open() error {
+	c := &s.config
+	for _, in := range c.Inbound {
+		app := newApplication(in.App)
+		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(in.App), via: app.via})
+		if err != nil {
+			return err
+		}
+		srv.app = app
+		s.inbound = append(s.inbound, srv)
+	}
+	if c.Outbound != "" {
+		rt := c.Mesh.RoundTripper()
+		srv, err := s.listen("outbound", c.Outbound, &forwarder{direction: "outbound", target: outboundTarget,
+			via: func(*http.Request) http.RoundTripper { return rt }})
+		if err != nil {
+			return err
+		}
+		s.outbound = srv
+	}
+	if c.Admin != "" {
+		srv, err := s.listen("admin", c.Admin, nil)
+		if err != nil {
+			return err
+		}
+		srv.http.Handler = s.adminHandler()
+		s.admin = srv
+	}
+	for _, srv := range []*server{s.outbound, s.admin} {
+		if srv != nil && c.Guard != nil {
+			c.Guard.Refuse(srv.l.Addr())
+		}
+	}
+	return s.loops()
+}
+
+// listen opens one listener. Those that trust whoever reaches them are for this machine only.
+func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
+	c := &s.config
+	private := name != "inbound" && !c.AllowNonLoopback
+	refused := fmt.Errorf("listen %s %s: not a loopback address, and whoever reaches this listener may use it; "+
+		"allow it explicitly if that is meant", name, address)
+	if private && !loopback(address) {
+		return nil, refused
+	}
+	l, err := c.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s %s: %w", name, address, err)
+	}
+	if private && !loopback(l.Addr().String()) { // a name may stand for any address
+		_ = l.Close()
+		return nil, refused
+	}
+	srv := &server{name: name, address: address, l: newGentleListener(l), forward: f}
+	srv.http.ConnState = srv.l.conns.changed
+	if f != nil {
+		f.report = s.report
+		srv.http.Handler = f
+	}
+	srv.http.ErrorLog = slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug)
+	if name != "inbound" { // what the mesh sets on those
+		srv.http.MaxHeaderBytes = transport.DefaultMaxHeaderBytes
+		srv.http.ReadHeaderTimeout = transport.DefaultReadHeaderTimeout
+		srv.http.IdleTimeout = transport.DefaultIdleTimeout
+		srv.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 250}
+		srv.http.Protocols = new(http.Protocols)
+		srv.http.Protocols.SetHTTP1(true)
+		srv.http.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return srv, nil
+}
+
+// loops refuses an application that is one of our own listeners: its requests would never end.
+func (s *Sidecar) loops() error {
+	for _, in := range s.inbound {
+		app, err := netip.ParseAddrPort(strings.Replace(in.app.address, "localhost", "127.0.0.1", 1))
+		if err != nil {
+			continue // a name: what it stands for may change at any time
+		}
+		for _, srv := range s.servers() {
+			own, err := netip.ParseAddrPort(srv.l.Addr().String())
+			if err == nil && own.Port() == app.Port() && sameHost(plain(own.Addr()), plain(app.Addr())) {
+				return fmt.Errorf("listen inbound %s: the application's address %s is the sidecar's own %s listener",
+					in.address, in.app.address, srv.name)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Sidecar) servers() []*server {
+	all := append([]*server{}, s.inbound...)
+	for _, srv := range []*server{s.outbound, s.admin} {
+		if srv != nil {
+			all = append(all, srv)
+		}
+	}
+	return all
+}
+
+func (s *Sidecar) serve(srv *server) {
+	var err error
+	if srv.app != nil {
+		err = s.config.Mesh.Serve(&srv.http, srv.l)
+	} else {
+		err = srv.http.Serve(srv.l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return
+	}
+	select {
+	case s.failed <- fmt.Errorf("serve %s %s: %w", srv.name, srv.address, err):
+	default: // one is enough to end the sidecar
+	}
+}
+
+// Failed gives the error of a listener that broke.
+func (s *Sidecar) Failed() <-chan error { return s.failed }
+
+// InboundAddrs says where callers reach the application, in the order of Config.Inbound.
+func (s *Sidecar) InboundAddrs() []net.Addr {
+	var all []net.Addr
+	for _, srv := range s.inbound {
+		all = append(all, srv.l.Addr())
+	}
+	return all
+}
+
+// OutboundAddr says where programs reach the mesh, nil where they cannot.
+func (s *Sidecar) OutboundAddr() net.Addr { return s.outbound.addr() }
+
+// AdminAddr says where the admin pages are, nil where there are none.
+func (s *Sidecar) AdminAddr() net.Addr { return s.admin.addr() }
+
+func (s *server) addr() net.Addr {
+	if s == nil {
+		return nil
+	}
+	return s.l.Addr()
+}
+
+// Drain ends the inbound side in good order: /ready says so, the listeners close, requests under way and
+// tunnels end by themselves, or are cut off when ctx ends, which is an error. The outbound side goes on, so
+// that the application can finish what it does.
+func (s *Sidecar) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	return shutDown(ctx, s.inbound...)
+}
+
+// Shutdown drains the inbound side, then the outbound side, and then ends the admin pages. Where ctx ends
+// before, what is left is cut off and the error says which side. It waits for the sidecar's goroutines.
+func (s *Sidecar) Shutdown(ctx context.Context) error {
+	err := s.Drain(ctx)
+	if s.outbound != nil {
+		err = errors.Join(err, shutDown(ctx, s.outbound))
+	}
+	if s.admin != nil {
+		_ = s.admin.http.Close()
+	}
+	s.running.Wait()
+	return err
+}
+
+// shutDown ends servers at the same time.
+func shutDown(ctx context.Context, servers ...*server) error {
+	errs := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, srv := range servers {
+		wg.Go(func() {
+			srv.forward.draining.Store(true)
+			srv.l.stop(ctx)
+			err := srv.http.Shutdown(ctx)
+			if err != nil {
+				_ = srv.http.Close()
+			}
+			if err = errors.Join(err, srv.forward.tunnels.drain(ctx)); err != nil {
+				errs[i] = fmt.Errorf("shut down %s %s: %w", srv.name, srv.address, err)
+			}
+			if srv.app != nil {
+				srv.app.close()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Outbound is the outbound side without a listener: an http.Handler that sends every request through the
+// mesh, as a forward proxy or by its Host. report may be nil; it is called concurrently.
+func Outbound(m *mesh.Mesh, report func(LocalReply)) http.Handler {
+	if report == nil {
+		report = func(LocalReply) {}
+	}
+	rt := m.RoundTripper()
+	return &forwarder{direction: "outbound", target: outboundTarget, report: report,
+		via: func(*http.Request) http.RoundTripper { return rt }}
+}

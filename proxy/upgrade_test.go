@@ -1,0 +1,165 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const (
+	upgradeRequest = "GET /chat HTTP/1.1\r\nHost: reviews\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+	upgradeAnswer  = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-Websocket-Accept: yes\r\n\r\n"
+)
+
+// echo accepts a WebSocket when release is closed, and sends back in capitals what comes. early gets what
+// had come before that.
+func echo(t *testing.T, release <-chan struct{}, early chan<- int) func(net.Conn, *bufio.Reader) {
+	return func(c net.Conn, br *bufio.Reader) {
+		req, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		if h := req.Header; h.Get("Upgrade") != "websocket" || h.Get("Connection") != "Upgrade" || h.Get("Sec-Websocket-Key") != "eA==" {
+			t.Errorf("the endpoint saw %v", h)
+		}
+		<-release
+		if early != nil {
+			early <- br.Buffered()
+		}
+		_, _ = io.WriteString(c, upgradeAnswer)
+		buf := make([]byte, 64)
+		for {
+			n, err := br.Read(buf)
+			_, _ = io.WriteString(c, strings.ToUpper(string(buf[:n])))
+			if err != nil {
+				_, _ = io.WriteString(c, "bye")
+				return
+			}
+		}
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	release, early := make(chan struct{}), make(chan int, 1)
+	r := start(t, service("reviews", "HTTP", raw(t, echo(t, release, early))), nil)
+	c, br := dial(t, r.sidecar.OutboundAddr().String())
+	send(t, c, upgradeRequest+"too early ") // bytes before the 101 wait for it
+	close(release)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != "websocket" ||
+		resp.Header.Get("Sec-Websocket-Accept") != "yes" {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	if n := <-early; n != 0 {
+		t.Errorf("%d bytes reached the endpoint before it had switched", n)
+	}
+	send(t, c, "hello")
+	_ = c.(*net.TCPConn).CloseWrite() // the other direction goes on
+	if got, err := io.ReadAll(br); err != nil || string(got) != "TOO EARLY HELLObye" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestUpgradeDeclined: what follows an offer that was not taken is no request.
+func TestUpgradeDeclined(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"200 OK", "403 Forbidden", "426 Upgrade Required"} {
+		up := raw(t, func(c net.Conn, br *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(br)
+				if err != nil {
+					return
+				}
+				if req.URL.Path != "/chat" {
+					t.Errorf("%s reached the endpoint", req.URL.Path)
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\nContent-Length: 2\r\n\r\nno")
+			}
+		})
+		r := start(t, service("reviews", "HTTP", up), nil)
+		c, br := dial(t, r.sidecar.OutboundAddr().String())
+		send(t, c, upgradeRequest+"GET /smuggled HTTP/1.1\r\nHost: reviews\r\n\r\n")
+		resp, body := read(t, br, http.MethodGet)
+		if resp.Status != status || body != "no" || !resp.Close {
+			t.Errorf("%s: got %q %q, close %v", status, resp.Status, body, resp.Close)
+		}
+		if rest, _ := io.ReadAll(br); len(rest) > 0 {
+			t.Errorf("%s: more answers: %q", status, rest)
+		}
+	}
+}
+
+// TestUpgradeToAnother: an endpoint does not choose the protocol.
+func TestUpgradeToAnother(t *testing.T) {
+	t.Parallel()
+	for _, head := range []string{"Connection: Upgrade\r\nUpgrade: h2c\r\n", "Connection: Upgrade\r\n", "Upgrade: websocket\r\n", ""} {
+		r := start(t, service("reviews", "HTTP", raw(t, answer("HTTP/1.1 101 Switching Protocols\r\n"+head+"\r\nraw"))), nil)
+		resp, body := exchange(t, r.sidecar.OutboundAddr().String(), upgradeRequest)
+		if resp.StatusCode != http.StatusBadGateway || strings.Contains(body, "raw") || !resp.Close {
+			t.Errorf("%q: status %d, body %q, close %v", head, resp.StatusCode, body, resp.Close)
+		}
+	}
+}
+
+// TestUpgradeInbound: a WebSocket goes all the way from one sidecar to the application of another.
+func TestUpgradeInbound(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	close(release)
+	app := raw(t, echo(t, release, nil))
+	behind := start(t, "", inboundOf(app))
+	front := start(t, service("reviews", "HTTP", behind.sidecar.InboundAddrs()[0].String()), nil)
+	c, br := dial(t, front.sidecar.OutboundAddr().String())
+	send(t, c, upgradeRequest)
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	send(t, c, "hello")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if got, err := io.ReadAll(br); err != nil || string(got) != "HELLObye" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestTunnelsDrain: a shutdown waits for WebSockets as for requests, and cuts off those that are left.
+func TestTunnelsDrain(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	close(release)
+	for _, patient := range []bool{true, false} {
+		r := start(t, "", inboundOf(raw(t, echo(t, release, nil))))
+		c, br := dial(t, r.sidecar.InboundAddrs()[0].String())
+		send(t, c, upgradeRequest)
+		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		t.Cleanup(cancel)
+		done := make(chan error, 1)
+		go func() { done <- r.sidecar.Drain(ctx) }()
+		send(t, c, "hello")
+		buf := make([]byte, 5)
+		if _, err := io.ReadFull(br, buf); err != nil || string(buf) != "HELLO" {
+			t.Errorf("%q, %v", buf, err)
+		}
+		if patient {
+			_ = c.(*net.TCPConn).CloseWrite()
+			if err := <-done; err != nil {
+				t.Errorf("drain: %v", err)
+			}
+			continue
+		}
+		cancel()
+		if err := <-done; err == nil {
+			t.Error("nothing was cut off")
+		}
+		if _, err := br.ReadByte(); err == nil {
+			t.Error("the tunnel goes on")
+		}
+	}
+}
