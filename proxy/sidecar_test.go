@@ -118,6 +118,10 @@ func TestDrainUnderLoad(t *testing.T) {
 	for i := range 16 {
 		clients.Go(func() {
 			tr := &http.Transport{DisableKeepAlives: i%2 == 0}
+			if i%4 == 3 {
+				tr.Protocols = new(http.Protocols)
+				tr.Protocols.SetUnencryptedHTTP2(true)
+			}
 			defer tr.CloseIdleConnections()
 			client := &http.Client{Transport: tr}
 			for n := 0; ; n++ {

@@ -1,4 +1,5 @@
-// Command heddle checks and explains the Istio YAML that drives a mesh; docs/cli.md describes it.
+// Command heddle checks and explains the Istio YAML that drives a mesh, and runs it as a sidecar; docs/cli.md
+// and docs/sidecar.md describe it.
 package main
 
 import (

@@ -82,7 +82,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "heddle COMMAND",
 		Short: "A service mesh inside your program, driven by Istio YAML",
-		Long: `heddle checks and explains the Istio YAML that drives a mesh, without a cluster.
+		Long: `heddle checks and explains the Istio YAML that drives a mesh, without a cluster, and
+runs it as a sidecar for programs that are not written in Go.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure,
 64 wrong usage, 65 input that cannot be read or is no YAML, 79 findings, 130 interrupted.`,
