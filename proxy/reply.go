@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/call"
 )
 
 // A LocalReply is an answer of the sidecar's own, in place of one from an endpoint or the application.
@@ -79,7 +80,7 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 	h := w.Header()
 	if isGRPC(r.Header) {
 		h.Set("Content-Type", "application/grpc")
-		h.Set("Grpc-Status", strconv.Itoa(grpcStatus(l.Status)))
+		h.Set("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
 		h.Set("Grpc-Message", grpcMessage(l.Text))
 		if r.ProtoMajor >= 2 {
 			h["Content-Length"] = nil
@@ -102,30 +103,6 @@ func isGRPC(h http.Header) bool {
 	v := h["Content-Type"]
 	return len(v) == 1 && (v[0] == "application/grpc" || strings.HasPrefix(v[0], "application/grpc+") ||
 		strings.HasPrefix(v[0], "application/grpc;"))
-}
-
-func grpcStatus(status int) int {
-	const (
-		unknown          = 2
-		permissionDenied = 7
-		unimplemented    = 12
-		internal         = 13
-		unavailable      = 14
-		unauthenticated  = 16
-	)
-	switch status {
-	case http.StatusBadRequest:
-		return internal
-	case http.StatusUnauthorized:
-		return unauthenticated
-	case http.StatusForbidden:
-		return permissionDenied
-	case http.StatusNotFound:
-		return unimplemented
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return unavailable
-	}
-	return unknown
 }
 
 // grpcMessage percent-encodes a message as gRPC over HTTP/2 has it (PROTOCOL-HTTP2.md, Status-Message).

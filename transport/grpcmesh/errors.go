@@ -37,19 +37,7 @@ func codeOf(err error) codes.Code {
 		}
 		return codes.Canceled
 	}
-	switch e.HTTPStatus() {
-	case 400:
-		return codes.Internal
-	case 401:
-		return codes.Unauthenticated
-	case 403:
-		return codes.PermissionDenied
-	case 404:
-		return codes.Unimplemented
-	case 429, 502, 503, 504:
-		return codes.Unavailable
-	}
-	return codes.Unknown
+	return codes.Code(call.GRPCCode(e.HTTPStatus()))
 }
 
 // messageOf gives the text of a status error without its frame.
