@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type inlineRequest struct {
 
 // NewInline makes the source with its first documents; none is a legal set.
 func NewInline(docs ...[]byte) *Inline {
-	return &Inline{first: docs, requests: make(chan inlineRequest), ended: make(chan struct{})}
+	return &Inline{first: cloned(docs), requests: make(chan inlineRequest), ended: make(chan struct{})}
 }
 
 // Run implements Source: it gives the first documents, then whatever Replace brings, until ctx ends.
@@ -42,7 +43,7 @@ func (s *Inline) Run(ctx context.Context, apply func(Update) []Verdict) error {
 // the *ConfigError that refused them; what was there then stays. ctx bounds the waiting only: a change
 // that has begun is finished.
 func (s *Inline) Replace(ctx context.Context, docs ...[]byte) error {
-	r := inlineRequest{docs, make(chan []Verdict, 1)}
+	r := inlineRequest{cloned(docs), make(chan []Verdict, 1)}
 	select {
 	case s.requests <- r:
 	case <-s.ended:
@@ -56,6 +57,16 @@ func (s *Inline) Replace(ctx context.Context, docs ...[]byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// cloned keeps what the program may change as soon as its call has returned, for its context's sake even
+// before the change is made.
+func cloned(docs [][]byte) [][]byte {
+	own := make([][]byte, len(docs))
+	for i, d := range docs {
+		own[i] = bytes.Clone(d)
+	}
+	return own
 }
 
 // setError gives the error of an update that was refused as a whole.
