@@ -1,0 +1,108 @@
+package http1
+
+// A FieldID names the fields that this package knows by themselves; every other name is FieldOther.
+type FieldID uint8
+
+// The fields that frame or route a message, concern one connection only, or mean something to nearly every caller.
+const (
+	FieldOther FieldID = iota
+	FieldHost
+	FieldConnection
+	FieldContentLength
+	FieldTransferEncoding
+	FieldExpect
+	FieldUpgrade
+	FieldTE
+	FieldTrailer
+	FieldKeepAlive
+	FieldProxyConnection
+	FieldProxyAuthenticate
+	FieldProxyAuthorization
+	FieldHTTP2Settings
+	FieldUserAgent
+)
+
+// HopByHop reports a field that concerns one connection only (RFC 9110 §7.6.1, and those that older clients send
+// as if they did): all that have an ID but Host, Content-Length, Expect and User-Agent.
+func (id FieldID) HopByHop() bool {
+	switch id {
+	case FieldOther, FieldHost, FieldContentLength, FieldExpect, FieldUserAgent:
+		return false
+	default:
+		return true
+	}
+}
+
+// lateForbidden reports a field that a recipient must not find in a trailer section (RFC 9110 §6.5.1): it would frame,
+// route or end a message that is over. What else a caller does not let through late is the caller's policy.
+func (id FieldID) lateForbidden() bool {
+	return id == FieldHost || id == FieldContentLength || id == FieldExpect || id.HopByHop()
+}
+
+// identify gives the ID of a name in any case.
+func identify(name string) FieldID {
+	switch len(name) {
+	case 2:
+		return known(name, "te", FieldTE)
+	case 4:
+		return known(name, "host", FieldHost)
+	case 6:
+		return known(name, "expect", FieldExpect)
+	case 7:
+		if name[0]|0x20 == 'u' {
+			return known(name, "upgrade", FieldUpgrade)
+		}
+		return known(name, "trailer", FieldTrailer)
+	case 10:
+		switch name[0] | 0x20 {
+		case 'c':
+			return known(name, "connection", FieldConnection)
+		case 'k':
+			return known(name, "keep-alive", FieldKeepAlive)
+		default:
+			return known(name, "user-agent", FieldUserAgent)
+		}
+	case 14:
+		if name[0]|0x20 == 'h' {
+			return known(name, "http2-settings", FieldHTTP2Settings)
+		}
+		return known(name, "content-length", FieldContentLength)
+	case 16:
+		return known(name, "proxy-connection", FieldProxyConnection)
+	case 17:
+		return known(name, "transfer-encoding", FieldTransferEncoding)
+	case 18:
+		return known(name, "proxy-authenticate", FieldProxyAuthenticate)
+	case 19:
+		return known(name, "proxy-authorization", FieldProxyAuthorization)
+	}
+	return FieldOther
+}
+
+func known(name, lower string, id FieldID) FieldID {
+	if equalFold(name, lower) {
+		return id
+	}
+	return FieldOther
+}
+
+// equalFold reports whether two strings of bytes are equal but for the case of ASCII letters. Unlike
+// strings.EqualFold it takes no other letter for one of ours, such as the Kelvin sign for k.
+func equalFold(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c | 0x20
+	}
+	return c
+}

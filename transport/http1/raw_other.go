@@ -1,0 +1,20 @@
+//go:build !unix
+
+package http1
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// rawConn is for systems whose sockets are not read as files are: every connection goes the general way.
+type rawConn struct{ conn syscall.RawConn }
+
+func (*rawConn) init(net.Conn) {}
+
+func (*rawConn) await(int) (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
+
+func (*rawConn) quiet() bool { return true }
+
+func quiet(net.Conn) bool { return true }
