@@ -18,7 +18,7 @@
 //     another endpoint, twice by default.
 //  4. A call that got no answer is an [*Error]: its Reason, the rule, the cluster, the endpoint, the number of
 //     attempts. An answer is a response, whatever its status.
-//  5. Every other host passes through, unchanged, on net/http's own transport.
+//  5. Every other host passes through, unchanged, on net/http's own transport; or none does ([WithOutboundTrafficPolicy]).
 //  6. The configuration is live: what [WithConfigPath] names is watched, [Mesh.Apply] replaces the rest, and a
 //     set with a mistake changes nothing.
 //  7. Behind [Mesh.Serve] or [Mesh.Handler], trace headers of the request served travel to the calls made

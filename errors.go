@@ -21,6 +21,7 @@ const (
 	ReasonNoRoute        = call.ReasonNoRoute        // NR: the host is known, no rule matches
 	ReasonNoCluster      = call.ReasonNoCluster      // NC: the rule's destination does not exist
 	ReasonNoEndpoint     = call.ReasonNoEndpoint     // UH: the cluster has no endpoint
+	ReasonUnknownHost    = call.ReasonUnknownHost    // UH: the host is not in the registry (WithOutboundTrafficPolicy)
 	ReasonConnect        = call.ReasonConnect        // UF: the endpoint could not be connected to
 	ReasonReset          = call.ReasonReset          // UC: the connection ended before an answer
 	ReasonRefused        = call.ReasonRefused        // UR: the endpoint refused the stream

@@ -13,6 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // An Option changes how a mesh is made. Options are applied in order; where two set the same thing the last
@@ -88,11 +89,31 @@ func WithResolver(r Resolver) Option {
 	return option(func(o *runtime.Options) { o.Resolver = r })
 }
 
-// WithPassthrough sends calls to hosts that the mesh does not know through rt. Where rt is an
+// WithPassthrough sends calls to hosts that the mesh does not know, where WithOutboundTrafficPolicy lets them out,
+// through rt. Where rt is an
 // *http.Transport, its TLSClientConfig serves https URLs of known hosts too. Default: an http.Transport of
 // the mesh's own with the standard settings, so that http.DefaultTransport = m.RoundTripper() works.
 func WithPassthrough(rt http.RoundTripper) Option {
 	return option(func(o *runtime.Options) { o.Passthrough = rt })
+}
+
+// An OutboundTrafficPolicy says what becomes of calls to hosts that the mesh does not know, and to ports that a
+// known host does not declare.
+type OutboundTrafficPolicy = transport.OutboundTrafficPolicy
+
+// The modes of MeshConfig.outboundTrafficPolicy.
+const (
+	AllowAny     = transport.AllowAny     // ALLOW_ANY: they pass through to the host itself
+	RegistryOnly = transport.RegistryOnly // REGISTRY_ONLY: they are rejected
+)
+
+// WithOutboundTrafficPolicy is Istio's MeshConfig.outboundTrafficPolicy.mode. Under RegistryOnly a call to what
+// the mesh does not know is rejected, whatever its scheme, as Istio's BlackHoleCluster does it: an [*Error] with
+// [ReasonUnknownHost], an answer 502 of the sidecar, UNAVAILABLE of an RPC. A host that a document names is known,
+// and so allowed, also where it has no endpoints of its own (ServiceEntry with resolution NONE). It is no fence
+// around a program, which may dial by itself. Default: AllowAny.
+func WithOutboundTrafficPolicy(p OutboundTrafficPolicy) Option {
+	return option(func(o *runtime.Options) { o.Outbound = p })
 }
 
 // WithLogger receives events of configuration, never of calls. Default: slog.Default().

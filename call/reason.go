@@ -10,6 +10,7 @@ const (
 	ReasonNoRoute                      // the host is known, no rule matches: NR, 404
 	ReasonNoCluster                    // the rule names a subset, host or port that does not exist: NC, 503
 	ReasonNoEndpoint                   // the cluster has no endpoint to pick: UH, 503
+	ReasonUnknownHost                  // the registry does not have the host, and calls elsewhere are not allowed: UH, 502
 	ReasonConnect                      // the endpoint could not be connected to: UF, 503
 	ReasonReset                        // the endpoint ended the connection or stream before it answered: UC, 503
 	ReasonRefused                      // the endpoint refused the stream unprocessed (HTTP/2 REFUSED_STREAM): UR, 503
@@ -29,6 +30,7 @@ var reasons = [reasonEnd]struct {
 	ReasonNoRoute:        {"no_route", "NR", "no route matches", 404},
 	ReasonNoCluster:      {"no_cluster", "NC", "the route's destination does not exist", 503},
 	ReasonNoEndpoint:     {"no_endpoint", "UH", "no healthy upstream", 503},
+	ReasonUnknownHost:    {"unknown_host", "UH", "the host is not in the registry", 502}, // Istio's BlackHoleCluster
 	ReasonConnect:        {"connect", "UF", "connect failure", 503},
 	ReasonReset:          {"reset", "UC", "connection ended before the response", 503},
 	ReasonRefused:        {"refused", "UR", "stream refused", 503},

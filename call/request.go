@@ -2,6 +2,7 @@ package call
 
 import (
 	"net/http"
+	"net/netip"
 	"net/textproto"
 	"strings"
 )
@@ -17,7 +18,10 @@ type Request struct {
 	Authority string // the Host header or :authority as it goes on the wire
 	Path      string // canonical (see CanonicalPath), percent-encoded, without the query
 	Query     string // raw, without the question mark
+	Protocol  string // "HTTP/1.1", "HTTP/2" as the caller speaks it, "" where it is not known
 	Headers   Headers
+	// Source is the address of who sent the request to us, invalid where it begins here.
+	Source netip.Addr
 }
 
 // Headers is the view of header fields that matchers need. http.Header, gRPC metadata and a codec's head
@@ -59,3 +63,23 @@ func (h HTTPHeaders) Value(n *Name, i int) (string, bool) {
 	}
 	return v[i], true
 }
+
+// A HeaderEditor is a message's header while it may be changed.
+type HeaderEditor interface {
+	Headers
+	Set(n *Name, value string) // in place of all values
+	Add(n *Name, value string) // beside those there are
+	Remove(n *Name)
+}
+
+// Set implements HeaderEditor. The map must be the caller's own.
+func (h HTTPHeaders) Set(n *Name, value string) { h[n.canonical] = []string{value} }
+
+// Add implements HeaderEditor.
+func (h HTTPHeaders) Add(n *Name, value string) {
+	// A full slice is copied: what it was cloned from may share the array.
+	h[n.canonical] = append(h[n.canonical][:len(h[n.canonical]):len(h[n.canonical])], value)
+}
+
+// Remove implements HeaderEditor.
+func (h HTTPHeaders) Remove(n *Name) { delete(h, n.canonical) }

@@ -5,4 +5,6 @@ const (
 	codeRestricts = "HDL0002" // a kind that restricts traffic and cannot be enforced
 	codeNotServed = "HDL0003" // a kind of the mesh without effect here
 	codePublish   = "HDL0010" // a snapshot that could not be made live
+	codeTaken     = "HDL0011" // a host that a Kubernetes Service has
+	codeConflict  = "HDL0012" // a delegate's rule that contradicts the one that hands over to it
 )

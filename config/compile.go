@@ -4,11 +4,13 @@ import (
 	"slices"
 	"strconv"
 
+	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -24,9 +26,15 @@ type compiler struct {
 	workload snapshot.Workload
 	findings []Finding
 
+	mesh      *meshapi.MeshConfig // nil for none
+	scope     *scope
 	services  []*service                     // visible to the workload, in order
 	byHost    map[string]*service            // by FQDN
+	unscoped  map[string]bool                // hosts that are there, whether the Sidecar has them or not; nil without one
 	virtuals  []*virtualService              // visible, for the mesh, in order of precedence
+	delegates map[Key]*document              // VirtualServices without hosts
+	hosted    map[Key]*document              // those with hosts
+	delegated []*document                    // those of them that some of virtuals hand over to
 	rules     map[string][]*destRule         // by namespace, in order of precedence
 	merged    map[ruleKey]*mergedRule        // what merge has merged already
 	chosen    map[*service]*mergedRule       // what rule has found already, nil for none
@@ -35,29 +43,33 @@ type compiler struct {
 	clusters  []snapshot.Cluster
 	clusterAt map[string]int // index by name
 	retry     *resilience.Retry
+	here      *balance.Client // see client
 }
 
-// compileSet shows the order: what can be seen, then what exists, then which rules apply, and from these the
-// routes, which call for their clusters as they name them.
+// compileSet shows the order: the mesh's defaults, what can be seen, then what exists, then which rules apply, and from
+// these the routes, which call for their clusters as they name them.
 func compileSet(docs []*document, w snapshot.Workload) compiled {
 	c := newCompiler(w)
 	docs = byPrecedence(docs)
+	c.readMesh(docs)
+	c.readScope(docs)
+	c.readVirtualServices(docs)
 	c.readServices(docs)
 	c.readDestinationRules(docs)
-	c.readVirtualServices(docs)
 	hosts := c.virtualHosts()
 	c.checkReferences(docs)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
 			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
 			Clusters: c.clusters,
+			Outbound: c.outbound(),
 		},
 		findings: c.findings,
 	}
 }
 
 func newCompiler(w snapshot.Workload) *compiler {
-	c := &compiler{
+	return &compiler{
 		workload:  w,
 		byHost:    make(map[string]*service),
 		rules:     make(map[string][]*destRule),
@@ -65,9 +77,6 @@ func newCompiler(w snapshot.Workload) *compiler {
 		chosen:    make(map[*service]*mergedRule),
 		clusterAt: make(map[string]int),
 	}
-	retry := resilience.DefaultRetry()
-	c.retry = &retry
-	return c
 }
 
 // byPrecedence orders documents as Istio settles conflicts: the oldest first. Where documents have no
@@ -83,13 +92,16 @@ func (c *compiler) add(f Finding) { c.findings = append(c.findings, f) }
 // cluster gives the index of the cluster of a service port and subset, making it where it is new. missing
 // says why there is none.
 func (c *compiler) cluster(host string, port uint32, subset string) (name string, index int, missing string) {
+	s := c.service(host)
+	if s != nil {
+		host = s.host
+	}
 	name = "outbound|" + strconv.FormatUint(uint64(port), 10) + "|" + subset + "|" + host
 	if i, ok := c.clusterAt[name]; ok {
 		return name, i, ""
 	}
-	s := c.byHost[host]
 	if s == nil {
-		return name, -1, "no ServiceEntry declares host " + host
+		return name, -1, "no Service or ServiceEntry declares host " + host
 	}
 	p := s.port(port)
 	if p == nil {
@@ -99,11 +111,15 @@ func (c *compiler) cluster(host string, port uint32, subset string) (name string
 	if missing != "" {
 		return name, -1, missing
 	}
+	if t := c.mesh.GetConnectTimeout(); t != nil && policy.ConnectTimeout == 0 {
+		policy.ConnectTimeout = t.AsDuration()
+	}
 	index = len(c.clusters)
 	c.clusterAt[name] = index
 	c.clusters = append(c.clusters, snapshot.Cluster{
 		Name: name, Set: discovery.Key{Host: host, Port: uint16(port)}, Subset: subset, Select: labels,
 		Policy: policy, Direct: s.resolution == networking.ServiceEntry_NONE,
+		Origin: c.clusterOrigin(s, port, subset),
 	})
 	return name, index, ""
 }

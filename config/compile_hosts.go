@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -17,34 +16,59 @@ type virtualService struct {
 	doc   *document
 	spec  *networking.VirtualService
 	hosts []string // resolved
+	rules []rule   // of HTTP
 
 	routes map[uint32][]*routing.Route // compiled already, by listener port
 }
 
-// readVirtualServices takes those that the workload can see and that bind the mesh, the default. Of two
-// with the same host the first has it: Istio's IST0109.
+// readVirtualServices takes those that the workload can see and that bind the mesh, the default, and joins their
+// delegates with them.
 func (c *compiler) readVirtualServices(docs []*document) {
-	owner := make(map[string]*virtualService)
+	c.readDelegates(docs)
 	for _, d := range docs {
 		spec, ok := d.spec.(*networking.VirtualService)
-		if !ok || !visible(spec.GetExportTo(), d.key.Namespace, c.workload.Namespace) || !bindsMesh(spec.GetGateways()) {
+		if !ok || isDelegate(spec) || !bindsMesh(spec.GetGateways()) ||
+			!c.sees(spec.GetExportTo(), c.mesh.GetDefaultVirtualServiceExportTo(), d.key.Namespace) {
 			continue
 		}
 		v := &virtualService{doc: d, spec: spec, routes: make(map[uint32][]*routing.Route)}
-		for i, h := range spec.GetHosts() {
-			host := resolveHost(h, d.key.Namespace)
-			if first := owner[host]; first != nil && first != v {
-				c.add(d.finding(Error, "IST0109", false, []any{"spec", "hosts", i},
-					fmt.Sprintf("host %s belongs to %s (%s) already, which came first; this one's rules for it are not used",
-						host, first.doc.key, first.doc.place("spec", "hosts")),
-					"merge the two, or give them different hosts"))
-				continue
-			}
-			owner[host] = v
-			v.hosts = append(v.hosts, host)
+		for _, h := range spec.GetHosts() {
+			v.hosts = append(v.hosts, resolveHost(h, d.key.Namespace))
 		}
-		c.virtuals = append(c.virtuals, v)
+		told, brought := make(map[int]bool), false
+		for _, e := range c.scope.listeners {
+			if e.brings(v) {
+				brought = true
+				c.claim(e, v, told)
+			}
+		}
+		if brought {
+			v.rules = c.rulesOf(d, spec)
+			c.virtuals = append(c.virtuals, v)
+		}
 	}
+}
+
+// claim gives the VirtualService its hosts on the listener. Of two with the same host the first has it, and nothing
+// is merged: Istio's IST0109. told are the hosts of which that has been said.
+func (c *compiler) claim(e *egress, v *virtualService, told map[int]bool) {
+	own := claim{v: v}
+	for i, host := range v.hosts {
+		first := e.owners[host]
+		if first == nil || first == v {
+			e.owners[host] = v
+			own.hosts = append(own.hosts, host)
+			continue
+		}
+		if !told[i] {
+			told[i] = true
+			c.add(v.doc.finding(Error, "IST0109", false, []any{"spec", "hosts", i},
+				fmt.Sprintf("host %s belongs to %s (%s), which is in effect, %s; this one's rules for it are not used",
+					host, first.doc.key, first.doc.place("spec", "hosts"), before(first.doc, v.doc)),
+				"merge the two, or give them different hosts"))
+		}
+	}
+	e.claims = append(e.claims, own)
 }
 
 // bindsMesh reports whether a gateways list, of a VirtualService or a match, includes the mesh's sidecars.
@@ -52,20 +76,37 @@ func bindsMesh(gateways []string) bool {
 	return len(gateways) == 0 || slices.Contains(gateways, meshGateway)
 }
 
-// virtualHosts makes one virtual host for each port of each service, and those that VirtualServices
+// virtualHosts makes one virtual host for each port of each service and alias, and those that VirtualServices
 // declare for hosts that are no service.
 func (c *compiler) virtualHosts() []*routing.VirtualHost {
 	var hosts []*routing.VirtualHost
-	find := c.ownerIndex()
-	served := make(map[*virtualService]map[uint32]bool) // HTTP ports of the services a VirtualService has
+	find := make(map[*egress]func(host string) *virtualService, len(c.scope.listeners))
+	for _, e := range c.scope.listeners {
+		find[e] = e.ownerIndex()
+	}
+	served := make(map[*egress]map[*virtualService]map[uint32]bool) // HTTP ports of the services a VirtualService has
 	for _, s := range c.services {
-		v := find(s.host)
+		if s.hidden {
+			continue
+		}
+		to := s
+		if s.alias != nil {
+			to = s.alias
+		}
 		also := append(shortNames(s.host, c.workload.Namespace), s.addresses...)
-		for i := range s.ports {
-			p := &s.ports[i]
+		for i := range to.ports {
+			p := &to.ports[i]
+			e := c.scope.on(p.number)
+			if e == nil || !e.admits(s.namespace, s.host) {
+				continue
+			}
+			v := find[e](s.host)
+			if v == nil && to != s {
+				v = find[e](to.host)
+			}
 			h := &routing.VirtualHost{Host: s.host, Port: uint16(p.number), Also: also,
-				HTTP: p.protocol != snapshot.Opaque}
-			def := c.defaultRoute(s, p)
+				HTTP: p.protocol != snapshot.Opaque, Origin: s.hostOrigin(p)}
+			def := c.defaultRoute(to, p)
 			h.Default = withoutRetry(def)
 			switch {
 			case !h.HTTP:
@@ -73,16 +114,21 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 				h.Routes = []*routing.Route{def}
 			default:
 				h.Routes = c.routesFor(v, p.number)
-				if served[v] == nil {
-					served[v] = make(map[uint32]bool)
+				if served[e] == nil {
+					served[e] = make(map[*virtualService]map[uint32]bool)
 				}
-				served[v][p.number] = true
+				if served[e][v] == nil {
+					served[e][v] = make(map[uint32]bool)
+				}
+				served[e][v][p.number] = true
 			}
 			hosts = append(hosts, h)
 		}
 	}
-	for _, v := range c.virtuals {
-		hosts = append(hosts, c.unregisteredHosts(v, served[v])...)
+	for _, e := range c.scope.listeners {
+		for i := range e.claims {
+			hosts = append(hosts, c.unregisteredHosts(e, &e.claims[i], served[e][e.claims[i].v])...)
+		}
 	}
 	return hosts
 }
@@ -90,7 +136,8 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 // unregisteredHosts makes virtual hosts for names that are no service of the registry: they answer on the
 // HTTP ports of the services that the same VirtualService names, or on port 80 where it names none
 // (istio.io, pilot/pkg/networking/core/route buildSidecarVirtualHostsForVirtualService).
-func (c *compiler) unregisteredHosts(v *virtualService, ports map[uint32]bool) []*routing.VirtualHost {
+func (c *compiler) unregisteredHosts(e *egress, own *claim, ports map[uint32]bool) []*routing.VirtualHost {
+	v := own.v
 	if len(v.spec.GetHttp()) == 0 {
 		return nil
 	}
@@ -98,13 +145,17 @@ func (c *compiler) unregisteredHosts(v *virtualService, ports map[uint32]bool) [
 		ports = map[uint32]bool{80: true}
 	}
 	var hosts []*routing.VirtualHost
-	for _, name := range v.hosts {
+	for _, name := range own.hosts {
 		if c.isService(name) {
 			continue
 		}
 		for _, port := range sortedKeys(ports) {
+			if c.scope.on(port) != e {
+				continue
+			}
 			hosts = append(hosts, &routing.VirtualHost{Host: name, Port: uint16(port), HTTP: true,
-				Also: shortNames(name, c.workload.Namespace), Routes: c.routesFor(v, port)})
+				Also: shortNames(name, c.workload.Namespace), Routes: c.routesFor(v, port),
+				Origin: v.doc.originOf("spec", "hosts")})
 		}
 	}
 	return hosts
@@ -112,20 +163,19 @@ func (c *compiler) unregisteredHosts(v *virtualService, ports map[uint32]bool) [
 
 // isService reports whether a VirtualService's host is a service, or a wildcard that some service is under.
 func (c *compiler) isService(host string) bool {
-	if c.byHost[host] != nil {
+	if s := c.byHost[host]; s != nil && !s.hidden {
 		return true
 	}
-	return isWildcard(host) && slices.ContainsFunc(c.services, func(s *service) bool { return covers(host, s.host) })
+	return isWildcard(host) && slices.ContainsFunc(c.services, func(s *service) bool { return !s.hidden && covers(host, s.host) })
 }
 
 // ownerIndex gives the function that finds the VirtualService of a host: by its name, else by the longest
 // wildcard.
-func (c *compiler) ownerIndex() func(host string) *virtualService {
-	exact := make(map[string]*virtualService)
+func (e *egress) ownerIndex() func(host string) *virtualService {
+	exact := e.owners
 	var wild []string
-	for _, v := range c.virtuals {
-		for _, h := range v.hosts {
-			exact[h] = v
+	for _, own := range e.claims {
+		for _, h := range own.hosts {
 			if isWildcard(h) {
 				wild = append(wild, h)
 			}
@@ -153,12 +203,14 @@ func (c *compiler) ownerIndex() func(host string) *virtualService {
 // defaultRoute is the route of a service port without rules: all to the service itself.
 func (c *compiler) defaultRoute(s *service, p *servicePort) *routing.Route {
 	name, index, missing := c.cluster(s.host, p.number, "")
-	return &routing.Route{
+	r := &routing.Route{
 		Name:   "default",
 		Origin: s.doc.key.String() + " (" + p.doc.place("spec", "ports", p.index) + ")",
 		Split:  []routing.Destination{{Cluster: name, Index: index, Missing: missing}},
 		Retry:  c.retry,
 	}
+	c.stays(r, nil)
+	return r
 }
 
 // withoutRetry is the same route for traffic that rules of HTTP do not apply to.
@@ -166,11 +218,4 @@ func withoutRetry(r *routing.Route) *routing.Route {
 	o := *r
 	o.Retry = nil
 	return &o
-}
-
-// originOf says where a rule stands: kind namespace/name http[i] (file:line).
-func (d *document) originOf(path ...any) string {
-	line, column := d.at(path...)
-	return d.key.String() + " " + strings.TrimPrefix(pathString(path), "spec.") +
-		" (" + d.origin.File + ":" + strconv.Itoa(line) + ":" + strconv.Itoa(column) + ")"
 }

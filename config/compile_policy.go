@@ -8,7 +8,6 @@ import (
 
 	networking "istio.io/api/networking/v1alpha3"
 
-	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -61,14 +60,14 @@ func (c *compiler) rule(s *service) *mergedRule {
 	}
 	client := c.workload.Namespace
 	var m *mergedRule
-	if client != rootNamespace {
+	if client != c.root() {
 		m = c.bestRule(client, s.host)
 	}
 	if m == nil && s.namespace != client {
 		m = c.bestRule(s.namespace, s.host)
 	}
-	if m == nil && s.namespace != rootNamespace {
-		m = c.bestRule(rootNamespace, s.host)
+	if m == nil && s.namespace != c.root() {
+		m = c.bestRule(c.root(), s.host)
 	}
 	c.chosen[s] = m
 	return m
@@ -77,7 +76,7 @@ func (c *compiler) rule(s *service) *mergedRule {
 func (c *compiler) bestRule(namespace, host string) *mergedRule {
 	best, selected := "", false
 	for _, r := range c.rules[namespace] {
-		if !covers(r.host, host) || !visible(r.spec.GetExportTo(), namespace, c.workload.Namespace) {
+		if !covers(r.host, host) || !c.sees(r.spec.GetExportTo(), c.mesh.GetDefaultDestinationRuleExportTo(), namespace) {
 			continue
 		}
 		sel := r.spec.GetWorkloadSelector() != nil
@@ -137,13 +136,13 @@ func moreSpecific(a, b string) bool {
 func (c *compiler) policy(s *service, p *servicePort, subset string) (policy snapshot.Policy, labels map[string]string, missing string) {
 	policy.Protocol = p.protocol
 	rule := c.rule(s)
-	if rule == nil {
-		if subset != "" {
-			return policy, nil, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
-		}
-		return policy, nil, ""
+	if rule == nil && subset != "" {
+		return policy, nil, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
 	}
-	blocks := override(nil, rule.first.spec.GetTrafficPolicy(), p.number)
+	var blocks *networking.TrafficPolicy
+	if rule != nil {
+		blocks = override(nil, rule.first.spec.GetTrafficPolicy(), p.number)
+	}
 	if subset != "" {
 		sub := rule.subset(subset)
 		if sub == nil {
@@ -153,11 +152,21 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 		labels = maps.Clone(sub.GetLabels())
 		blocks = override(blocks, sub.GetTrafficPolicy(), p.number)
 	}
-	policy.Balancer = algorithm(blocks.GetLoadBalancer())
-	if t := blocks.GetConnectionPool().GetTcp().GetConnectTimeout(); t != nil {
-		policy.ConnectTimeout = t.AsDuration()
+	c.balancing(&policy, blocks)
+	c.connections(&policy, blocks.GetConnectionPool())
+	if policy.TLS = originates(blocks.GetTls(), s); policy.TLS != nil && s.resolution == networking.ServiceEntry_NONE {
+		return policy, nil, c.unsecured(s, rule)
 	}
 	return policy, labels, ""
+}
+
+// unsecured says why a service without endpoints of its own cannot be called over TLS, and adds the finding. Its calls
+// go as the program makes them: without the mesh's TLS, if they were made.
+func (c *compiler) unsecured(s *service, rule *mergedRule) string {
+	const why = "tls with resolution NONE is not built in this version yet"
+	c.add(rule.first.doc.finding(Error, codeUnbuilt, false, []any{"spec", "host"},
+		fmt.Sprintf("%s: calls to %s get 503, flag NC", why, s.host), "write resolution: DNS in "+s.doc.key.String()))
+	return why + ": " + s.host
 }
 
 func (m *mergedRule) subsetList() string {
@@ -179,26 +188,23 @@ func override(base, over *networking.TrafficPolicy, port uint32) *networking.Tra
 	}
 	for _, p := range over.GetPortLevelSettings() {
 		if p.GetPort().GetNumber() == port {
-			return &networking.TrafficPolicy{LoadBalancer: p.GetLoadBalancer(), ConnectionPool: p.GetConnectionPool()}
+			return &networking.TrafficPolicy{LoadBalancer: p.GetLoadBalancer(), ConnectionPool: p.GetConnectionPool(),
+				OutlierDetection: p.GetOutlierDetection(), Tls: p.GetTls()}
 		}
 	}
-	out := &networking.TrafficPolicy{LoadBalancer: base.GetLoadBalancer(), ConnectionPool: base.GetConnectionPool()}
+	out := &networking.TrafficPolicy{LoadBalancer: base.GetLoadBalancer(), ConnectionPool: base.GetConnectionPool(),
+		OutlierDetection: base.GetOutlierDetection(), Tls: base.GetTls()}
 	if over.GetLoadBalancer() != nil {
 		out.LoadBalancer = over.GetLoadBalancer()
 	}
 	if over.GetConnectionPool() != nil {
 		out.ConnectionPool = over.GetConnectionPool()
 	}
-	return out
-}
-
-// algorithm reads loadBalancer.simple; unset is LEAST_REQUEST, as LEAST_CONN is by another name.
-func algorithm(lb *networking.LoadBalancerSettings) balance.Algorithm {
-	switch lb.GetSimple() {
-	case networking.LoadBalancerSettings_ROUND_ROBIN:
-		return balance.RoundRobin
-	case networking.LoadBalancerSettings_RANDOM:
-		return balance.Random
+	if over.GetOutlierDetection() != nil {
+		out.OutlierDetection = over.GetOutlierDetection()
 	}
-	return balance.LeastRequest
+	if over.GetTls() != nil {
+		out.Tls = over.GetTls()
+	}
+	return out
 }

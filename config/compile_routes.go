@@ -18,8 +18,8 @@ func (c *compiler) routesFor(v *virtualService, port uint32) []*routing.Route {
 		return r
 	}
 	var routes []*routing.Route
-	for i, rule := range v.spec.GetHttp() {
-		if r := c.route(v, i, rule, port); r != nil {
+	for i := range v.rules {
+		if r := c.route(&v.rules[i], port); r != nil {
 			routes = append(routes, r)
 		}
 	}
@@ -28,14 +28,13 @@ func (c *compiler) routesFor(v *virtualService, port uint32) []*routing.Route {
 }
 
 // route compiles one rule, nil where none of its matches can apply to this workload and port.
-func (c *compiler) route(v *virtualService, i int, rule *networking.HTTPRoute, port uint32) *routing.Route {
-	r := &routing.Route{
-		Name:   call.Printable(rule.GetName()),
-		Origin: v.doc.originOf("spec", "http", i),
-		Retry:  c.retryPolicy(rule.GetRetries()),
+func (c *compiler) route(rule *rule, port uint32) *routing.Route {
+	r := &routing.Route{Name: call.Printable(rule.GetName()), Origin: rule.origin(), Retry: c.retry}
+	if own := rule.GetRetries(); own != nil {
+		r.Retry = retryPolicy(own)
 	}
 	if r.Name == "" {
-		r.Name = v.doc.key.Namespace + "/" + v.doc.key.Name + "/http[" + strconv.Itoa(i) + "]"
+		r.Name = rule.doc.key.Namespace + "/" + rule.doc.key.Name + "/http[" + strconv.Itoa(rule.index) + "]"
 	}
 	for _, m := range rule.GetMatch() {
 		if c.applies(m, port) {
@@ -46,8 +45,12 @@ func (c *compiler) route(v *virtualService, i int, rule *networking.HTTPRoute, p
 		return nil
 	}
 	for _, d := range rule.GetRoute() {
-		r.Split = append(r.Split, c.destination(v, d, port))
+		to := c.destination(rule.doc, d.GetDestination(), port)
+		to.Weight = uint32(d.GetWeight())
+		r.Split = append(r.Split, to)
 	}
+	c.stays(r, rule.GetRetries())
+	c.actions(r, rule, port)
 	return r
 }
 
@@ -61,26 +64,22 @@ func (c *compiler) applies(m *networking.HTTPMatchRequest, port uint32) bool {
 
 // destination resolves one destination. Without a port it is the service's only one, or the listener's
 // (Destination.port).
-func (c *compiler) destination(v *virtualService, d *networking.HTTPRouteDestination, listener uint32) routing.Destination {
-	dest := d.GetDestination()
-	host := resolveHost(dest.GetHost(), v.doc.key.Namespace)
+func (c *compiler) destination(d *document, dest *networking.Destination, listener uint32) routing.Destination {
+	host := resolveHost(dest.GetHost(), d.key.Namespace)
 	port := dest.GetPort().GetNumber()
 	if port == 0 {
 		port = listener
-		if s := c.byHost[host]; s != nil && len(s.ports) == 1 {
+		if s := c.service(host); s != nil && len(s.ports) == 1 {
 			port = s.ports[0].number
 		}
 	}
-	out := routing.Destination{Weight: uint32(d.GetWeight())}
+	var out routing.Destination
 	out.Cluster, out.Index, out.Missing = c.cluster(host, port, dest.GetSubset())
 	return out
 }
 
-// retryPolicy reads HTTPRoute.retries: without the block the mesh's default, attempts 0 for none.
-func (c *compiler) retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
-	if r == nil {
-		return c.retry
-	}
+// retryPolicy reads HTTPRoute.retries and the mesh's default for rules without: attempts 0 for none.
+func retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
 	if r.GetAttempts() <= 0 {
 		return nil
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -9,18 +10,19 @@ import (
 
 	networking "istio.io/api/networking/v1alpha3"
 
-	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
-// A service is one host of the registry as the workload sees it: what ServiceEntries of one namespace say
-// of it, the oldest first.
+// A service is one host of the registry as the workload sees it: what a Kubernetes Service says of it, or
+// ServiceEntries of one namespace, the oldest first.
 type service struct {
 	host       string
-	namespace  string // of its ServiceEntry
+	namespace  string   // of its documents
+	alias      *service // what an ExternalName is another name for, nil where it is no service of the registry
 	resolution networking.ServiceEntry_Resolution
 	ports      []servicePort
 	addresses  []string // virtual IPs
+	hidden     bool     // cannot be called: rules lead there
 	doc        *document
 }
 
@@ -53,27 +55,98 @@ func (s *service) portList() string {
 	return strings.Join(list, ", ")
 }
 
-// readServices builds the registry from the ServiceEntries that the workload can see. Where several
-// namespaces declare one host, the workload's own comes first, then the oldest.
+// readServices builds the registry from the documents that the workload can see: what its Sidecar lets it call, and
+// behind that what the rules it sees and the aliases lead to.
 func (c *compiler) readServices(docs []*document) {
-	read := func(own bool) {
-		for _, d := range docs {
-			se, ok := d.spec.(*networking.ServiceEntry)
-			if !ok || (d.key.Namespace == c.workload.Namespace) != own ||
-				!visible(se.GetExportTo(), d.key.Namespace, c.workload.Namespace) {
-				continue
+	c.register(docs, false, func(d *document, host string) bool { return c.scope.admits(d.key.Namespace, host) })
+	if c.scope.doc != nil {
+		c.readUnscoped(docs)
+		wanted := c.destinations()
+		for range longestAlias {
+			before := len(c.services)
+			for _, s := range c.services {
+				if k, ok := s.doc.spec.(*kubeService); ok && k.Spec.isExternal() {
+					wanted[canonicalName(k.Spec.ExternalName)] = true
+				}
 			}
-			for _, h := range se.GetHosts() {
-				c.readService(d, se, canonicalName(h))
+			have := maps.Clone(c.byHost)
+			c.register(docs, true, func(_ *document, host string) bool { return wanted[host] && have[host] == nil })
+			if len(c.services) == before {
+				break
 			}
 		}
 	}
-	read(true)
-	read(false)
+	c.findAliases()
 }
 
-func (c *compiler) readService(d *document, se *networking.ServiceEntry, host string) {
+// readUnscoped notes what is there, though the Sidecar does not let it be called: rules for it are not for nothing.
+func (c *compiler) readUnscoped(docs []*document) {
+	c.unscoped = make(map[string]bool)
+	for _, d := range docs {
+		if d.entry != nil {
+			for _, h := range d.entry.GetHosts() {
+				c.unscoped[canonicalName(h)] = true
+			}
+		}
+	}
+}
+
+// destinations lists the hosts that rules lead to.
+func (c *compiler) destinations() map[string]bool {
+	hosts := make(map[string]bool)
+	for _, v := range c.virtuals {
+		for i := range v.rules {
+			r := &v.rules[i]
+			add := func(d *networking.Destination) { hosts[resolveHost(d.GetHost(), r.doc.key.Namespace)] = true }
+			for _, d := range r.GetRoute() {
+				add(d.GetDestination())
+			}
+			add(r.GetMirror())
+			for _, m := range r.GetMirrors() {
+				add(m.GetDestination())
+			}
+		}
+	}
+	return hosts
+}
+
+// register takes in the wanted hosts. A Kubernetes Service has its host, whoever else claims it (istio.io,
+// pilot/pkg/model/push_context.go initServiceRegistry); ServiceEntries of its namespace add endpoints. Where
+// ServiceEntries of several namespaces declare one host, the workload's own comes first, then the oldest.
+func (c *compiler) register(docs []*document, hidden bool, wanted func(d *document, host string) bool) {
+	from := len(c.services)
+	read := func(of func(d *document) bool) {
+		for _, d := range docs {
+			if d.entry == nil || !of(d) || !c.sees(d.entry.GetExportTo(), c.mesh.GetDefaultServiceExportTo(), d.key.Namespace) {
+				continue
+			}
+			for i, h := range d.entry.GetHosts() {
+				if h = canonicalName(h); wanted(d, h) {
+					c.readService(d, i, h)
+				}
+			}
+		}
+	}
+	own := func(d *document) bool { return d.key.Namespace == c.workload.Namespace }
+	read(func(d *document) bool { return d.isService() })
+	read(func(d *document) bool { return !d.isService() && own(d) })
+	read(func(d *document) bool { return !d.isService() && !own(d) })
+	for _, s := range c.services[from:] {
+		s.hidden = hidden
+	}
+}
+
+// declares reports whether the document has a say in what the service's endpoints are.
+func (d *document) declares(s *service) bool { return s != nil && s.namespace == d.key.Namespace }
+
+// readService takes in what the document says of its n-th host.
+func (c *compiler) readService(d *document, n int, host string) {
+	se := d.entry
 	s := c.byHost[host]
+	taken := s != nil && s.doc.isService()
+	if taken {
+		c.hostTaken(d, n, s)
+	}
 	if s == nil {
 		s = &service{host: host, namespace: d.key.Namespace, resolution: se.GetResolution(), doc: d}
 		c.byHost[host] = s
@@ -82,11 +155,14 @@ func (c *compiler) readService(d *document, se *networking.ServiceEntry, host st
 		return // another namespace's view of the host
 	}
 	for _, a := range se.GetAddresses() {
-		if ip, err := netip.ParseAddr(a); err == nil && !slices.Contains(s.addresses, ip.String()) {
-			s.addresses = append(s.addresses, ip.String())
+		if ip, err := netip.ParseAddr(a); err == nil && !taken && !slices.Contains(s.addresses, ip.Unmap().String()) {
+			s.addresses = append(s.addresses, ip.Unmap().String())
 		}
 	}
 	for i, p := range se.GetPorts() {
+		if !d.carries(i) {
+			continue
+		}
 		protocol := portProtocol(p)
 		if have := s.port(p.GetNumber()); have != nil {
 			if have.protocol != protocol && have.doc != d {
@@ -97,9 +173,27 @@ func (c *compiler) readService(d *document, se *networking.ServiceEntry, host st
 			}
 			continue
 		}
+		if taken {
+			c.add(d.finding(Warning, codeTaken, false, []any{"spec", "ports", i, "number"},
+				fmt.Sprintf("%s has no port %d, only %s: the ServiceEntry's is not used", s.doc.key, p.GetNumber(), s.portList()),
+				"declare it in the Service"))
+			continue
+		}
 		s.ports = append(s.ports, servicePort{number: p.GetNumber(), name: p.GetName(), protocol: protocol,
 			written: p.GetProtocol(), doc: d, index: i})
 	}
+}
+
+// hostTaken says what becomes of a ServiceEntry whose host is that of a Kubernetes Service.
+func (c *compiler) hostTaken(d *document, i int, s *service) {
+	owner := fmt.Sprintf("host %s is that of %s (%s)", s.host, s.doc.key, s.doc.place("metadata", "name"))
+	if d.declares(s) {
+		c.add(d.finding(Info, codeTaken, false, []any{"spec", "hosts", i},
+			owner+": the ServiceEntry's endpoints are added to it; its ports, addresses and resolution are not used", ""))
+		return
+	}
+	c.add(d.finding(Warning, codeTaken, false, []any{"spec", "hosts", i}, owner+": the ServiceEntry is not used for it",
+		"give it another host, or move it to namespace "+s.namespace))
 }
 
 // place gives file:line of a field, for findings that point at a second document.
@@ -122,115 +216,4 @@ func portProtocol(p *networking.ServicePort) snapshot.Protocol {
 		return snapshot.Opaque
 	}
 	return snapshot.HTTP1
-}
-
-// endpointSets builds what discovery publishes: for each port of each ServiceEntry's hosts the endpoints
-// written in it or, by its workloadSelector, those of the namespace's WorkloadEntries. Services that the
-// workload cannot see get none.
-func endpointSets(docs []*document, w snapshot.Workload) map[discovery.Key]*discovery.Set {
-	c := &compiler{workload: w, byHost: make(map[string]*service)}
-	docs = byPrecedence(docs)
-	c.readServices(docs)
-	workloads := workloadEntries(docs)
-	all := make(map[discovery.Key][]discovery.Endpoint)
-	for _, s := range c.services {
-		for _, p := range s.ports {
-			all[discovery.Key{Host: s.host, Port: uint16(p.number)}] = nil
-		}
-	}
-	for _, d := range docs {
-		se, ok := d.spec.(*networking.ServiceEntry)
-		if !ok {
-			continue
-		}
-		for _, h := range se.GetHosts() {
-			s := c.byHost[canonicalName(h)]
-			if s == nil || s.namespace != d.key.Namespace || s.resolution == networking.ServiceEntry_NONE {
-				continue
-			}
-			for _, p := range se.GetPorts() {
-				key := discovery.Key{Host: s.host, Port: uint16(p.GetNumber())}
-				all[key] = append(all[key], entryEndpoints(s, se, p, workloads[d.key.Namespace])...)
-			}
-		}
-	}
-	sets := make(map[discovery.Key]*discovery.Set, len(all))
-	for key, endpoints := range all {
-		sets[key] = discovery.NewSet(endpoints...)
-	}
-	return sets
-}
-
-// workloadEntries gives the WorkloadEntries by namespace.
-func workloadEntries(docs []*document) map[string][]*document {
-	m := make(map[string][]*document)
-	for _, d := range docs {
-		if _, ok := d.spec.(*networking.WorkloadEntry); ok {
-			m[d.key.Namespace] = append(m[d.key.Namespace], d)
-		}
-	}
-	return m
-}
-
-func entryEndpoints(s *service, se *networking.ServiceEntry, p *networking.ServicePort, workloads []*document) []discovery.Endpoint {
-	if sel := se.GetWorkloadSelector(); sel != nil {
-		var list []discovery.Endpoint
-		for _, d := range workloads {
-			we := d.spec.(*networking.WorkloadEntry)
-			if !hasLabels(we.GetLabels(), sel.GetLabels()) {
-				continue
-			}
-			e, ok := endpoint(se, we, p)
-			if ok {
-				e.Workload = d.key.Namespace + "/" + d.key.Name
-				list = append(list, e)
-			}
-		}
-		return list
-	}
-	if len(se.GetEndpoints()) == 0 && se.GetResolution() != networking.ServiceEntry_STATIC && !isWildcard(s.host) {
-		// A DNS entry without endpoints resolves its own host.
-		return []discovery.Endpoint{{Address: discovery.TCP(s.host, targetPort(p)), Resolve: resolves(se, s.host)}}
-	}
-	list := make([]discovery.Endpoint, 0, len(se.GetEndpoints()))
-	for _, we := range se.GetEndpoints() {
-		if e, ok := endpoint(se, we, p); ok {
-			list = append(list, e)
-		}
-	}
-	return list
-}
-
-// resolves reports whether every address of the name is to be an endpoint. With DNS_ROUND_ROBIN the name itself
-// is the endpoint, and is looked up whenever a connection is opened.
-func resolves(se *networking.ServiceEntry, address string) bool {
-	return se.GetResolution() == networking.ServiceEntry_DNS && !isIP(address)
-}
-
-func targetPort(p *networking.ServicePort) uint16 {
-	if t := p.GetTargetPort(); t != 0 {
-		return uint16(t)
-	}
-	return uint16(p.GetNumber())
-}
-
-// endpoint makes one endpoint of a service port. An entry without an address, known by its network only,
-// cannot be reached from here and makes none.
-func endpoint(se *networking.ServiceEntry, we *networking.WorkloadEntry, p *networking.ServicePort) (discovery.Endpoint, bool) {
-	e := discovery.Endpoint{Labels: we.GetLabels(), Weight: we.GetWeight(), Locality: we.GetLocality(),
-		Network: we.GetNetwork(), ServiceAccount: we.GetServiceAccount()}
-	if we.GetAddress() == "" {
-		return e, false
-	}
-	if path, ok := strings.CutPrefix(we.GetAddress(), "unix://"); ok {
-		e.Address = discovery.Unix(path)
-		return e, true
-	}
-	port := targetPort(p)
-	if n, ok := we.GetPorts()[p.GetName()]; ok {
-		port = uint16(n)
-	}
-	e.Address = discovery.TCP(we.GetAddress(), port)
-	e.Resolve = resolves(se, we.GetAddress())
-	return e, true
 }

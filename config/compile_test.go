@@ -100,7 +100,7 @@ func TestReferences(t *testing.T) {
 			[]string{"IST0101 Error <inline 2>:4:87 spec.http[0].route[0].destination.port.number"}, "its ports are 9080"},
 		{"A-022 two VirtualServices, one host", []string{entry, vs(`{hosts: [reviews], http: [{route: [{destination: {host: reviews}}]}]}`),
 			doc("VirtualService", "other", `{hosts: [reviews.default.svc.cluster.local], http: [{route: [{destination: {host: reviews}}]}]}`)},
-			[]string{"IST0109 Error <inline 3>:4:16 spec.hosts[0]"}, "VirtualService default/reviews (<inline 2>:4) already"},
+			[]string{"IST0109 Error <inline 3>:4:16 spec.hosts[0]"}, "VirtualService default/reviews (<inline 2>:4), which is in effect, for it was read first"},
 		{"several ports, none named", []string{
 			strings.Replace(entry, "ports: [", "ports: [{number: 9081, name: http-b, protocol: HTTP}, ", 1),
 			vs(`{hosts: [reviews], http: [{route: [{destination: {host: reviews}}]}]}`)},
@@ -110,7 +110,7 @@ func TestReferences(t *testing.T) {
 			[]string{"IST0177 Warning <inline 2>:4:117 spec.ports[0].protocol"}, "the first is used"},
 		{"rule for nothing", []string{doc("DestinationRule", "ratings", `{host: ratings}`)},
 			[]string{"IST0174 Warning <inline 1>:4:14 spec.host"}, "not in the registry"},
-		{"selector selects nothing", []string{doc("ServiceEntry", "x", `{hosts: [x.default.svc.cluster.local], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], workloadSelector: {labels: {app: x}}}`)},
+		{"selector selects nothing", []string{doc("ServiceEntry", "x", `{hosts: [x.default.svc.cluster.local], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], workloadSelector: {labels: {app: x}}, location: MESH_INTERNAL}`)},
 			[]string{"IST0127 Warning <inline 1>:4:117 spec.workloadSelector"}, "no WorkloadEntry"},
 	}
 	for _, c := range cases {
@@ -158,14 +158,14 @@ func TestRefusedKinds(t *testing.T) {
 func TestGatewayRulesLoad(t *testing.T) {
 	t.Parallel()
 	vs := func(gateways string) string {
-		return doc("VirtualService", "edge", `{hosts: ["shop.example.com"], gateways: `+gateways+`, http: [{timeout: 5s, redirect: {uri: /x}}]}`)
+		return doc("VirtualService", "edge", `{hosts: ["shop.example.com"], gateways: `+gateways+`, tls: [{match: [{sniHosts: [shop.example.com]}], route: [{destination: {host: a}}]}]}`)
 	}
 	w := newWorld(t, Options{}, vs("[edge]"))
-	if s := w.Status(); s.Refused != nil || len(s.Findings) != 2 || s.Findings[0].Code != codeUnbuilt || s.Findings[0].Level != Warning {
+	if s := w.Status(); s.Refused != nil || len(s.Findings) != 1 || s.Findings[0].Code != codeUnbuilt || s.Findings[0].Level != Warning {
 		t.Errorf("%+v", s)
 	}
 	if w := newWorld(t, Options{}, vs("[edge, mesh]")); w.Status().Refused == nil {
-		t.Error("a redirect for the mesh was taken")
+		t.Error("a rule of TLS for the mesh was taken")
 	}
 }
 
@@ -220,7 +220,7 @@ func TestChurnCompilesNothing(t *testing.T) {
 		}
 		set := w.registry.Get(key)
 		if set.Len() != 2 || set.At(1).Address != discovery.TCP(fmt.Sprintf("10.0.0.%d", i), 8080) || set.At(1).Weight != uint32(i) ||
-			set.At(1).Workload != fmt.Sprintf("default/x-%d", i) {
+			set.At(1).Workload != fmt.Sprintf("WorkloadEntry default/x-%d", i) {
 			t.Fatalf("set %+v", set)
 		}
 	}
@@ -332,15 +332,15 @@ func TestPolicyPrecedence(t *testing.T) {
   {destination: {host: reviews, subset: v1, port: {number: 9080}}, weight: 1}, {destination: {host: reviews, subset: v2, port: {number: 9080}}, weight: 1},
   {destination: {host: reviews, subset: v1, port: {number: 9081}}, weight: 1}]}]}`))
 	want := map[string]snapshot.Policy{
-		"outbound|9080||reviews.default.svc.cluster.local":   {Balancer: balance.Random, ConnectTimeout: 3e9},
-		"outbound|9081||reviews.default.svc.cluster.local":   {Balancer: balance.RoundRobin, Protocol: snapshot.HTTP2},
-		"outbound|9080|v1|reviews.default.svc.cluster.local": {Balancer: balance.RoundRobin, ConnectTimeout: 3e9},
-		"outbound|9080|v2|reviews.default.svc.cluster.local": {Balancer: balance.LeastRequest},
-		"outbound|9081|v1|reviews.default.svc.cluster.local": {Balancer: balance.RoundRobin, Protocol: snapshot.HTTP2},
+		"outbound|9080||reviews.default.svc.cluster.local":   {Config: balance.Config{Algorithm: balance.Random}, ConnectTimeout: 3e9},
+		"outbound|9081||reviews.default.svc.cluster.local":   {Config: balance.Config{Algorithm: balance.RoundRobin}, Protocol: snapshot.HTTP2},
+		"outbound|9080|v1|reviews.default.svc.cluster.local": {Config: balance.Config{Algorithm: balance.RoundRobin}, ConnectTimeout: 3e9},
+		"outbound|9080|v2|reviews.default.svc.cluster.local": {},
+		"outbound|9081|v1|reviews.default.svc.cluster.local": {Config: balance.Config{Algorithm: balance.RoundRobin}, Protocol: snapshot.HTTP2},
 	}
 	for _, c := range w.live.Clusters {
 		p, ok := want[c.Name]
-		if !ok || c.Policy != p {
+		if !ok || !c.Policy.Same(&p) {
 			t.Errorf("%s: %+v, want %+v", c.Name, c.Policy, p)
 		}
 		delete(want, c.Name)
@@ -356,6 +356,14 @@ func FuzzCompile(f *testing.F) {
 	rule := doc("DestinationRule", "reviews", reviewsRule)
 	f.Add(entry+"---\n"+rule+"---\n"+doc("VirtualService", "v", `{hosts: [reviews], http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: reviews, subset: v1}}]}]}`), "/a")
 	f.Add(doc("VirtualService", "v", `{hosts: ["*.example.com", x], http: [{match: [{headers: {a: {regex: "*"}}, withoutHeaders: {b: {}}}], retries: {attempts: 2, retryOn: "5xx"}, route: [{destination: {host: "y"}}]}]}`), "/")
+	f.Add(kubeReviews+"---\n"+kubeSliceOf("s", "reviews", "endpoints: [{addresses: [10.0.0.1], targetRef: {kind: Pod, name: p}}]\nports: [{name: http, port: 8080}]")+
+		"---\n"+kubeDoc("Pod", "name: p, labels: {app: reviews}", "status: {podIP: 10.0.0.1}")+
+		"---\n"+kubeDoc("Service", "name: out", "spec: {type: ExternalName, externalName: "+reviewsFQDN+"}")+
+		"---\n"+entry+"---\n"+doc("VirtualService", "v", `{hosts: [out], http: [{route: [{destination: {host: out}}]}]}`), "/")
+	f.Add(entry+"---\n"+doc("VirtualService", "v", `{hosts: [reviews], http: [{match: [{uri: {prefix: /a}}], mirror: {host: reviews}, delegate: {name: w}}, {delegate: {name: v}}]}`)+
+		"---\n"+doc("VirtualService", "w", `{http: [{match: [{uri: {exact: /a/b}}, {headers: {x: {}}}], route: [{destination: {host: reviews}}]}, {redirect: {uri: /}}]}`)+
+		"---\n"+doc("Sidecar", "s", `{egress: [{port: {number: 9080}, hosts: ["./*", "~shop/*"]}, {hosts: ["*/reviews.default.svc.cluster.local"]}], outboundTrafficPolicy: {}}`)+
+		"---\n"+meshDoc("m", "{defaultServiceExportTo: [.], rootNamespace: x, defaultHttpRetryPolicy: {attempts: 0}}"), "/a/b")
 	f.Fuzz(func(t *testing.T, text, path string) {
 		resources, findings := Parse("f", []byte(text))
 		if refusing(findings) {
@@ -387,7 +395,7 @@ func FuzzCompile(f *testing.F) {
 		for _, v := range c.snapshot.Tables[snapshot.Mesh].VirtualHosts() {
 			q := &call.Request{Method: "GET", Scheme: "http", Host: v.Host, Port: v.Port, Path: path, Headers: call.HTTPHeaders(http.Header{"A": {"1"}})}
 			r, _ := v.Match(q)
-			if want, _ := v.Explain(q); r != want {
+			if want, _, _ := v.Explain(q); r != want {
 				t.Fatalf("Match and Explain differ on %s", v.Host)
 			}
 			if r == nil {

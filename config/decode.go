@@ -2,11 +2,13 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	networking "istio.io/api/networking/v1alpha3"
 )
 
 // decode fills spec, or returns everything that prevents it. Only documents of a served kind are decoded.
@@ -15,18 +17,37 @@ func (d *document) decode() []Finding {
 		return nil
 	}
 	w := decoding{d: d}
+	kind := kinds[d.kind()]
+	if kind.object != nil {
+		object := kind.object()
+		w.object(d.root, reflect.ValueOf(object).Elem())
+		w.hold(object)
+		return w.found
+	}
 	w.topLevel()
-	spec := kinds[d.key.Kind].new()
-	w.path = append(w.path, "spec")
-	if _, n := entry(d.root, "spec"); n == nil {
+	spec := kind.new()
+	w.path = append(w.path, d.body()...)
+	if _, n, there := d.find(w.path); !there {
 		w.refuse(complaint{"spec is missing", "every " + d.key.Kind + " has one"})
 	} else {
 		w.message(n, spec.ProtoReflect())
 	}
-	if len(w.found) == 0 {
-		d.spec = spec
-	}
+	w.hold(spec)
 	return w.found
+}
+
+// hold keeps what was decoded, unless something was wrong with it.
+func (w *decoding) hold(spec any) {
+	if len(w.found) > 0 {
+		return
+	}
+	w.d.spec = spec
+	switch s := spec.(type) {
+	case *networking.ServiceEntry:
+		w.d.entry = s
+	case *kubeService:
+		w.d.entry = s.entry(w.d)
+	}
 }
 
 // decoding is one walk of a document's nodes along the descriptors of its type.
@@ -55,14 +76,21 @@ func (w *decoding) add(f func() Finding) {
 	}
 }
 
-var topLevelFields = []string{"apiVersion", "kind", "metadata", "spec", "status"}
+var (
+	topLevelFields  = []string{"apiVersion", "kind", "metadata", "spec", "status"}
+	configMapFields = []string{"apiVersion", "kind", "metadata", "data", "binaryData", "immutable"}
+)
 
 func (w *decoding) topLevel() {
+	fields := topLevelFields
+	if w.d.inConfigMap() {
+		fields = configMapFields
+	}
 	for i := 0; i+1 < len(w.d.root.Content); i += 2 {
 		key := w.d.root.Content[i]
-		if !slices.Contains(topLevelFields, key.Value) {
+		if !slices.Contains(fields, key.Value) {
 			w.path = append(w.path, key.Value)
-			w.unknown(key, topLevelFields)
+			w.unknown(key, fields)
 			w.path = w.path[:0]
 		}
 	}
@@ -88,6 +116,8 @@ func (w *decoding) message(n *yaml.Node, m protoreflect.Message) {
 			fd = fields.ByName(protoreflect.Name(key.Value))
 		}
 		switch {
+		case fd == nil && m.Descriptor().FullName() == retiredOf && key.Value == retiredField:
+			// validate says what has become of it
 		case fd == nil:
 			w.unknown(key, fieldNames(fields))
 		case !w.spelledTwice(n, key, fd):
@@ -208,6 +238,13 @@ func (w *decoding) value(n *yaml.Node, blank protoreflect.Value, fd protoreflect
 				return v, false
 			}
 			return protoreflect.ValueOfMessage(durationpb.New(d).ProtoReflect()), true
+		}
+		if md.Name() == "Struct" {
+			// Labels of log formats: no one here reads them.
+			if n = target(n); n.Kind != yaml.MappingNode {
+				w.refuse(expected("an object", n, ""))
+			}
+			return blank, true
 		}
 		// What is left are the wrappers (UInt32Value, BoolValue, DoubleValue): a scalar that can be absent.
 		inner := md.Fields().ByName("value")

@@ -65,7 +65,7 @@ spec:
 func TestDecodeAgreesWithProtojson(t *testing.T) {
 	t.Parallel()
 	for kind, info := range kinds {
-		if info.state != kindServed {
+		if info.new == nil {
 			continue
 		}
 		want := info.new()
@@ -74,12 +74,12 @@ func TestDecodeAgreesWithProtojson(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resources, findings := load(`{"apiVersion": "networking.istio.io/v1", "kind": "` + kind + `", "metadata": {"name": "x"}, "spec": ` + string(text) + `}`)
+		resources, findings := load(`{"apiVersion": "` + info.apiVersions()[0] + `", "kind": "` + kind + `", "metadata": {"name": "x"}, "spec": ` + string(text) + `}`)
 		if len(findings) > 0 {
 			t.Errorf("%s: %v", kind, findings)
 			continue
 		}
-		if got := resources[0].doc.spec; !proto.Equal(got, want) {
+		if got := resources[0].doc.spec.(proto.Message); !proto.Equal(got, want) {
 			t.Errorf("%s:\n got %v\nwant %v", kind, got, want)
 		}
 	}
@@ -109,6 +109,9 @@ func fill(m protoreflect.Message, depth int) {
 func sample(fd protoreflect.FieldDescriptor, blank protoreflect.Value, depth int) protoreflect.Value {
 	switch fd.Kind() {
 	case protoreflect.MessageKind:
+		if fd.Message().FullName() == "google.protobuf.Struct" {
+			return blank // nothing in it is kept
+		}
 		fill(blank.Message(), depth+1)
 		return blank
 	case protoreflect.StringKind:

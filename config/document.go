@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
 )
 
 // A document is what is known of one resource once its text is parsed. It belongs to one goroutine until
@@ -16,9 +16,14 @@ type document struct {
 	labels     map[string]string // of metadata
 	// annotations are those of metadata too.
 	annotations map[string]string
-	root        *yaml.Node    // the document's mapping; lines are those of the file
-	spec        proto.Message // nil until decoded
-	created     time.Time     // zero where metadata gives none
+	root        *yaml.Node // the document's mapping; lines are those of the file
+	created     time.Time  // zero where metadata gives none
+
+	// spec is what the document says once it is decoded, nil until then: a message of Istio's, or one of the
+	// types of kubernetes.go.
+	spec any
+	// entry is the ServiceEntry, or what a Service amounts to as one; nil for other kinds.
+	entry *networking.ServiceEntry
 
 	page *page
 }

@@ -15,6 +15,13 @@ func seed(f *testing.F) {
 	f.Add([]byte(virtualServiceText("  http: &a [{match: *a, timeout: 5, retries: {attempts: '1', perTryTimeout: 1h}, retrise: 1}]\n  hosts: [1.0, on, null]\n")))
 	f.Add([]byte(servedText("DestinationRule", "  trafficPolicy: {loadBalancer: {simple: RANDOM, consistentHash: {minimumRingSize: \"1\"}}}\n")))
 	f.Add([]byte(servedText("ServiceEntry", "  <<: {}\n  ports: [{number: 080}]\n  location: mesh_internal\n  endpoints: [{labels: {1: a}}]\n")))
+	f.Add([]byte(kubeText("Service", "  ports: [{port: 080, targetPort: a, prot: 1}, null]\n  selector: {1: a}\n  clusterIPs: None\n")))
+	f.Add([]byte(kubeText("EndpointSlice", "endpoints: &e [{addresses: *e, conditions: {ready: yes}}]\nports: null\n")))
+	f.Add([]byte(kubeText("Pod", "status: {podIP: 1, conditions: [{type: Ready, *a : b}]}\n")))
+	f.Add([]byte(installed("    trustDomian: [ü]\n    outboundTrafficPolicy: {mode: x}\n")))
+	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata: &d\n  mesh: \"a: [\\n\"\n  meshNetworks: *d\n"))
+	f.Add([]byte(meshDoc("m", "{defaultHttpRetryPolicy: {attempts: -1}, extensionProviders: [{envoyFileAccessLog: {logFormat: {labels: 1}}}]}")))
+	f.Add([]byte(servedText("Sidecar", "  egress: [{hosts: [~, a/b/c]}]\n")))
 	f.Add([]byte(`{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "x"}}`))
 }
 

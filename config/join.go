@@ -256,11 +256,11 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 		d.created = r.Created
 	}
 	h.doc = d
-	if slices.Contains(j.opts.IgnoredKinds, d.key.Kind) {
+	if slices.Contains(j.opts.IgnoredKinds, d.kind()) {
 		h.findings = append(h.findings, d.finding(Info, codeSkipped, false, []any{"kind"}, d.key.String()+" ignored, as asked for", ""))
 		return h
 	}
-	switch kinds[d.key.Kind].state {
+	switch kinds[d.kind()].state {
 	case kindRestricting:
 		h.findings = append(h.findings, d.finding(Error, codeRestricts, true, []any{"kind"},
 			d.key.Kind+" restricts traffic, and this version cannot enforce it",
@@ -388,16 +388,16 @@ func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snap
 	return nil
 }
 
-// onlyEndpoints reports whether the two sets of documents differ in WorkloadEntries at most.
+// onlyEndpoints reports whether the two sets of documents differ at most in those that endpoints are made of.
 func onlyEndpoints(old, next []map[Key]*heldDocument) bool {
 	for i := range next {
 		for k, h := range next[i] {
-			if was := old[i][k]; k.Kind != "WorkloadEntry" && (was == nil || was.doc != h.doc) {
+			if was := old[i][k]; !makesEndpoints(k.Kind) && (was == nil || was.doc != h.doc) {
 				return false
 			}
 		}
 		for k := range old[i] {
-			if k.Kind != "WorkloadEntry" && next[i][k] == nil {
+			if !makesEndpoints(k.Kind) && next[i][k] == nil {
 				return false
 			}
 		}

@@ -171,6 +171,8 @@ func (p *parser) identify(d *document, version string, aliased *int) {
 	}
 	ours, field, message, hint := classify(d.apiVersion, kind)
 	switch {
+	case !ours && d.holdsMeshConfig():
+		p.meshConfigMap(d, version, aliased)
 	case !ours:
 		p.skip(d)
 	case message != "":
@@ -246,7 +248,7 @@ func (p *parser) resource(d *document, version string, aliased *int) {
 	found, named := d.readMetadata(p.namespace)
 	p.add(found...)
 	if !named {
-		if kinds[d.key.Kind].state == kindServed {
+		if kinds[d.kind()].state == kindServed {
 			p.add(d.decode()...)
 		}
 		return

@@ -142,6 +142,9 @@ func TestA012KindsAndVersions(t *testing.T) {
 				hint: "expected one of [networking.istio.io/v1 networking.istio.io/v1alpha3 networking.istio.io/v1beta1]"}}},
 		{"wrong group", doc("security.istio.io/v1", "VirtualService"), []want{{at: "1:13", path: "apiVersion", message: "of VirtualService", hint: "networking.istio.io/v1"}}},
 		{"no group", doc("v1", "AuthorizationPolicy"), []want{{at: "1:13", path: "apiVersion", hint: "security.istio.io/v1"}}},
+		{"Service of no such version", doc("v2", "Service"), []want{{at: "1:13", path: "apiVersion", message: `unknown apiVersion "v2" of Service`, hint: `did you mean "v1"?`}}},
+		{"EndpointSlice of old", doc("discovery.k8s.io/v1beta1", "EndpointSlice"), []want{{at: "1:13", path: "apiVersion", message: `"discovery.k8s.io/v1beta1" of EndpointSlice`, hint: "[discovery.k8s.io/v1]"}}},
+		{"Service of Istio's group", doc("networking.istio.io/v1", "Service"), []want{{at: "1:13", path: "apiVersion", hint: "[v1]"}}},
 		{"misspelt group", doc("security.itsio.io/v1", "AuthorizationPolicy"), []want{{at: "1:13", path: "apiVersion", hint: "security.istio.io/v1"}}},
 		{"version Istio has for others", doc("networking.istio.io/v1", "EnvoyFilter"), []want{{at: "1:13", path: "apiVersion", hint: "[networking.istio.io/v1alpha3]"}}},
 		{"nothing", "metadata: {name: x}\n", []want{
@@ -168,7 +171,9 @@ func TestForeignDocumentsAreSkipped(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ text, message string }{
 		{"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n", "Deployment default/x skipped: not a mesh document"},
-		{"apiVersion: v1\nkind: Service\nmetadata: {name: x, namespace: n, nonsense: true}\n", "Service n/x skipped: not a mesh document"},
+		{"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x, namespace: n, nonsense: true}\n", "ServiceAccount n/x skipped: not a mesh document"},
+		{"apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\n", "Service default/x skipped: not a mesh document"},
+		{"apiVersion: v1\nkind: Endpoints\nmetadata: {name: x}\n", "Endpoints default/x skipped: not a mesh document"},
 		{"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g}\n", "Gateway default/g skipped"},
 		{"apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: g}\n", "AuthorizationPolicy default/g skipped"},
 		{"apiVersion: example.com/v1\nkind: X\nspec: {<<: {a: b}}\n", "X skipped"},
@@ -253,7 +258,7 @@ items:
   metadata: {name: a}
   spec: {hosts: [a]}
 - apiVersion: v1
-  kind: Service
+  kind: Secret
   metadata: {name: b}
 - apiVersion: networking.istio.io/v1
   kind: VirtualService
@@ -267,7 +272,7 @@ func TestListsAreTakenApart(t *testing.T) {
 	if len(resources) != 2 || resources[0].Key.Name != "a" || resources[1].Key.Name != "c" || resources[0].Version == resources[1].Version {
 		t.Errorf("got %v", resources)
 	}
-	if len(findings) != 2 || findings[0].Message != "Service default/b skipped: not a mesh document" || findings[0].Line != 11 {
+	if len(findings) != 2 || findings[0].Message != "Secret default/b skipped: not a mesh document" || findings[0].Line != 11 {
 		t.Fatalf("got %v", findings)
 	}
 	expectRefused(t, findings[1:], want{at: "16:10", path: "spec.hots", message: "unknown field", hint: `"hosts"`})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -24,6 +25,7 @@ type kindInfo struct {
 	versions []string // the newest first
 	state    kindState
 	new      func() proto.Message // of the spec; nil unless served
+	object   func() any           // of the whole document, for a served kind that has no message
 }
 
 const (
@@ -32,6 +34,9 @@ const (
 	extensionsGroup = "extensions.istio.io"
 	telemetryGroup  = "telemetry.istio.io"
 	installGroup    = "install.istio.io"
+	meshGroup       = "mesh.istio.io"
+	discoveryGroup  = "discovery.k8s.io"
+	coreGroup       = ""
 )
 
 var (
@@ -40,30 +45,42 @@ var (
 	securityVersions   = []string{"v1", "v1beta1"}
 )
 
-// kinds is the register of every kind that is the mesh's own, with the versions Istio 1.31 publishes.
+// kinds is the register of every kind that the mesh reads, with the versions Istio 1.31 publishes, and of
+// Kubernetes' own those that say where services are.
 var kinds = map[string]kindInfo{
-	"VirtualService": {networkingGroup, networkingVersions, kindServed,
-		func() proto.Message { return new(networking.VirtualService) }},
-	"DestinationRule": {networkingGroup, networkingVersions, kindServed,
-		func() proto.Message { return new(networking.DestinationRule) }},
-	"ServiceEntry": {networkingGroup, networkingVersions, kindServed,
-		func() proto.Message { return new(networking.ServiceEntry) }},
-	"WorkloadEntry": {networkingGroup, networkingVersions, kindServed,
-		func() proto.Message { return new(networking.WorkloadEntry) }},
+	"VirtualService": {group: networkingGroup, versions: networkingVersions, state: kindServed,
+		new: func() proto.Message { return new(networking.VirtualService) }},
+	"DestinationRule": {group: networkingGroup, versions: networkingVersions, state: kindServed,
+		new: func() proto.Message { return new(networking.DestinationRule) }},
+	"ServiceEntry": {group: networkingGroup, versions: networkingVersions, state: kindServed,
+		new: func() proto.Message { return new(networking.ServiceEntry) }},
+	"WorkloadEntry": {group: networkingGroup, versions: networkingVersions, state: kindServed,
+		new: func() proto.Message { return new(networking.WorkloadEntry) }},
+	"Sidecar": {group: networkingGroup, versions: networkingVersions, state: kindServed,
+		new: func() proto.Message { return new(networking.Sidecar) }},
+	// Istio has it in a ConfigMap only (configmap.go); as a document of its own it has the same fields under spec.
+	meshConfigKind: {group: meshGroup, versions: []string{"v1alpha1"}, state: kindServed,
+		new: func() proto.Message { return new(meshapi.MeshConfig) }},
 
-	"AuthorizationPolicy":   {securityGroup, securityVersions, kindRestricting, nil},
-	"PeerAuthentication":    {securityGroup, securityVersions, kindRestricting, nil},
-	"RequestAuthentication": {securityGroup, securityVersions, kindRestricting, nil},
-	"Sidecar":               {networkingGroup, networkingVersions, kindRestricting, nil},
-	"EnvoyFilter":           {networkingGroup, []string{"v1alpha3"}, kindRestricting, nil},
-	"WasmPlugin":            {extensionsGroup, []string{"v1alpha1"}, kindRestricting, nil},
+	"Service": {group: coreGroup, versions: []string{"v1"}, state: kindServed,
+		object: func() any { return new(kubeService) }},
+	"EndpointSlice": {group: discoveryGroup, versions: []string{"v1"}, state: kindServed,
+		object: func() any { return new(kubeSlice) }},
+	"Pod": {group: coreGroup, versions: []string{"v1"}, state: kindServed,
+		object: func() any { return new(kubePod) }},
 
-	"Gateway":          {networkingGroup, networkingVersions, kindAdditive, nil},
-	"WorkloadGroup":    {networkingGroup, networkingVersions, kindAdditive, nil},
-	"ProxyConfig":      {networkingGroup, []string{"v1beta1"}, kindAdditive, nil},
-	"Telemetry":        {telemetryGroup, []string{"v1", "v1alpha1"}, kindAdditive, nil},
-	"TrafficExtension": {extensionsGroup, []string{"v1alpha1"}, kindAdditive, nil},
-	"IstioOperator":    {installGroup, []string{"v1alpha1"}, kindAdditive, nil},
+	"AuthorizationPolicy":   {group: securityGroup, versions: securityVersions, state: kindRestricting},
+	"PeerAuthentication":    {group: securityGroup, versions: securityVersions, state: kindRestricting},
+	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindRestricting},
+	"EnvoyFilter":           {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
+	"WasmPlugin":            {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},
+
+	"Gateway":          {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
+	"WorkloadGroup":    {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
+	"ProxyConfig":      {group: networkingGroup, versions: []string{"v1beta1"}, state: kindAdditive},
+	"Telemetry":        {group: telemetryGroup, versions: []string{"v1", "v1alpha1"}, state: kindAdditive},
+	"TrafficExtension": {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindAdditive},
+	"IstioOperator":    {group: installGroup, versions: []string{"v1alpha1"}, state: kindAdditive},
 }
 
 // KnownKinds lists the kinds that are not passed over as somebody else's, sorted: those that are served and
@@ -74,7 +91,10 @@ func KnownKinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 func (k kindInfo) apiVersions() []string {
 	list := make([]string, len(k.versions))
 	for i, v := range k.versions {
-		list[i] = k.group + "/" + v
+		list[i] = v
+		if k.group != coreGroup {
+			list[i] = k.group + "/" + v
+		}
 	}
 	return list
 }
@@ -111,5 +131,5 @@ func classify(apiVersion, kind string) (ours bool, field, message, hint string) 
 
 func resemblesGroup(group, ours string) bool {
 	return !strings.Contains(group, ".") || strings.Contains(strings.ToLower(group), "istio") ||
-		len(group) <= 64 && editDistance(group, ours) <= 4
+		ours != coreGroup && len(group) <= 64 && editDistance(group, ours) <= 4
 }

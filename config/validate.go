@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -18,7 +19,7 @@ import (
 // one without a finding that has Refused set.
 func (d *document) validate() []Finding {
 	v := validation{d: d}
-	p := fieldPath{"spec"}
+	p := d.body()
 	switch s := d.spec.(type) {
 	case *networking.VirtualService:
 		v.virtualService(p, s)
@@ -28,6 +29,16 @@ func (d *document) validate() []Finding {
 		v.serviceEntry(p, s)
 	case *networking.WorkloadEntry:
 		v.workloadEntry(p, s)
+	case *networking.Sidecar:
+		v.sidecar(p, s)
+	case *meshapi.MeshConfig:
+		v.meshConfig(p, s)
+	case *kubeService:
+		v.kubeService(&s.Spec)
+	case *kubeSlice:
+		v.kubeSlice(s)
+	case *kubePod:
+		v.kubePod(s)
 	}
 	slices.SortStableFunc(v.found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -98,6 +109,13 @@ func (v *validation) doubt(p fieldPath, message, hint string) { v.warn(p, codeDo
 func (v *validation) warn(p fieldPath, code, message, hint string) {
 	if v.keep(false) {
 		v.found = append(v.found, v.d.finding(Warning, code, false, p, message, hint))
+	}
+}
+
+// inform says what is only worth knowing.
+func (v *validation) inform(p fieldPath, code, message, hint string) {
+	if v.keep(false) {
+		v.found = append(v.found, v.d.finding(Info, code, false, p, message, hint))
 	}
 }
 

@@ -145,10 +145,20 @@ func (v *validation) connectionPool(p fieldPath, c *networking.ConnectionPoolSet
 			v.duration(at.at("http2KeepAlive", "timeout"), k.GetTimeout())
 		}
 	}
-	unbuilt := slices.DeleteFunc(setFields(c), func(name string) bool { return name == "tcp.connectTimeout" })
+	unbuilt := slices.DeleteFunc(setFields(c), func(name string) bool {
+		return poolFields[name] || name == "http.maxRequestsPerConnection" && c.GetHttp().GetMaxRequestsPerConnection() <= 1
+	})
 	if len(unbuilt) > 0 {
 		v.unenforced(p, listed(unbuilt))
 	}
+}
+
+// poolFields are the fields of connectionPool that connections have.
+var poolFields = map[string]bool{
+	"tcp.connectTimeout": true, "tcp.idleTimeout": true, "tcp.maxConnectionDuration": true,
+	"tcp.tcpKeepalive.probes": true, "tcp.tcpKeepalive.time": true, "tcp.tcpKeepalive.interval": true,
+	"http.idleTimeout": true, "http.h2UpgradePolicy": true, "http.useClientProtocol": true,
+	"http.http2KeepAlive.interval": true, "http.http2KeepAlive.timeout": true,
 }
 
 func (v *validation) outlierDetection(p fieldPath, o *networking.OutlierDetection) {
@@ -170,32 +180,6 @@ func (v *validation) outlierDetection(p fieldPath, o *networking.OutlierDetectio
 	if o.GetConsecutiveErrors() != 0 {
 		v.doubt(p.at("consecutiveErrors"), "consecutiveErrors is ignored, by Istio too", "write consecutive5xxErrors")
 	}
-	v.unenforced(p, "outlierDetection")
-}
-
-// clientTLS accepts mode DISABLE alone, the zero value: what asks for TLS is refused until there is TLS.
-func (v *validation) clientTLS(p fieldPath, t *networking.ClientTLSSettings) {
-	if t.GetMode() == networking.ClientTLSSettings_DISABLE {
-		return
-	}
-	files := t.GetClientCertificate() != "" || t.GetPrivateKey() != "" || t.GetCaCertificates() != "" || t.GetCaCrl() != ""
-	switch t.GetMode() {
-	case networking.ClientTLSSettings_ISTIO_MUTUAL:
-		others := slices.DeleteFunc(setFields(t), func(name string) bool { return name == "mode" })
-		if len(others) > 0 {
-			v.refuse(p, "ISTIO_MUTUAL takes everything from the mesh, but these are set: "+listed(others), "remove them, or write MUTUAL")
-		}
-	case networking.ClientTLSSettings_MUTUAL:
-		if t.GetCredentialName() == "" && (t.GetClientCertificate() == "" || t.GetPrivateKey() == "") {
-			v.refuse(p, "MUTUAL has no certificate of its own", "give clientCertificate and privateKey, or credentialName")
-		}
-	}
-	if t.GetCredentialName() != "" && files && t.GetMode() != networking.ClientTLSSettings_ISTIO_MUTUAL {
-		v.refuse(p.at("credentialName"), "credentialName and files of certificates exclude each other", "keep one of them")
-	}
-	if t.GetInsecureSkipVerify().GetValue() && (t.GetCaCertificates() != "" || len(t.GetSubjectAltNames()) > 0) {
-		v.refuse(p.at("insecureSkipVerify"), "insecureSkipVerify makes caCertificates and subjectAltNames void",
-			"remove it, or remove them")
-	}
-	v.unbuilt(p, "connections would be in plain text")
+	unbuilt := slices.DeleteFunc(setFields(o), func(name string) bool { return name == "minHealthPercent" || name == "consecutiveErrors" })
+	v.unenforced(p, "ejection: "+listed(unbuilt))
 }

@@ -1,11 +1,12 @@
 package config
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/call"
 )
 
 // framing are headers that belong to the connection or to how a message is framed, and grpc-status, which is
@@ -20,7 +21,6 @@ func (v *validation) headers(p fieldPath, h *networking.Headers, authority strin
 	}
 	v.headerOperations(p.at("request"), h.GetRequest(), true, authority != "")
 	v.headerOperations(p.at("response"), h.GetResponse(), false, false)
-	v.unbuilt(p, elsewhere)
 }
 
 func (v *validation) headerOperations(p fieldPath, ops *networking.Headers_HeaderOperations, request, rewritten bool) {
@@ -35,10 +35,11 @@ func (v *validation) headerOperations(p fieldPath, ops *networking.Headers_Heade
 					v.refuseKey(at, "rewrites the authority a second time", "keep one of the two")
 				}
 				rewritten = true
+				v.authority(at, op.headers[name])
 			} else {
 				v.headerName(at, name, v.refuseKey)
 			}
-			v.headerValue(at, op.headers[name])
+			v.headerValue(at, op.headers[name], request)
 		}
 	}
 	for i, name := range ops.GetRemove() {
@@ -62,14 +63,17 @@ func (v *validation) headerName(p fieldPath, name string, refuse func(p fieldPat
 	}
 }
 
-// operators are Envoy's commands in header values, and the percent sign that is meant as one.
-var operators = regexp.MustCompile(`%%|%[A-Z][A-Z0-9_]*(\([^%]*\))?(:[0-9]+)?%`)
-
-func (v *validation) headerValue(p fieldPath, value string) {
-	switch {
-	case strings.ContainsFunc(value, func(r rune) bool { return isControl(r) && r != '\t' }):
+// headerValue checks a value with Envoy's commands in it.
+func (v *validation) headerValue(p fieldPath, value string, request bool) {
+	if strings.ContainsFunc(value, func(r rune) bool { return isControl(r) && r != '\t' }) {
 		v.refuseValue(p, "has a control character", "a header's value is one line of text")
-	case strings.Contains(operators.ReplaceAllString(value, ""), "%"):
-		v.refuseValue(p, "has a single %", "write %% for a percent sign, or a command as in %START_TIME%")
+		return
+	}
+	t, err := call.ParseTemplate(value)
+	switch {
+	case err != nil:
+		v.refuseValue(p, "cannot be read", err.Error())
+	case request && t.OfResponse():
+		v.doubt(p, quoted(value)+" asks for what only an answer can tell, and the request goes before it", "use it under response")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/call"
 )
 
 func (v *validation) loadBalancer(p fieldPath, lb *networking.LoadBalancerSettings) {
@@ -60,8 +62,8 @@ func (v *validation) consistentHash(p fieldPath, h *networking.LoadBalancerSetti
 			v.refuse(p.at("useSourceIp"), "there is nothing to hash", keys)
 		}
 	case *networking.LoadBalancerSettings_ConsistentHashLB_HttpQueryParameterName:
-		if t.HttpQueryParameterName == "" {
-			v.refuseValue(p.at("httpQueryParameterName"), "is no query parameter", "name one")
+		if t.HttpQueryParameterName == "" || t.HttpQueryParameterName != call.Printable(t.HttpQueryParameterName) {
+			v.refuseValue(p.at("httpQueryParameterName"), "is no query parameter", "name one, as it is spelled in a URL")
 		}
 	default:
 		v.refuse(p, "there is nothing to hash", keys)
@@ -73,7 +75,10 @@ func (v *validation) consistentHash(p fieldPath, h *networking.LoadBalancerSetti
 		v.refuseValue(p.at("maglev", "tableSize"), "is no size of a Maglev table",
 			fmt.Sprintf("write a prime number below %d, as 65537", mostMaglev))
 	}
-	v.unbuilt(p, elsewhere)
+	//nolint:staticcheck // SA1019: a deprecated field that documents still have
+	if h.GetMinimumRingSize() != 0 {
+		v.doubt(p.at("minimumRingSize"), "minimumRingSize is the old form of ringHash.minimumRingSize", "write ringHash: {minimumRingSize: …}")
+	}
 }
 
 // bounded keeps what is beyond every limit from turning negative.
@@ -86,12 +91,24 @@ func (v *validation) hashCookie(p fieldPath, c *networking.LoadBalancerSettings_
 	if c.GetTtl().AsDuration() < 0 {
 		v.refuseValue(p.at("ttl"), "is negative", "write 0s for a cookie of the session")
 	}
+	if c.GetTtl() == nil && (c.GetPath() != "" || len(c.GetAttributes()) > 0) {
+		v.doubt(p, "without ttl no cookie is made: path and attributes have no effect", "write ttl: 0s for a cookie of the session")
+	}
+	if strings.ContainsFunc(c.GetPath(), notInCookie) {
+		v.refuseValue(p.at("path"), "is no path of a cookie", "leave out ';' and control characters")
+	}
 	for i, a := range c.GetAttributes() {
 		if !isToken(a.GetName()) {
 			v.refuseValue(p.at("attributes", i, "name"), "is no name of an attribute", "write letters, digits and '-'")
 		}
+		if strings.ContainsFunc(a.GetValue(), notInCookie) {
+			v.refuseValue(p.at("attributes", i, "value"), "is no value of an attribute", "leave out ';' and control characters")
+		}
 	}
 }
+
+// notInCookie finds what would end an attribute of a cookie (RFC 6265 §4.1.1, av-octet).
+func notInCookie(r rune) bool { return r < ' ' || r == ';' || r >= 0x7f }
 
 // localities checks LocalityLoadBalancerSetting.
 func (v *validation) localities(p fieldPath, l *networking.LocalityLoadBalancerSetting) {
@@ -122,9 +139,6 @@ func (v *validation) localities(p fieldPath, l *networking.LocalityLoadBalancerS
 		if key == "" {
 			v.refuseValue(p.at("failoverPriority", i), "names no label", `write "key" or "key=value"`)
 		}
-	}
-	if distribute || failover || priority {
-		v.unbuilt(p, elsewhere)
 	}
 }
 
@@ -226,5 +240,7 @@ func (v *validation) warmup(p fieldPath, lb *networking.LoadBalancerSettings) {
 		simple == networking.LoadBalancerSettings_PASSTHROUGH {
 		v.refuse(p.at(field), field+" needs ROUND_ROBIN or LEAST_REQUEST", "remove it, or change the balancer")
 	}
-	v.unenforced(p.at(field), field)
+	if w == nil {
+		v.doubt(p.at(field), field+" is the old form of warmup.duration", "write warmup: {duration: …}")
+	}
 }

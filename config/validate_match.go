@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -59,7 +60,26 @@ func (v *validation) uri(p fieldPath, m *networking.StringMatch) {
 		v.doubt(p.at(kind), quoted(text)+" can never match: paths begin with \"/\"", "write "+quoted("/"+text))
 	case strings.ContainsAny(text, "?#"):
 		v.doubt(p.at(kind), quoted(text)+" can never match: the query is not part of the path", "match it with queryParams")
+	case !spellable(kind, text):
+		hint := "no request has such a path"
+		if canonical, ok := call.CanonicalPath(text); ok {
+			hint = "write " + quoted(canonical)
+		}
+		v.doubt(p.at(kind), quoted(text)+" can never match: rules see paths in their one canonical spelling", hint)
 	}
+}
+
+// spellable reports whether a path in canonical spelling can be, or begin with, the text. A prefix may end within an
+// escape, or before what makes a dot part of a name.
+func spellable(kind, text string) bool {
+	rests := []string{""}
+	if kind == "prefix" {
+		rests = []string{"", "a", "2F", "F", "0", "B"}
+	}
+	return slices.ContainsFunc(rests, func(rest string) bool {
+		canonical, ok := call.CanonicalPath(text + rest)
+		return ok && canonical == text+rest
+	})
 }
 
 func (v *validation) headerMatches(p fieldPath, matches map[string]*networking.StringMatch) {
@@ -117,6 +137,9 @@ func (v *validation) reachable(p fieldPath, rules []*networking.HTTPRoute) {
 			v.warn(p.at(i), codeUnreachable, fmt.Sprintf("never reached: http[%d] (%s) takes every request", caught, v.d.place(p.at(caught)...)),
 				"move it before that rule, or remove it")
 			continue
+		}
+		if r.GetDelegate() != nil {
+			continue // what its delegate does not take goes on
 		}
 		if len(r.GetMatch()) == 0 {
 			caught = i

@@ -99,30 +99,44 @@ func (v *validation) host(p fieldPath, host string) bool {
 
 // checkExportTo refuses lists that contradict themselves. "." and the document's own namespace are the same.
 func (v *validation) checkExportTo(p fieldPath, list []string) {
+	exportToProblems(list, v.d.key.Namespace, func(i int, problem, hint string) { v.refuseValue(p.at(i), problem, hint) })
+}
+
+// exportToProblems tells what is wrong with which entry of a list, wherever it is written.
+func exportToProblems(list []string, own string, tell func(i int, problem, hint string)) {
 	seen := make(map[string]int, len(list))
 	for i, entry := range list {
-		at, namespace := p.at(i), entry
+		namespace := entry
 		switch entry {
 		case "*", "~":
 			if len(list) > 1 {
-				v.refuseValue(at, "is not the only entry", `"*" is everyone and "~" no one: write it alone`)
+				tell(i, "is not the only entry", `"*" is everyone and "~" no one: write it alone`)
 			}
 		case ".":
-			namespace = v.d.key.Namespace
+			namespace = own
 		default:
-			v.namespace(at, entry)
+			if problem, hint := checkNamespace(entry); problem != "" {
+				tell(i, problem, hint)
+			}
 		}
 		if first, again := seen[namespace]; again {
-			v.refuseValue(at, fmt.Sprintf("repeats entry %d, %s", first, quoted(list[first])), "keep one of them")
+			tell(i, fmt.Sprintf("repeats entry %d, %s", first, quoted(list[first])), "keep one of them")
 		} else {
 			seen[namespace] = i
 		}
 	}
 }
 
-func (v *validation) namespace(p fieldPath, name string) {
+func checkNamespace(name string) (problem, hint string) {
 	if len(name) > longestLabel || !dnsLabel.MatchString(name) {
-		v.refuseValue(p, "is no namespace", "write lower case letters, digits and '-'")
+		return "is no namespace", "write lower case letters, digits and '-'"
+	}
+	return "", ""
+}
+
+func (v *validation) namespace(p fieldPath, name string) {
+	if problem, hint := checkNamespace(name); problem != "" {
+		v.refuseValue(p, problem, hint)
 	}
 }
 

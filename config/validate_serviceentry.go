@@ -32,9 +32,7 @@ func (v *validation) serviceEntry(p fieldPath, s *networking.ServiceEntry) {
 		v.labels(p.at("workloadSelector", "labels"), s.GetWorkloadSelector().GetLabels())
 	}
 	v.checkExportTo(p.at("exportTo"), s.GetExportTo())
-	if len(s.GetSubjectAltNames()) > 0 {
-		v.unenforced(p.at("subjectAltNames"), "subjectAltNames")
-	}
+	v.certificateNames(p.at("subjectAltNames"), s.GetSubjectAltNames())
 }
 
 func (v *validation) entryHosts(p fieldPath, s *networking.ServiceEntry) {

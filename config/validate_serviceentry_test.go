@@ -179,7 +179,6 @@ var entryCases = []validateCase{
   resolution: DYNAMIC_DNS
   subjectAltNames: [a]` + oneHTTPPort, []string{
 		`HDL0008! 6:15 spec.resolution ~ resolution is not built`,
-		`HDL0008? 7:3 spec.subjectAltNames ~ without effect, not built in this version yet: subjectAltNames`,
 	}},
 }
 

@@ -39,21 +39,25 @@ func runValidate(t *testing.T, kind string, cases []validateCase) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			found := validateOne(t, validateText(kind, c.spec))
-			ok := len(found) == len(c.want)
-			for i := range min(len(found), len(c.want)) {
-				head, piece, cut := strings.Cut(c.want[i], " ~ ")
-				ok = ok && cut && head == findingHead(found[i]) && strings.Contains(found[i].Message+"; "+found[i].Hint, piece)
-				ok = ok && found[i].Refused == (found[i].Level == Error)
-			}
-			if !ok {
-				var b strings.Builder
-				for _, f := range found {
-					fmt.Fprintf(&b, "\t%s ~ %s; %s\n", findingHead(f), f.Message, f.Hint)
-				}
-				t.Errorf("found:\n%swant:\n\t%s", b.String(), strings.Join(c.want, "\n\t"))
-			}
+			expectFound(t, validateOne(t, validateText(kind, c.spec)), c.want)
 		})
+	}
+}
+
+func expectFound(t *testing.T, found []Finding, want []string) {
+	t.Helper()
+	ok := len(found) == len(want)
+	for i := range min(len(found), len(want)) {
+		head, piece, cut := strings.Cut(want[i], " ~ ")
+		ok = ok && cut && head == findingHead(found[i]) && strings.Contains(found[i].Message+"; "+found[i].Hint, piece)
+		ok = ok && found[i].Refused == (found[i].Level == Error)
+	}
+	if !ok {
+		var b strings.Builder
+		for _, f := range found {
+			fmt.Fprintf(&b, "\t%s ~ %s; %s\n", findingHead(f), f.Message, f.Hint)
+		}
+		t.Errorf("found:\n%swant:\n\t%s", b.String(), strings.Join(want, "\n\t"))
 	}
 }
 
@@ -114,12 +118,17 @@ func TestValidateOrder(t *testing.T) {
 func FuzzValidate(f *testing.F) {
 	for _, kind := range []string{"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"} {
 		for _, cases := range [][]validateCase{acceptedVirtualServices, acceptedDestinationRules, acceptedServiceEntries,
-			hostCases, actionCases, unbuiltCases, matchCases, retryCases, policyCases, balancerCases, entryCases, workloadCases} {
+			hostCases, actionCases, routeCases, matchCases, retryCases, policyCases, balancerCases, entryCases, workloadCases} {
 			for _, c := range cases {
 				if len(c.spec) < 4<<10 { // a seed of a megabyte takes the fuzzer a minute
 					f.Add([]byte(validateText(kind, c.spec)))
 				}
 			}
+		}
+	}
+	for kind, cases := range map[string][]validateCase{"Service": serviceCases, "EndpointSlice": sliceCases, "Pod": podCases} {
+		for _, c := range cases {
+			f.Add([]byte(kubeText(kind, c.spec)))
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

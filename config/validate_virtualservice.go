@@ -20,6 +20,11 @@ func (v *validation) virtualService(p fieldPath, s *networking.VirtualService) {
 		v.refuse(p, "there is none of http, tls and tcp", "write at least one rule")
 	}
 	for i, r := range s.GetHttp() {
+		if r.GetDelegate() != nil && isDelegate(s) {
+			own, to := v.d.key, delegateKey(r.GetDelegate(), v.d.key.Namespace)
+			v.refuse(p.at("http", i, "delegate"), fmt.Sprintf("a delegate hands over no further: %s/%s → %s/%s", own.Namespace, own.Name, to.Namespace, to.Name),
+				"this VirtualService is a delegate, for it has no hosts; let the first one name "+to.Namespace+"/"+to.Name)
+		}
 		v.httpRoute(p.at("http", i), r)
 	}
 	v.reachable(p.at("http"), s.GetHttp())
@@ -34,10 +39,8 @@ func (v *validation) virtualService(p fieldPath, s *networking.VirtualService) {
 func (v *validation) virtualHosts(p fieldPath, s *networking.VirtualService) {
 	hosts := s.GetHosts()
 	if len(hosts) == 0 {
-		if len(s.GetHttp()) > 0 && len(s.GetGateways())+len(s.GetTls())+len(s.GetTcp()) == 0 {
-			v.unbuilt(p.at("hosts"), "a VirtualService without hosts is the delegate of another")
-		} else {
-			v.refuse(p.at("hosts"), "hosts is missing", "name at least one host")
+		if len(s.GetHttp()) == 0 || len(s.GetGateways())+len(s.GetTls())+len(s.GetTcp()) > 0 {
+			v.refuse(p.at("hosts"), "hosts is missing", "name at least one host; a delegate, which has none, has nothing but http and exportTo")
 		}
 		return
 	}
@@ -105,10 +108,10 @@ func (v *validation) httpRoute(p fieldPath, r *networking.HTTPRoute) {
 	v.fault(p.at("fault"), r.GetFault())
 	if t := r.GetTimeout(); t != nil && t.AsDuration() != 0 {
 		v.duration(p.at("timeout"), t)
-		v.unbuilt(p.at("timeout"), "calls would wait longer")
 	}
 	v.retries(p.at("retries"), r)
 	v.mirror(p, r)
+	v.oldSpellings(p, r)
 	v.cors(p.at("corsPolicy"), r.GetCorsPolicy())
 }
 
@@ -121,17 +124,17 @@ func (v *validation) action(p fieldPath, r *networking.HTTPRoute) {
 	if r.GetRedirect() != nil {
 		there = append(there, "redirect")
 	}
-	if r.GetDirectResponse() != nil {
-		there = append(there, "directResponse")
-	}
 	if r.GetDelegate() != nil {
 		there = append(there, "delegate")
+	}
+	if r.GetDirectResponse() != nil && r.GetDelegate() == nil { // a delegate's rules inherit it
+		there = append(there, "directResponse")
 	}
 	if len(there) == 0 {
 		v.refuse(p, "the rule has none of route, redirect, directResponse and delegate", "say where its requests go")
 		return
 	}
-	if r.GetRedirect() != nil || r.GetDirectResponse() != nil {
+	if r.GetRedirect() != nil || r.GetDirectResponse() != nil && r.GetDelegate() == nil {
 		// What is answered here has no request to change or to fail.
 		if r.GetFault() != nil {
 			there = append(there, "fault")

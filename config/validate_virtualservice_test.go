@@ -107,8 +107,18 @@ var hostCases = []validateCase{
 		"IST0106! 4:1 spec.hosts ~ hosts is missing",
 	}},
 	{"delegate by its shape", `
+  http: [{route: [{destination: {host: a}}]}]`, nil},
+	{"A-023 delegate with gateways", `
+  gateways: [edge]
   http: [{route: [{destination: {host: a}}]}]`, []string{
-		"HDL0008! 4:1 spec.hosts ~ a VirtualService without hosts is the delegate of another",
+		"IST0106! 4:1 spec.hosts ~ hosts is missing; name at least one host; a delegate, which has none, has nothing but http and exportTo",
+	}},
+	{"A-023 delegate of a delegate", `
+  http:
+  - delegate: {name: next}
+  - delegate: {name: reviews, namespace: shop}`, []string{
+		"IST0106! 6:5 spec.http[0].delegate ~ a delegate hands over no further: shop/reviews → shop/next",
+		"IST0106! 7:5 spec.http[1].delegate ~ a delegate hands over no further: shop/reviews → shop/reviews",
 	}},
 	{"A-022 same host twice", `
   hosts: [reviews, ratings, Reviews]
@@ -254,25 +264,28 @@ route:
 	}},
 	{"redirect and route", ruleSpec("redirect: {uri: /a}" + toA), []string{
 		`IST0106! 7:5 spec.http[0].redirect ~ route and redirect exclude each other`,
-		`HDL0008! 7:5 spec.http[0].redirect ~ redirect is not built in this version yet`,
 	}},
 	{"direct response with fault and rewrite", ruleSpec(`
 directResponse: {status: 200}
 fault: {abort: {httpStatus: 500}}
 rewrite: {uri: /}`), []string{
-		`HDL0008! 7:5 spec.http[0].directResponse ~ is not built`,
 		`IST0106! 8:5 spec.http[0].fault ~ directResponse and fault exclude each other`,
-		`HDL0008! 8:5 spec.http[0].fault ~ is not built`,
 		`IST0106! 9:5 spec.http[0].rewrite ~ directResponse and rewrite exclude each other`,
-		`HDL0008! 9:5 spec.http[0].rewrite ~ is not built`,
 	}},
 	{"delegate and redirect", ruleSpec(`
 delegate: {name: other, namespace: shop}
 redirect: {uri: /a}`), []string{
 		`IST0106! 7:5 spec.http[0].delegate ~ redirect and delegate exclude each other`,
-		`HDL0008! 7:5 spec.http[0].delegate ~ is not built`,
-		`HDL0008! 8:5 spec.http[0].redirect ~ is not built`,
 	}},
+	{"delegate and route", ruleSpec("delegate: {name: other}" + toA), []string{
+		`IST0106! 7:5 spec.http[0].delegate ~ route and delegate exclude each other`,
+	}},
+	{"delegate and what it inherits", ruleSpec(`
+delegate: {name: other}
+directResponse: {status: 200}
+rewrite: {uri: /}
+fault: {abort: {httpStatus: 500, percentage: {value: 1}}}
+mirror: {host: a}`), nil},
 }
 
 func TestValidateActions(t *testing.T) {

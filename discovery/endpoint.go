@@ -46,7 +46,7 @@ type Endpoint struct {
 	Locality       string            // region/zone/subzone
 	Network        string            // Istio's WorkloadEntry.network
 	ServiceAccount string            // the identity the endpoint should prove
-	Workload       string            // namespace/name of the WorkloadEntry it comes from, "" for inline ones
+	Workload       string            // kind namespace/name of the WorkloadEntry or Pod it comes from, "" for inline ones
 }
 
 // Matches reports whether the endpoint has all the labels of the selector; an empty selector takes all.

@@ -14,7 +14,8 @@
 // What a test gets:
 //
 //  1. The configuration that production has, read once and never watched. Instances take the place of the
-//     endpoints that the YAML gives their host; a host without a ServiceEntry gets one.
+//     endpoints that the YAML gives their host, be it a ServiceEntry's or a Kubernetes Service; any other host gets
+//     a ServiceEntry.
 //  2. No network: connections are pipes in memory, names are resolved from the configuration, and a host
 //     that is not in the test's mesh fails at once with an error that says so.
 //  3. The same choices in every run: weighted splits, balancing and faults by percentage follow from a seed.

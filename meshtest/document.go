@@ -14,19 +14,22 @@ import (
 type document struct {
 	origin  config.Origin
 	body    []byte
-	items   []*yaml.Node // the documents in it; nil where none is a ServiceEntry
+	items   []*yaml.Node // the documents in it; nil where none is about services
 	entries []entry
 }
 
-// An entry is one ServiceEntry.
+// An entry is what declares hosts: a ServiceEntry, or a Service of Kubernetes.
 type entry struct {
-	root  *yaml.Node
-	hosts []string // canonical
+	root      *yaml.Node
+	namespace string
+	kube      bool
+	hosts     []string // canonical
+	ports     []*yaml.Node
 }
 
 func newDocument(origin config.Origin, body []byte) (*document, error) {
 	d := &document{origin: origin, body: body}
-	if !bytes.Contains(body, []byte("ServiceEntry")) {
+	if !bytes.Contains(body, []byte("ServiceEntry")) && !isKube(body) {
 		return d, nil
 	}
 	var file yaml.Node
@@ -39,14 +42,25 @@ func newDocument(origin config.Origin, body []byte) (*document, error) {
 		d.items = resolve(field(root, "items")).Content
 	}
 	for _, item := range d.items {
-		if item = resolve(item); text(field(item, "kind")) == "ServiceEntry" {
-			e := entry{root: item}
-			if hosts := field(field(item, "spec"), "hosts"); hosts != nil {
+		item = resolve(item)
+		spec, namespace := field(item, "spec"), namespaceIn(item)
+		switch text(field(item, "kind")) {
+		case "ServiceEntry":
+			e := entry{root: item, namespace: namespace}
+			if hosts := field(spec, "hosts"); hosts != nil {
 				for _, h := range hosts.Content {
 					e.hosts = append(e.hosts, canonical(text(h)))
 				}
 			}
+			if ports := field(spec, "ports"); ports != nil {
+				e.ports = ports.Content
+			}
 			d.entries = append(d.entries, e)
+		case kubeServiceKind:
+			if text(field(item, "apiVersion")) == "v1" {
+				d.entries = append(d.entries, entry{root: item, namespace: namespace, kube: true,
+					hosts: []string{kubeHost(item)}, ports: kubePorts(spec)})
+			}
 		}
 	}
 	return d, nil
@@ -57,16 +71,23 @@ func canonical(host string) string { return strings.ToLower(strings.TrimSuffix(h
 
 // render gives the texts of the document's parts, with the endpoints of the services that have instances.
 // Every line keeps its number in the file.
-func (d *document) render(services map[string]*service) [][]byte {
+func (d *document) render(services map[string]*service, kube map[string]string) [][]byte {
 	var items []*yaml.Node
 	changed := false
 	for _, item := range d.items {
 		item = resolve(item)
-		parts := withInstances(item, services)
-		changed = changed || parts != nil
-		if parts == nil {
-			parts = []*yaml.Node{item}
+		parts, other := []*yaml.Node{item}, false
+		switch text(field(item, "kind")) {
+		case "ServiceEntry":
+			parts, other = withInstances(item, services, kube)
+		case kubeServiceKind:
+			parts, other = kubeWithInstances(item, services)
+		case kubeSliceKind:
+			if s := services[sliceHost(item)]; s != nil {
+				parts, other = nil, true
+			}
 		}
+		changed = changed || other
 		items = append(items, parts...)
 	}
 	if !changed {
@@ -82,38 +103,37 @@ func (d *document) render(services map[string]*service) [][]byte {
 }
 
 // withInstances gives the documents that a ServiceEntry comes to: its hosts without instances keep what the
-// YAML says, each with instances has an entry of its own. It is nil where there is nothing to change.
-func withInstances(root *yaml.Node, services map[string]*service) []*yaml.Node {
-	if text(field(root, "kind")) != "ServiceEntry" {
-		return nil
-	}
+// YAML says, each with instances has an entry of its own. kube has the namespaces of the hosts that are Services of
+// Kubernetes: those have their instances already.
+func withInstances(root *yaml.Node, services map[string]*service, kube map[string]string) (parts []*yaml.Node, changed bool) {
 	spec := field(root, "spec")
 	hosts := field(spec, "hosts")
 	if hosts == nil {
-		return nil
+		return []*yaml.Node{root}, false
 	}
 	var with []*service
 	var without []*yaml.Node
 	for _, h := range hosts.Content {
-		if s := services[canonical(text(h))]; s != nil {
-			with = append(with, s)
-		} else {
+		s := services[canonical(text(h))]
+		switch {
+		case s == nil:
 			without = append(without, h)
+		case kube[s.host] != namespaceIn(root):
+			with = append(with, s)
 		}
 	}
-	if len(with) == 0 {
-		return nil
+	if len(without) == len(hosts.Content) {
+		return []*yaml.Node{root}, false
 	}
-	var parts []*yaml.Node
 	if len(without) > 0 {
 		parts = append(parts, set(root, "spec", set(spec, "hosts", list(without...))))
 	}
 	for _, s := range with {
-		changed := unset(spec, "workloadSelector")
-		changed = set(changed, "hosts", list(str(s.host)))
-		changed = set(changed, "resolution", str("STATIC"))
-		changed = set(changed, "endpoints", s.endpoints())
-		part := set(root, "spec", changed)
+		own := unset(spec, "workloadSelector")
+		own = set(own, "hosts", list(str(s.host)))
+		own = set(own, "resolution", str("STATIC"))
+		own = set(own, "endpoints", s.endpoints())
+		part := set(root, "spec", own)
 		if len(parts) > 0 { // the first one has the document's name
 			metadata := field(root, "metadata")
 			part = set(part, "metadata", set(metadata, "name",
@@ -121,5 +141,5 @@ func withInstances(root *yaml.Node, services map[string]*service) []*yaml.Node {
 		}
 		parts = append(parts, part)
 	}
-	return parts
+	return parts, true
 }

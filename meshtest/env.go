@@ -90,9 +90,9 @@ func (w *world) env(t testing.TB, workload mesh.Workload) *Env {
 // would, "reviews", "reviews.shop" or "api.example.com", with a port where it is not the service's first.
 //
 // Instances take the place of all endpoints that the YAML gives the host, in whatever way, and serve every
-// port of it. The labels are the instance's own, for subsets to select by. Where the YAML has no
-// ServiceEntry of the host, one is made, with the given port or else 80; a port that the YAML's does not
-// have ends the test. A nil h answers with the instance's name.
+// port of it. The labels are the instance's own, for subsets to select by. Where the YAML has neither a
+// ServiceEntry of the host nor a Service of Kubernetes, a ServiceEntry is made, with the given port or else 80; a
+// port that the YAML's does not have ends the test. A nil h answers with the instance's name.
 func (e *Env) HTTP(host string, labels map[string]string, h http.Handler) *Instance {
 	e.t.Helper()
 	i := &Instance{labels: maps.Clone(labels), handler: h}

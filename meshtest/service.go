@@ -131,9 +131,13 @@ func namespaceOf(host, fallback string) string {
 func declaredPorts(docs []*document, host string) (ports []*yaml.Node) {
 	for _, d := range docs {
 		for _, e := range d.entries {
-			if list := field(field(e.root, "spec"), "ports"); list != nil && slices.Contains(e.hosts, host) {
-				ports = append(ports, list.Content...)
+			if !slices.Contains(e.hosts, host) {
+				continue
 			}
+			if e.kube {
+				return e.ports // a ServiceEntry of the same host adds none
+			}
+			ports = append(ports, e.ports...)
 		}
 	}
 	return ports

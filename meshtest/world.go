@@ -33,8 +33,16 @@ type world struct {
 
 // render gives the texts for the meshes, and the names of the files that they stand for.
 func render(docs []*document, services map[string]*service) (texts [][]byte, names files) {
+	kube := make(map[string]string)
 	for _, d := range docs {
-		for _, text := range d.render(services) {
+		for _, e := range d.entries {
+			if e.kube {
+				kube[e.hosts[0]] = e.namespace
+			}
+		}
+	}
+	for _, d := range docs {
+		for _, text := range d.render(services, kube) {
 			texts = append(texts, text)
 			names = append(names, d.origin.File)
 		}

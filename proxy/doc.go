@@ -8,8 +8,10 @@
 //		Inbound:  []proxy.Inbound{{Listen: ":9080", App: "127.0.0.1:19080"}},
 //		Outbound: "127.0.0.1:15001", Admin: "127.0.0.1:15000"})
 //
-// What it does with a request stands in one place, forwarder.ServeHTTP. It decides nothing about routes,
-// balancing or retries: those are the mesh's, and the same as in a program that imports it.
+// HTTP/1.1 is served on the wire: one goroutine for each connection of a client, which also speaks with the endpoint, by
+// package http1; what it does with a request stands in one place, exchange.serve. HTTP/2, and calls that are not made by
+// HTTP/1.1 to known endpoints, are net/http's; there that place is forwarder.ServeHTTP. Neither decides anything about
+// routes, balancing or retries: those are the mesh's, and the same as in a program that imports it.
 //
 // It is not httputil.ReverseProxy, from which it differs in these points:
 //
@@ -21,7 +23,8 @@
 //  4. A client's broken body is the client's fault (400), not the endpoint's.
 //  5. At most eight 1xx answers are passed on; a status outside 100 to 599 is a 502.
 //  6. Requests with two readings (a fragment, a space, two hosts, CONNECT) are refused.
-//  7. Every answer of our own is reported with Envoy's response flag and the details that led to it.
+//  7. One Host goes on, in one spelling, and the host of an absolute target counts before the header's.
+//  8. Every answer of our own is reported with Envoy's response flag and the details that led to it.
 //
 // It holds no transparent capture, no gateway and no TLS of its own.
 package proxy

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +15,7 @@ import (
 type forwarder struct {
 	direction string
 	// target says where a request goes, or how it is answered if it goes nowhere.
-	target  func(r *http.Request) (*url.URL, *LocalReply)
+	target  func(r *http.Request) (destination, *LocalReply)
 	via     func(r *http.Request) http.RoundTripper
 	report  func(LocalReply)
 	tunnels tunnels
@@ -42,7 +41,11 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.reply(w, r, *refused)
 		return
 	}
+	f.pass(w, r, target, f.via(r))
+}
 
+// pass sends a request on and its answer back.
+func (f *forwarder) pass(w http.ResponseWriter, r *http.Request, target destination, via http.RoundTripper) {
 	// The request as it goes on.
 	protocol := upgradeOf(r)
 	body := newRequestBody(w, r)
@@ -51,7 +54,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := outgoing(r, target, body, protocol, relayed)
 
 	// The answer, or our own in place of one.
-	resp, err := f.via(r).RoundTrip(out)
+	resp, err := via.RoundTrip(out)
 	over := relayed.end()
 	if r.ProtoMajor == 1 && (!body.complete() || protocol != "" || !r.ProtoAtLeast(1, 1)) {
 		// What the client sends from here on must not be taken for another request: the rest of a body, bytes
@@ -115,12 +118,15 @@ func closeAfter(w http.ResponseWriter, r *http.Request) {
 }
 
 // outgoing makes the request that goes on. Only what is named here differs from what came.
-func outgoing(r *http.Request, target *url.URL, body *requestBody, protocol string, relayed *informational) *http.Request {
+func outgoing(r *http.Request, to destination, body *requestBody, protocol string, relayed *informational) *http.Request {
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &relayed.trace))
-	out.URL = target
+	out.URL, out.Host = to.url, to.host
 	out.RequestURI = ""
 	out.Header = requestHeader(r, protocol)
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
+	if r.ProtoMajor == 2 { // for endpoints that are to be spoken to as the client speaks
+		out.Proto, out.ProtoMajor, out.ProtoMinor = r.Proto, r.ProtoMajor, r.ProtoMinor
+	}
 	out.Close = false
 	out.Body, out.GetBody = nil, nil
 	out.TransferEncoding, out.Trailer = nil, nil
@@ -143,6 +149,9 @@ func writeHead(w http.ResponseWriter, r *http.Request, resp *http.Response) (ann
 	}
 	if _, ok := h["Content-Length"]; !ok && r.ProtoMajor >= 2 {
 		h["Content-Length"] = nil
+	} else if ok && r.ProtoMajor == 1 && resp.ProtoMajor >= 2 && isGRPC(resp.Header) {
+		delete(h, "Content-Length") // the status comes after the body, and HTTP/1.1 has trailers after chunks only
+		resp.ContentLength = -1
 	}
 	if len(resp.Trailer) > 0 && r.Method != http.MethodHead {
 		for k := range resp.Trailer {

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/heddlemesh/mesh/discovery"
 )
 
 // appIdleTimeout is how long a connection to the application may be idle. Node's servers close theirs after
@@ -14,15 +16,15 @@ const appIdleTimeout = 4 * time.Second
 // An application is the program behind the sidecar, spoken to in the protocol that its caller speaks.
 type application struct {
 	address string
+	dialer  net.Dialer
 	http1   http.Transport
 	http2   http.Transport // without TLS, by prior knowledge
 }
 
 func newApplication(address string) *application {
-	a := &application{address: address}
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	a := &application{address: address, dialer: net.Dialer{Timeout: 10 * time.Second}}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, "tcp", address)
+		return a.dialer.DialContext(ctx, "tcp", address)
 	}
 	for _, t := range [...]*http.Transport{&a.http1, &a.http2} {
 		t.DialContext = dial
@@ -37,6 +39,11 @@ func newApplication(address string) *application {
 	a.http1.Protocols.SetHTTP1(true)
 	a.http2.Protocols.SetUnencryptedHTTP2(true)
 	return a
+}
+
+// dial connects for a wire.
+func (a *application) dial(ctx context.Context, to discovery.Address, _ time.Duration) (net.Conn, error) {
+	return a.dialer.DialContext(ctx, to.Network, to.Addr)
 }
 
 // via chooses by the version that the request came in; gRPC has no other than HTTP/2.

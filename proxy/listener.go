@@ -106,12 +106,68 @@ func (l *gentleListener) stop(ctx context.Context) {
 func (l *gentleListener) busy(fresh bool) bool {
 	l.conns.mu.Lock()
 	defer l.conns.mu.Unlock()
+	for s := range l.conns.open {
+		switch sessionState(s.state.Load()) {
+		case sessionActive:
+			if !s.tunnelled.Load() {
+				return true
+			}
+		case sessionFresh:
+			if fresh {
+				return true
+			}
+		case sessionIdle, sessionWoken:
+		}
+	}
 	return l.conns.active > 0 || fresh && (l.conns.fresh > 0 || l.conns.served < l.accepted.Load())
 }
 
-// connections are those that the server has seen, by what it makes of them.
+// enter notes a session; it reports false where none are taken any more.
+func (c *connections) enter(s *session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.served++
+	if c.closed {
+		return false
+	}
+	if c.open == nil {
+		c.open = make(map[*session]struct{})
+	}
+	c.open[s] = struct{}{}
+	return true
+}
+
+func (c *connections) leave(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.open, s)
+}
+
+// shut takes no more sessions and ends those that have no request under way.
+func (c *connections) shut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for s := range c.open {
+		s.wake()
+	}
+}
+
+// cut ends all sessions.
+func (c *connections) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.open {
+		s.cut()
+	}
+}
+
+// connections are those that the servers of one listener have seen: net/http's by what that makes of them, and the
+// sessions of the wire.
 type connections struct {
 	mu     sync.Mutex // guards what follows
+	open   map[*session]struct{}
+	closed bool
 	state  map[net.Conn]http.ConnState
 	served int64
 	fresh  int // have not had a request
@@ -129,8 +185,6 @@ func (c *connections) changed(conn net.Conn, to http.ConnState) {
 	case http.StateClosed, http.StateHijacked:
 		delete(c.state, conn)
 		return
-	case http.StateNew:
-		c.served++
 	}
 	if c.state == nil {
 		c.state = make(map[net.Conn]http.ConnState)

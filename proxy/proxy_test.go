@@ -49,10 +49,16 @@ type rig struct {
 
 func start(t testing.TB, config string, change func(*proxy.Config)) *rig {
 	t.Helper()
+	return startMesh(t, config, change)
+}
+
+// startMesh is start with further options for the mesh.
+func startMesh(t testing.TB, config string, change func(*proxy.Config), opts ...mesh.Option) *rig {
+	t.Helper()
 	guard := proxy.NewGuard(nil)
 	through := proxy.Passthrough(guard.DialContext)
-	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(config)), mesh.WithDialer(guard.DialContext),
-		mesh.WithPassthrough(through), mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	m, err := mesh.New(t.Context(), append(opts, mesh.WithConfig([]byte(config)), mesh.WithDialer(guard.DialContext),
+		mesh.WithPassthrough(through), mesh.WithLogger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type LocalReply struct {
 	Reason    string // a stable word: "no_route", "connect", "bad_request", …
 	Text      string // the body, for people
 	Method    string
-	Host      string // as the client wrote it
+	Host      string // in canonical form where it has one, else as the client wrote it
 	Err       error  // what led to it, with route, cluster and endpoint where a *mesh.Error; may be nil
 }
 
@@ -76,6 +76,9 @@ func replyOf(err error) LocalReply {
 // and the status that grpc/doc/http-grpc-status-mapping.md gives for ours.
 func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) {
 	l.Direction, l.Method, l.Host = f.direction, r.Method, r.Host
+	if host, err := canonicalHost(r.Host); err == nil {
+		l.Host = host
+	}
 	f.report(l)
 	h := w.Header()
 	if isGRPC(r.Header) {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // closedPort gives an address at which nobody listens.
@@ -118,5 +120,32 @@ func TestInboundReplies(t *testing.T) {
 	if l := r.last(); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "connect failure") ||
 		l.Direction != "inbound" || l.Flag != "UF" {
 		t.Errorf("status %d, body %q, reported %+v", resp.StatusCode, body, l)
+	}
+}
+
+// TestRegistryOnly: what no document names is answered as by Istio's BlackHoleCluster, whatever form the request has.
+func TestRegistryOnly(t *testing.T) {
+	t.Parallel()
+	up := upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) }))
+	r := startMesh(t, service("reviews", "HTTP", up), nil, mesh.WithOutboundTrafficPolicy(mesh.RegistryOnly))
+	address := r.sidecar.OutboundAddr().String()
+	for _, request := range []string{
+		"GET http://" + up + "/ HTTP/1.1\r\nHost: " + up + "\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: " + up + "\r\n\r\n",
+		"GET http://" + up + "/ HTTP/1.1\r\nHost: reviews\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: reviews:81\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
+	} {
+		resp, body := exchange(t, address, request)
+		if l := r.last(); resp.StatusCode != http.StatusBadGateway || !strings.Contains(body, "not in the registry") || strings.Contains(body, "127.0.0.1") ||
+			l.Flag != "UH" || l.Reason != "unknown_host" || !strings.Contains(l.Details(), "BlackHoleCluster") {
+			t.Errorf("%q: status %d, body %q, reported %+v: %s", request, resp.StatusCode, body, l, l.Details())
+		}
+	}
+	if resp, _ := exchange(t, address, "CONNECT "+up+" HTTP/1.1\r\nHost: "+up+"\r\n\r\n"); resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("CONNECT: status %d", resp.StatusCode)
+	}
+	if resp, body := exchange(t, address, "GET / HTTP/1.1\r\nHost: reviews\r\n\r\n"); resp.StatusCode != http.StatusOK || body != "reviews" {
+		t.Errorf("a service of the mesh: status %d, body %q", resp.StatusCode, body)
 	}
 }

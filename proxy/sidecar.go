@@ -15,6 +15,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // An Inbound is one port that the sidecar serves for the application.
@@ -56,6 +57,7 @@ type Sidecar struct {
 	admin    *server
 	draining atomic.Bool
 	replies  replies
+	wheel    *http1.Wheel
 	failed   chan error
 	running  sync.WaitGroup
 }
@@ -66,6 +68,7 @@ type server struct {
 	address string // as configured
 	l       *gentleListener
 	http    http.Server
+	wire    *wire        // nil for admin
 	forward *forwarder   // nil for admin
 	app     *application // nil but for inbound
 }
@@ -81,11 +84,12 @@ func Start(c Config) (*Sidecar, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Sidecar{config: c, started: time.Now(), failed: make(chan error, 1)}
+	s := &Sidecar{config: c, started: time.Now(), wheel: http1.NewWheel(0), failed: make(chan error, 1)}
 	if err := s.open(); err != nil {
 		for _, srv := range s.servers() {
 			_ = srv.l.Close()
 		}
+		s.wheel.Close()
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
 	for _, srv := range s.servers() {
@@ -102,7 +106,7 @@ func (s *Sidecar) open() error {
 		if err != nil {
 			return err
 		}
-		srv.app = app
+		srv.app, srv.wire = app, newInboundWire(srv.forward, srv.l, s.wheel, app)
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
@@ -112,6 +116,7 @@ func (s *Sidecar) open() error {
 		if err != nil {
 			return err
 		}
+		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), rt)
 		s.outbound = srv
 	}
 	if c.Admin != "" {
@@ -194,14 +199,20 @@ func (s *Sidecar) servers() []*server {
 	return all
 }
 
+// serve serves a listener until that ends: HTTP/1 on the wire, HTTP/2 and the admin pages by net/http.
 func (s *Sidecar) serve(srv *server) {
 	var err error
-	if srv.app != nil {
-		err = s.config.Mesh.Serve(&srv.http, srv.l)
-	} else {
+	switch {
+	case srv.wire == nil:
 		err = srv.http.Serve(srv.l)
+	case srv.app != nil:
+		s.running.Go(func() { _ = s.config.Mesh.Serve(&srv.http, srv.wire.http2) })
+		err = srv.wire.serve(s.config.Mesh.Listener(srv.l))
+	default:
+		s.running.Go(func() { _ = srv.http.Serve(srv.wire.http2) })
+		err = srv.wire.serve(srv.l)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || srv.l.stopping.Load() {
 		return
 	}
 	select {
@@ -235,11 +246,15 @@ func (s *server) addr() net.Addr {
 	return s.l.Addr()
 }
 
+// Leaving makes /ready say 503 from now on, while everything is served as before: whoever sends requests here has
+// to hear of it before Drain closes the listeners.
+func (s *Sidecar) Leaving() { s.draining.Store(true) }
+
 // Drain ends the inbound side in good order: /ready says so, the listeners close, requests under way and
 // tunnels end by themselves, or are cut off when ctx ends, which is an error. The outbound side goes on, so
 // that the application can finish what it does.
 func (s *Sidecar) Drain(ctx context.Context) error {
-	s.draining.Store(true)
+	s.Leaving()
 	return shutDown(ctx, s.inbound...)
 }
 
@@ -254,6 +269,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 		_ = s.admin.http.Close()
 	}
 	s.running.Wait()
+	s.wheel.Close()
 	return err
 }
 
@@ -265,11 +281,14 @@ func shutDown(ctx context.Context, servers ...*server) error {
 		wg.Go(func() {
 			srv.forward.draining.Store(true)
 			srv.l.stop(ctx)
+			srv.wire.conns.shut()
 			err := srv.http.Shutdown(ctx)
 			if err != nil {
 				_ = srv.http.Close()
 			}
-			if err = errors.Join(err, srv.forward.tunnels.drain(ctx)); err != nil {
+			_ = srv.wire.http2.Close()
+			_ = srv.l.Close()
+			if err = errors.Join(err, srv.forward.tunnels.drain(ctx), srv.wire.wait(ctx)); err != nil {
 				errs[i] = fmt.Errorf("shut down %s %s: %w", srv.name, srv.address, err)
 			}
 			if srv.app != nil {

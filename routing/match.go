@@ -121,12 +121,12 @@ func headerValue(q *call.Request, name *call.Name) (string, bool) {
 }
 
 func (p *QueryMatch) matches(q *call.Request) bool {
-	v, ok := queryValue(q.Query, p.Name)
+	v, ok := QueryValue(q.Query, p.Name)
 	return ok && p.Value.Match(v)
 }
 
-// queryValue finds the first parameter of the name.
-func queryValue(query, name string) (string, bool) {
+// QueryValue finds the first parameter of the name, as it is spelled.
+func QueryValue(query, name string) (string, bool) {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
@@ -169,7 +169,7 @@ func (m *Match) why(q *call.Request) string {
 		if p.matches(q) {
 			continue
 		}
-		v, ok := queryValue(q.Query, p.Name)
+		v, ok := QueryValue(q.Query, p.Name)
 		if !ok {
 			return fmt.Sprintf("query parameter %s is missing, the rule wants %s", call.Printable(p.Name), &p.Value)
 		}

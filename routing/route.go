@@ -2,6 +2,7 @@ package routing
 
 import (
 	"math/bits"
+	"time"
 
 	"github.com/heddlemesh/mesh/resilience"
 )
@@ -14,8 +15,21 @@ type Route struct {
 	Origin string
 	// Matches are ORed; none means that the rule takes every request.
 	Matches []Match
-	// Split lists the destinations; traffic is shared by weight.
+	// Split lists the destinations; traffic is shared by weight. A rule that answers itself has none.
 	Split []Destination
+	// Redirect and Direct answer without asking anybody. At most one is set.
+	Redirect *Redirect
+	Direct   *DirectResponse
+	// Answer edits the header of such an answer. For what comes from a destination see there.
+	Answer *HeaderOps
+	// CORS, Fault and Rewrite are nil for none.
+	CORS    *CORS
+	Fault   *resilience.Fault
+	Rewrite *Rewrite
+	// Mirrors get a copy of the request, each by itself; their answers are thrown away.
+	Mirrors []Mirror
+	// Timeout bounds the whole call: all tries, the waits between them and the answer's body. 0 for none.
+	Timeout time.Duration
 	// Retry is the rule's policy, nil for none. It may be shared between routes.
 	Retry *resilience.Retry
 }
@@ -27,8 +41,31 @@ type Destination struct {
 	// is then answered 503, flag NC.
 	Index  int
 	Weight uint32
+	// Request and Response edit the headers of what goes there and comes from there, the rule's operations
+	// among them.
+	Request, Response *HeaderOps
+	// Authority takes the place of the request's, before the rule's rewrite has its say; "" for none
+	// (Headers.request.set of host).
+	Authority string
 	// Missing says, where Index is -1, what is missing.
 	Missing string
+}
+
+// A Mirror is a destination of copies.
+type Mirror struct {
+	Cluster string
+	Index   int // as Destination.Index
+	Missing string
+	Share   uint32 // of calls, per million
+}
+
+// Title gives the name that the route goes by for what m took: the route's, with the match's where that has
+// one.
+func (r *Route) Title(m *Match) string {
+	if m == nil {
+		return r.Name
+	}
+	return m.full
 }
 
 // Pick shares traffic by weight (HTTPRouteDestination.weight): each destination gets weight ÷ sum. A lone

@@ -103,7 +103,7 @@ func TestFirstMatchWins(t *testing.T) {
 			if got != c.want {
 				t.Errorf("matched %q, want %q", got, c.want)
 			}
-			explained, trials := v.Explain(c.q)
+			explained, _, trials := v.Explain(c.q)
 			if r, _ := v.Match(c.q); explained != r {
 				t.Errorf("Explain says %v, Match says %v; trials %+v", explained, r, trials)
 			}
@@ -116,8 +116,8 @@ func TestMatchName(t *testing.T) {
 	t.Parallel()
 	v := host(route("r", Match{Name: "one", PathKind: PathExact, Path: call.Exact("/a")}, Match{PathKind: PathExact, Path: call.Exact("/b")}), route("all"))
 	for path, want := range map[string]string{"/a": "r.one", "/b": "r", "/c": "all"} {
-		if _, name := v.Match(request("GET", path, "")); name != want {
-			t.Errorf("%s goes by %q, want %q", path, name, want)
+		if r, m := v.Match(request("GET", path, "")); r.Title(m) != want {
+			t.Errorf("%s goes by %q, want %q", path, r.Title(m), want)
 		}
 	}
 }
@@ -280,7 +280,7 @@ func FuzzMatch(f *testing.F) {
 		v := host(routes...)
 		q := request("GET", path, query, "x", value)
 		got, _ := v.Match(q)
-		want, trials := v.Explain(q)
+		want, _, trials := v.Explain(q)
 		if got != want {
 			t.Fatalf("the index found %v, the list %v\n%+v", got, want, trials)
 		}

@@ -18,22 +18,21 @@ type VirtualHost struct {
 	Routes []*Route
 	// Default is where traffic goes that rules do not apply to: an opaque port, or the program's own TLS.
 	Default *Route
+	// Origin says where the host was declared, for people, as Route.Origin does.
+	Origin string
 
 	index *index
 }
 
-// Match gives the first rule in list order that takes the request, and the name it goes by: the route's,
-// with the match's where that has one. Where no rule does (404, flag NR) the route is nil. It does not
-// allocate, unless a header field that a rule reads is there several times.
-func (v *VirtualHost) Match(q *call.Request) (r *Route, name string) {
+// Match gives the first rule in list order that takes the request, and its match that did, nil for a rule
+// without conditions. Where no rule does (404, flag NR) the route is nil. It does not allocate, unless a
+// header field that a rule reads is there several times.
+func (v *VirtualHost) Match(q *call.Request) (*Route, *Match) {
 	e := v.index.find(q)
 	if e == nil {
-		return nil, ""
+		return nil, nil
 	}
-	if e.match == nil {
-		return e.route, e.route.Name
-	}
-	return e.route, e.match.full
+	return e.route, e.match
 }
 
 // A Table is the compiled routes of one scope. It is immutable and safe for concurrent use.

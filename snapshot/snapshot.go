@@ -3,11 +3,9 @@ package snapshot
 import (
 	"context"
 	"maps"
-	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/routing"
-	"github.com/heddlemesh/mesh/routing/balance"
 )
 
 // Mesh is the scope of calls that workloads make. A gateway's scope will be its name.
@@ -18,7 +16,17 @@ type Snapshot struct {
 	Version  string                    // names the configuration in status, logs and errors
 	Tables   map[string]*routing.Table // by scope
 	Clusters []Cluster                 // routing.Destination.Index points here
+	Outbound Outbound                  // what becomes of calls to what Tables do not know
 }
+
+// Outbound says what becomes of calls to hosts that the configuration does not know.
+type Outbound uint8
+
+const (
+	OutboundUnset Outbound = iota // as the program has set it
+	AllowAny                      // they pass through to the host itself
+	RegistryOnly                  // they are rejected
+)
 
 // A Cluster is one (host, port, subset) with one traffic policy.
 type Cluster struct {
@@ -30,19 +38,15 @@ type Cluster struct {
 	// Direct says that the cluster has no endpoints of its own: the call goes to the host it names, as
 	// the program would have sent it (ServiceEntry.resolution NONE).
 	Direct bool
+	// Origin says where its subset and policy were written, for people: kind, name, field, file:line:column. ""
+	// where no rule has a say. It is no part of what the cluster is: see Same.
+	Origin string
 }
 
-// Policy says how a cluster's endpoints are used.
-type Policy struct {
-	Balancer       balance.Algorithm
-	Protocol       Protocol
-	ConnectTimeout time.Duration // 0 means 10 s, Istio's default
-}
-
-// Same reports whether two definitions of a cluster are alike.
+// Same reports whether two definitions of a cluster are alike, wherever they were written.
 func (c *Cluster) Same(o *Cluster) bool {
 	return c.Name == o.Name && c.Set == o.Set && c.Subset == o.Subset && c.Direct == o.Direct &&
-		c.Policy == o.Policy && maps.Equal(c.Select, o.Select)
+		c.Policy.Same(&o.Policy) && maps.Equal(c.Select, o.Select)
 }
 
 // Protocol is what a service port speaks.
@@ -79,4 +83,7 @@ type Workload struct {
 	Name           string
 	ServiceAccount string // "default" where empty
 	Labels         map[string]string
+	// Locality is where the workload runs, "region/zone/subzone" of which the later parts can be missing; "" where
+	// that is not known. Locality settings compare endpoints with it.
+	Locality string
 }

@@ -60,6 +60,33 @@ func (b *trackedBody) end(err error) {
 	b.attempt.Finish()
 }
 
+// timedBody is a response body that ends with the route's time-out at the latest.
+type timedBody struct {
+	io.ReadCloser
+	ctx    context.Context // ends with the time-out
+	caller context.Context
+	stop   func()
+	late   error // what a read gives after that
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	if err != io.EOF && errors.Is(b.ctx.Err(), context.DeadlineExceeded) && b.caller.Err() == nil {
+		err = b.late
+	}
+	b.stop()
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.stop()
+	return err
+}
+
 // upgraded is the body of a 101 answer: the connection itself, both ways.
 type upgraded struct {
 	trackedBody

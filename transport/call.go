@@ -22,16 +22,25 @@ type Call struct {
 	engine  *Engine
 	state   *state // what it was decided on
 	route   *routing.Route
+	match   *routing.Match // the route's that took the request, nil for none
+	dest    *routing.Destination
 	cluster *cluster
+	origin  string // of a browser's call, "" where it is not allowed to read the answer
 
 	routeName string // the route's, with the name of the match that took the request
+	path      string // as the rule rewrites it, "" where it does not
+	flags     string // Envoy's, of what was injected
 
 	host       string // as the caller wrote it
 	port       uint16
 	began      time.Duration
 	attempts   int
 	retries    int
+	hash       uint64 // what the cluster keeps calls together by, where hashed
+	cookie     string // made for this call, "" for none
+	hashed     bool
 	idempotent bool
+	faulted    bool // faults have been drawn
 	resent     bool // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
 	tried      []*balance.Endpoint // made at the first retry
@@ -46,16 +55,17 @@ const (
 	Forward StepKind = iota // pick an endpoint and send
 	Direct                  // send to the host itself as the program would without a mesh
 	Reject                  // fail with Step.Err; nothing is sent
+	Reply                   // answer with Step.Answer; nothing is sent
 )
 
 // A Step is Begin's answer.
 type Step struct {
-	Kind StepKind
-	Err  *call.Error // for Reject
+	Kind   StepKind
+	Err    *call.Error // for Reject
+	Answer *Answer     // for Reply
+	// Delay is an injected one: the driver waits before it heeds Kind.
+	Delay time.Duration
 }
-
-// PassthroughCluster is the cluster of calls to hosts that the mesh does not know, by Istio's name for it.
-const PassthroughCluster = "PassthroughCluster"
 
 // Begin is the order of decisions of an outbound call, up to the first attempt: host, rule, cluster. It
 // neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same.
@@ -83,43 +93,68 @@ func (c *Call) decide(q *call.Request) Step {
 		host, c.known = t.Lookup(q.Host, q.Port)
 	}
 	if host == nil {
-		c.seen(PassthroughCluster)
-		return Step{Kind: Direct}
+		return c.outside()
 	}
 
 	// Which rule. The program's own TLS and ports of other protocols are opaque to rules of HTTP.
 	if !host.HTTP || q.Scheme == "https" {
 		if c.route = host.Default; c.route == nil { // a name that only rules of HTTP know
-			c.seen(PassthroughCluster)
-			return Step{Kind: Direct}
+			return c.outside()
 		}
 		c.routeName = c.route.Name
 	} else {
 		if q.Path == "" {
 			return c.reject(call.ReasonInvalidRequest, "the path or the Host header has no safe spelling")
 		}
-		c.route, c.routeName = host.Match(q)
+		if c.route, c.match = host.Match(q); c.route != nil {
+			c.routeName = c.route.Title(c.match)
+		}
 	}
 	if c.route == nil {
 		return c.reject(call.ReasonNoRoute, "no rule of "+host.Host+" matches")
+	}
+
+	// What the rule answers itself, and what it injects.
+	step, answered := c.answer(q)
+	if answered {
+		if c.info != nil {
+			c.info.Details = step.Answer.Details
+		}
+		return step
 	}
 
 	// Which cluster.
 	d := c.route.Pick(e.rand())
 	switch {
 	case d == nil:
-		return c.reject(call.ReasonNoCluster, "the route has no destination")
+		step.Kind, step.Err = Reject, c.fail(call.ReasonNoCluster, nil, "the route has no destination")
+		return step
 	case d.Index < 0 || d.Index >= len(st.clusters):
 		c.seen(d.Cluster)
-		return c.reject(call.ReasonNoCluster, d.Missing)
+		step.Kind, step.Err = Reject, c.fail(call.ReasonNoCluster, nil, d.Missing)
+		return step
 	}
-	c.cluster = st.clusters[d.Index]
+	c.dest, c.cluster = d, st.clusters[d.Index]
 	c.seen(d.Cluster)
-	if c.cluster.def.Direct {
-		return Step{Kind: Direct}
+	c.path = ""
+	path, safe := c.route.Rewrite.PathOf(q.Path, c.match)
+	if path != q.Path {
+		c.path = path
 	}
-	return Step{Kind: Forward}
+	if !safe {
+		step.Kind, step.Err = Reject, c.fail(call.ReasonInvalidRequest, nil, unsafeRewrite)
+		return step
+	}
+	switch {
+	case c.cluster.def.Direct:
+		step.Kind = Direct
+	case c.cluster.def.Policy.Hash.Kind != snapshot.HashNothing:
+		c.keepTogether(q)
+	}
+	return step
 }
+
+const unsafeRewrite = "the rule's rewrite makes a path of it that has no safe spelling"
 
 // Unresolved gives nil where the call's cluster has endpoints, or is known to have none. Otherwise discovery
 // has not said yet: the channel is closed when that may have changed, and the driver asks again before it
@@ -152,9 +187,11 @@ type Ready interface {
 // (HTTPRetry.retryIgnorePreviousHosts). Its error is a *call.Error.
 func (c *Call) Pick(ready Ready) (Attempt, error) {
 	p := c.cluster.picker.Load()
-	ep := p.Pick(c.engine.rand())
+	now := c.engine.now()
+	draw := balance.Draw{Random: c.engine.rand(), Hash: c.hash, Hashed: c.hashed, Now: now}
+	ep := p.Pick(draw)
 	if ep != nil && (ready != nil || c.tried != nil) && !c.wants(ep, ready) {
-		ep = c.pickOther(p, ready)
+		ep = c.pickOther(p, draw, ready)
 	}
 	if ep == nil {
 		if c.engine.closed.Load() { // while the call waited
@@ -168,26 +205,39 @@ func (c *Call) Pick(ready Ready) (Attempt, error) {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}
 	ep.Begin()
-	return Attempt{Endpoint: ep, engine: c.engine, began: c.engine.now()}, nil
+	return Attempt{Endpoint: ep, engine: c.engine, began: now}, nil
 }
 
 func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
 	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.tried, ep.Same)
 }
 
-// pickOther looks for an endpoint that is wanted: a few more picks, so that the algorithm keeps its say,
-// then all in turn from a random place. Failing that it takes one that is at least ready.
-func (c *Call) pickOther(p *members, ready Ready) *balance.Endpoint {
+// pickOther looks for an endpoint that is wanted: a few more picks, so that the algorithm keeps its say — where
+// the call has a hash they step on from it — then all that are healthy in turn from a random place. Failing
+// that it takes one that is at least ready.
+func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.Endpoint {
+	var fallback *balance.Endpoint
 	for range 4 {
-		if ep := p.Pick(c.engine.rand()); c.wants(ep, ready) {
+		draw.Random = c.engine.rand()
+		draw.Step++
+		ep := p.Pick(draw)
+		if ep == nil {
+			break // ejected by now, all of them
+		}
+		if c.wants(ep, ready) {
 			return ep
+		}
+		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+			fallback = ep
 		}
 	}
 	n := p.Len()
 	start := int(c.engine.rand() % uint64(n))
-	var fallback *balance.Endpoint
 	for i := range n {
 		ep := p.At((start + i) % n)
+		if !ep.Healthy() {
+			continue
+		}
 		if c.wants(ep, ready) {
 			return ep
 		}
@@ -262,8 +312,8 @@ func (c *Call) Next(o call.Outcome) (wait time.Duration, again bool) {
 // Retries reports whether the call's rule allows for more than one attempt at all.
 func (c *Call) Retries() bool { return c.route.Retry != nil && c.route.Retry.Attempts > 0 }
 
-// Policy gives the policy of the call's cluster.
-func (c *Call) Policy() snapshot.Policy { return c.cluster.def.Policy }
+// Policy gives the policy of the call's cluster. It must not be changed.
+func (c *Call) Policy() *snapshot.Policy { return &c.cluster.def.Policy }
 
 // End closes the call's books. err is what the caller will see, nil where it gets an answer.
 func (c *Call) End(err error) {

@@ -19,6 +19,8 @@ type cluster struct {
 
 type members struct {
 	balance.Picker
+	// all are the cluster's endpoints, those too that its locality policy sends nothing to.
+	all []*balance.Endpoint
 	// unresolved is there while discovery has not published the cluster's set: it is closed when it has, and
 	// when the cluster is given up.
 	unresolved chan struct{}
@@ -29,14 +31,17 @@ type members struct {
 // records are the live endpoint records of one cluster name. Guarded by Engine.mu.
 type records struct {
 	byKey map[recordKey]*balance.Endpoint
-	// timeout is the policy's by which the pools of all of them were opened.
+	// timeout and conns are the policy's by which the pools of all of them were opened.
 	timeout time.Duration
+	conns   snapshot.Connections
 }
 
-// recordKey: what makes another connection pool makes another record.
+// recordKey: what speaks to another peer, or in another way, is another record.
 type recordKey struct {
-	addr  discovery.Address
-	proto snapshot.Protocol
+	addr    discovery.Address
+	proto   snapshot.Protocol
+	secured bool
+	tls     snapshot.TLS
 }
 
 // refresh filters the cluster's discovery set and gives it a new picker. Records of addresses that stay
@@ -45,27 +50,33 @@ func (e *Engine) refresh(c *cluster) {
 	var list []*balance.Endpoint
 	keep := make(map[recordKey]bool)
 	var replaced []any // pools
-	reopen := c.records.timeout != c.def.Policy.ConnectTimeout
-	c.records.timeout = c.def.Policy.ConnectTimeout
+	policy := &c.def.Policy
+	reopen := c.records.timeout != policy.ConnectTimeout || c.records.conns != policy.Connections
+	c.records.timeout, c.records.conns = policy.ConnectTimeout, policy.Connections
 	set := e.registry.Get(c.def.Set)
 	if set != nil && !c.def.Direct {
+		now := e.now() // once: what joins together warms up together
 		for i := range set.Len() {
 			d := set.At(i)
 			if !d.Matches(c.def.Select) {
 				continue
 			}
-			key := recordKey{d.Address, c.def.Policy.Protocol}
+			key := recordKey{addr: d.Address, proto: policy.Protocol}
+			if policy.TLS != nil {
+				key.secured, key.tls = true, *policy.TLS
+			}
 			if keep[key] {
 				continue // defined twice, in the middle of a change (discovery.Union)
 			}
 			ep := c.records.byKey[key]
 			switch {
 			case ep == nil:
-				ep = balance.NewEndpoint(d, e.pools.Open(d, c.def.Policy))
+				ep = balance.NewEndpoint(d, e.pools.Open(d, *policy))
+				ep.Join(now)
 			case reopen:
 				replaced = append(replaced, ep.Conns)
 				ep = ep.Redefined(d)
-				ep.Reopened(e.pools.Open(d, c.def.Policy))
+				ep.Reopened(e.pools.Open(d, *policy))
 			case ep.Def != d:
 				ep = ep.Redefined(d) // the same state under new labels or weight
 			}
@@ -74,7 +85,7 @@ func (e *Engine) refresh(c *cluster) {
 			list = append(list, ep)
 		}
 	}
-	m := &members{Picker: balance.New(c.def.Policy.Balancer, list, e.rand())}
+	m := &members{Picker: balance.New(policy.Config, list, e.rand()), all: list}
 	if set == nil && !c.def.Direct {
 		m.unresolved = c.waiting()
 		if m.unresolved == nil {
@@ -109,7 +120,8 @@ func (c *cluster) become(m *members) {
 // on with its successor, where there is one. Engine.mu is held.
 func (c *cluster) giveUp(successor *cluster) {
 	if c.waiting() != nil {
-		c.become(&members{Picker: c.picker.Load().Picker, moved: successor})
+		m := c.picker.Load()
+		c.become(&members{Picker: m.Picker, all: m.all, moved: successor})
 	}
 }
 

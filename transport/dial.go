@@ -2,10 +2,12 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/snapshot"
 )
 
 // Dial opens a connection to an address as the engine's pools do: by their dialer where they have one, as
@@ -24,3 +26,30 @@ func (e *Engine) Dial(ctx context.Context, to discovery.Address, timeout time.Du
 
 // Dialer gives the function that opens the leaves' connections.
 func (l *Leaves) Dialer() DialFunc { return l.dial }
+
+// Connect is Dial as a policy has it, but for TLS, which is Secure's.
+func (e *Engine) Connect(ctx context.Context, to discovery.Address, p *snapshot.Policy) (net.Conn, error) {
+	conn, err := e.Dial(ctx, to, p.ConnectTimeout)
+	if err == nil {
+		keepAlive(conn, p.Connections.KeepAlive)
+	}
+	return conn, err
+}
+
+// Secure makes the TLS handshake of a policy that has TLS, for HTTP/2. host is the one that is called: the name of the
+// server where the policy gives none. It closes the connection where it fails.
+func (e *Engine) Secure(ctx context.Context, conn net.Conn, p *snapshot.Policy, host string) (*tls.Conn, error) {
+	timeout := p.ConnectTimeout
+	if timeout <= 0 {
+		timeout = DefaultConnectTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if l, ok := e.pools.(*Leaves); ok {
+		l.mu.Lock()
+		o := l.originator(*p.TLS, snapshot.HTTP2)
+		l.mu.Unlock()
+		return o.secure(ctx, conn, host)
+	}
+	return newOriginator(*p.TLS, snapshot.HTTP2).secure(ctx, conn, host)
+}

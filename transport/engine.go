@@ -27,6 +27,9 @@ type Pools interface {
 type Config struct {
 	Registry *discovery.Registry // required
 	Pools    Pools               // required
+	// Outbound says what becomes of calls to what the mesh does not know, where the snapshot does not say so.
+	// Default: AllowAny.
+	Outbound OutboundTrafficPolicy
 	// Rand gives 64 random bits; it must be safe for concurrent use. Default: math/rand/v2's.
 	Rand func() uint64
 	// Now gives the time since some fixed moment. Default: the monotonic time since NewEngine.
@@ -41,6 +44,7 @@ type Config struct {
 type Engine struct {
 	registry *discovery.Registry
 	pools    Pools
+	policy   OutboundTrafficPolicy
 	rand     func() uint64
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
@@ -48,6 +52,10 @@ type Engine struct {
 	state  atomic.Pointer[state]
 	closed atomic.Bool
 	cancel func() // ends the subscription to the registry
+
+	background context.Context // of what no caller waits for; ends with the engine
+	halt       func()
+	mirrors    mirrors
 
 	mu       sync.Mutex // guards what follows, and publication
 	clusters map[string]*records
@@ -57,13 +65,14 @@ type Engine struct {
 // state is what one call pins: a snapshot and its clusters, by the snapshot's own index.
 type state struct {
 	snap     *snapshot.Snapshot
+	policy   OutboundTrafficPolicy
 	clusters []*cluster
 	bySet    map[discovery.Key][]*cluster
 }
 
-// NewEngine makes an engine that knows no host yet: every call passes through. Close releases it.
+// NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, rand: c.Rand, now: c.Now, trace: c.Trace,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
@@ -72,7 +81,8 @@ func NewEngine(c Config) *Engine {
 		base := time.Now()
 		e.now = func() time.Duration { return time.Since(base) }
 	}
-	e.state.Store(&state{snap: &snapshot.Snapshot{}})
+	e.background, e.halt = context.WithCancel(context.Background())
+	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e
 }
@@ -94,7 +104,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	for _, c := range old.clusters {
 		previous[c.def.Name] = c
 	}
-	next := &state{snap: s, clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
+	next := &state{snap: s, policy: e.policyOf(s), clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {
 		def := &s.Clusters[i]
@@ -134,6 +144,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	return nil
 }
 
+// Outbound says what becomes, at this moment, of calls to what the mesh does not know.
+func (e *Engine) Outbound() OutboundTrafficPolicy { return e.state.Load().policy }
+
 // Snapshot gives the live configuration. It must not be changed.
 func (e *Engine) Snapshot() *snapshot.Snapshot { return e.state.Load().snap }
 
@@ -144,6 +157,7 @@ func (e *Engine) Close() {
 		return
 	}
 	e.cancel()
+	e.halt()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.state.Load().clusters {

@@ -2,10 +2,10 @@ package transport
 
 import (
 	"strings"
+	"time"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/routing"
-	"github.com/heddlemesh/mesh/routing/balance"
 )
 
 // A Decision is what the mesh would do with a request, and why, without doing it.
@@ -16,7 +16,7 @@ type Decision struct {
 	Method  string `json:"method"`
 	Path    string `json:"path"` // the canonical spelling rules are matched on
 
-	// Verdict is "forward", "passthrough" or "reject".
+	// Verdict is "forward", "passthrough", "reply" (the rule answers) or "reject".
 	Verdict string `json:"verdict"`
 	// Flag is the response flag of a rejection ("NR", "NC", "UH", …), "-" for none.
 	Flag string `json:"flag"`
@@ -24,9 +24,11 @@ type Decision struct {
 	Why string `json:"why,omitempty"`
 
 	VirtualHost string          `json:"virtualHost,omitempty"` // the host in the route table
+	HostOrigin  string          `json:"hostOrigin,omitempty"`  // where it is declared
 	Trials      []routing.Trial `json:"rules,omitempty"`       // every rule in list order
 	Route       string          `json:"route,omitempty"`       // the one that matched
 	Origin      string          `json:"origin,omitempty"`      // where it is written
+	Effects     []string        `json:"effects,omitempty"`     // what it does beside choosing a destination
 
 	Destinations []DestinationView `json:"destinations,omitempty"`
 }
@@ -34,22 +36,18 @@ type Decision struct {
 // A DestinationView is one share of the matched route's traffic.
 type DestinationView struct {
 	Cluster   string         `json:"cluster"`
+	Origin    string         `json:"origin,omitempty"`  // where its subset and policy are written
 	Share     float64        `json:"share"`             // of the route's traffic, 0 to 1
 	Missing   string         `json:"missing,omitempty"` // why there is no such cluster (flag NC)
 	Balancer  string         `json:"balancer,omitempty"`
 	Protocol  string         `json:"protocol,omitempty"`
 	Direct    bool           `json:"direct,omitempty"` // sent to the host itself
+	Effects   []string       `json:"effects,omitempty"`
+	KeptBy    string         `json:"keptBy,omitempty"` // what calls are kept together by: "header x-user"
+	KeptAt    string         `json:"keptAt,omitempty"` // the endpoint that this request's hash leads to, "" where it has none
+	From      string         `json:"from,omitempty"`   // the place that endpoints are seen from, where places count
+	TLS       string         `json:"tls,omitempty"`    // how the mesh secures connections
 	Endpoints []EndpointView `json:"endpoints,omitempty"`
-}
-
-// An EndpointView is one endpoint of a cluster as it stands.
-type EndpointView struct {
-	Address  string            `json:"address"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Weight   uint32            `json:"weight"`
-	Locality string            `json:"locality,omitempty"`
-	Workload string            `json:"workload,omitempty"`
-	Counts   balance.Counts    `json:"counts"`
 }
 
 // Explain decides about a request without making a call: the same functions on the same snapshot, with
@@ -68,22 +66,23 @@ func (e *Engine) Explain(q *call.Request) Decision {
 		if len(known) > 0 {
 			d.Why = "the mesh knows the host, but not on this port; its ports are " + portList(known)
 		}
-		return d
+		return d.outside(st.policy)
 	}
-	d.VirtualHost = host.Host
+	d.VirtualHost, d.HostOrigin = host.Host, host.Origin
 	route := host.Default
+	var match *routing.Match
 	switch {
 	case !host.HTTP:
 		d.Why = "the port's protocol is not HTTP: rules of HTTP do not apply"
 	case q.Scheme == "https":
 		d.Why = "the program's own TLS: rules of HTTP do not apply"
 		if route == nil {
-			return d
+			return d.outside(st.policy)
 		}
 	case q.Path == "":
 		return d.reject(call.ReasonInvalidRequest, "the path or the Host header has no safe spelling")
 	default:
-		route, d.Trials = host.Explain(q)
+		route, match, d.Trials = host.Explain(q)
 	}
 	if route == nil {
 		return d.reject(call.ReasonNoRoute, "no rule matches")
@@ -94,8 +93,24 @@ func (e *Engine) Explain(q *call.Request) Decision {
 			d.Route = t.Route
 		}
 	}
-	d.Destinations = st.destinations(route)
+	d.Effects = route.Effects(q, match)
+	if route.Redirect != nil || route.Direct != nil {
+		d.Verdict = "reply"
+		return d
+	}
+	if _, safe := route.Rewrite.PathOf(q.Path, match); !safe {
+		return d.reject(call.ReasonInvalidRequest, unsafeRewrite)
+	}
+	d.Destinations = st.destinations(route, q, e.now())
 	return d.judge()
+}
+
+// outside says what becomes of a call to what the mesh does not know, which d.Why has said.
+func (d Decision) outside(p OutboundTrafficPolicy) Decision {
+	if p == AllowAny {
+		return d
+	}
+	return d.reject(call.ReasonUnknownHost, d.Why+"; "+onlyRegistry(nil))
 }
 
 func (d Decision) reject(r call.Reason, why string) Decision {
@@ -133,7 +148,7 @@ func (d Decision) judge() Decision {
 	return d
 }
 
-func (st *state) destinations(r *routing.Route) []DestinationView {
+func (st *state) destinations(r *routing.Route, q *call.Request, now time.Duration) []DestinationView {
 	var total float64
 	for i := range r.Split {
 		total += float64(r.Split[i].Weight)
@@ -142,7 +157,7 @@ func (st *state) destinations(r *routing.Route) []DestinationView {
 	for i := range r.Split {
 		s := &r.Split[i]
 		v := &views[i]
-		v.Cluster, v.Missing = s.Cluster, s.Missing
+		v.Cluster, v.Missing, v.Effects = s.Cluster, s.Missing, s.Effects()
 		switch {
 		case len(r.Split) == 1:
 			v.Share = 1
@@ -153,40 +168,11 @@ func (st *state) destinations(r *routing.Route) []DestinationView {
 			continue
 		}
 		c := st.clusters[s.Index]
+		v.Origin = st.snap.Clusters[s.Index].Origin // c may be older than the text
 		v.Direct = c.def.Direct
-		v.Balancer, v.Protocol = c.def.Policy.Balancer.String(), c.def.Policy.Protocol.String()
-		v.Endpoints = c.view()
-	}
-	return views
-}
-
-func (c *cluster) view() []EndpointView {
-	p := c.picker.Load()
-	views := make([]EndpointView, p.Len())
-	for i := range views {
-		e := p.At(i)
-		views[i] = EndpointView{Address: e.Def.Address.String(), Labels: e.Def.Labels, Weight: max(e.Def.Weight, 1),
-			Locality: e.Def.Locality, Workload: e.Def.Workload, Counts: e.Counts()}
-	}
-	return views
-}
-
-// A ClusterView is one cluster of the live snapshot as it stands.
-type ClusterView struct {
-	Name      string         `json:"name"`
-	Balancer  string         `json:"balancer"`
-	Protocol  string         `json:"protocol"`
-	Direct    bool           `json:"direct,omitempty"`
-	Endpoints []EndpointView `json:"endpoints"`
-}
-
-// Clusters lists the clusters of the live snapshot.
-func (e *Engine) Clusters() []ClusterView {
-	st := e.state.Load()
-	views := make([]ClusterView, len(st.clusters))
-	for i, c := range st.clusters {
-		views[i] = ClusterView{Name: c.def.Name, Balancer: c.def.Policy.Balancer.String(),
-			Protocol: c.def.Policy.Protocol.String(), Direct: c.def.Direct, Endpoints: c.view()}
+		v.Balancer, v.Protocol = c.def.Policy.Algorithm.String(), protocolOf(&c.def.Policy)
+		v.Endpoints = c.view(now)
+		c.explain(v, q)
 	}
 	return views
 }

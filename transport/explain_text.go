@@ -24,6 +24,9 @@ func (d Decision) write(w io.Writer) {
 	p("request", "%s %s%s", call.Printable(d.Method), net.JoinHostPort(d.Host, strconv.Itoa(int(d.Port))), call.Printable(d.Path))
 	if d.VirtualHost != "" {
 		p("host", "%s", net.JoinHostPort(d.VirtualHost, strconv.Itoa(int(d.Port))))
+		if d.HostOrigin != "" {
+			p("", "%s", d.HostOrigin)
+		}
 	}
 	writeRules(p, d.Trials)
 	if d.Route != "" {
@@ -31,6 +34,9 @@ func (d Decision) write(w io.Writer) {
 		if len(d.Trials) == 0 && d.Origin != "" {
 			p("", "%s", d.Origin)
 		}
+	}
+	for _, e := range d.Effects {
+		p("", "%s", e)
 	}
 	for i := range d.Destinations {
 		d.Destinations[i].write(p)
@@ -63,6 +69,9 @@ func writeRules(p line, trials []routing.Trial) {
 
 func (v *DestinationView) write(p line) {
 	p("cluster", "%s", v.Cluster)
+	if v.Origin != "" {
+		p("", "%s", v.Origin)
+	}
 	how := percent(v.Share) + " of calls"
 	switch {
 	case v.Missing != "":
@@ -72,6 +81,22 @@ func (v *DestinationView) write(p line) {
 		how += ", " + v.Balancer + ", " + v.Protocol
 	}
 	p("", "%s", how)
+	for _, e := range v.Effects {
+		p("", "%s", e)
+	}
+	switch {
+	case v.KeptBy == "":
+	case v.KeptAt == "":
+		p("", "kept together by %s, which this request has not: an endpoint is drawn at random", v.KeptBy)
+	default:
+		p("", "kept together by %s: this request's endpoint is %s", v.KeptBy, v.KeptAt)
+	}
+	if v.From != "" {
+		p("", "endpoints are seen from %s", v.From)
+	}
+	if v.TLS != "" {
+		p("", "%s", v.TLS)
+	}
 	width := 0
 	for i := range v.Endpoints {
 		width = max(width, utf8.RuneCountInString(v.Endpoints[i].Address))
@@ -134,8 +159,17 @@ func (e *EndpointView) what() string {
 	if e.Locality != "" {
 		parts = append(parts, "in "+e.Locality)
 	}
+	switch {
+	case e.Unused:
+		parts = append(parts, "gets no calls from here")
+	case e.Priority != nil:
+		parts = append(parts, "priority "+strconv.Itoa(*e.Priority))
+	}
+	if e.Warming > 0 {
+		parts = append(parts, "warming up: "+percent(e.Warming)+" of its weight")
+	}
 	if e.Workload != "" {
-		parts = append(parts, "from WorkloadEntry "+e.Workload)
+		parts = append(parts, "from "+e.Workload)
 	}
 	return strings.Join(parts, ", ")
 }

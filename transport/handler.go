@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"maps"
 	"net/http"
 	"strings"
@@ -95,18 +93,7 @@ func offersH2C(h http.Header) bool {
 
 // requestID makes a UUID of version 4 (RFC 9562 §5.4) from random bits.
 func requestID(hi, lo uint64) string {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], hi&^0xf000|0x4000)
-	binary.BigEndian.PutUint64(b[8:], lo&^(3<<62)|1<<63)
 	var s [36]byte
-	at := 0
-	for i, c := range b {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			s[at] = '-'
-			at++
-		}
-		hex.Encode(s[at:], []byte{c})
-		at += 2
-	}
+	fillRequestID(&s, hi, lo)
 	return string(s[:])
 }

@@ -17,6 +17,8 @@ type CallInfo struct {
 	Endpoint string // the last endpoint tried
 	Attempts int
 	Tried    []string      // the endpoint of each attempt, in order, a hundred at most
+	Flags    string        // Envoy's response flags of what was injected: "DI", "FI", "DI,FI", "" for none
+	Details  string        // Envoy's response code details of an answer by the rules, "" for none
 	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
 	Duration time.Duration // to the response head
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -18,15 +17,16 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // DefaultConnectTimeout is Istio's MeshConfig.connectTimeout.
 const DefaultConnectTimeout = 10 * time.Second
 
-// Leaves are the net/http connection pools: one http.Transport for each endpoint address, which dials that
+// Leaves are the net/http connection pools: one for each endpoint address, which dials that
 // address whatever the URL says. So the caller's request goes down untouched, its Host is the service's
 // name, and one endpoint's connections can go without the others'. It is safe for concurrent use.
 type Leaves struct {
 	dial DialFunc
 	tls  *tls.Config // for the program's own TLS, https URLs
 
-	mu    sync.Mutex
-	byKey map[leafKey]*leaf
+	mu      sync.Mutex
+	byKey   map[leafKey]*leaf
+	secured map[securedKey]*originator
 }
 
 // leafKey is all that connections must agree in to be shared.
@@ -34,18 +34,14 @@ type leafKey struct {
 	addr    discovery.Address
 	proto   snapshot.Protocol
 	timeout time.Duration
+	conns   snapshot.Connections
+	secured bool
+	tls     snapshot.TLS
 }
 
-type leaf struct {
-	http.Transport
-	key  leafKey
-	refs int // guarded by Leaves.mu
-}
-
-// lease is one endpoint record's hold on a leaf.
-type lease struct {
-	*leaf
-	released bool // guarded by Leaves.mu
+type securedKey struct {
+	tls   snapshot.TLS
+	proto snapshot.Protocol
 }
 
 // NewLeaves makes the pools. dial nil means a net.Dialer; tlsConfig, which may be nil, is the client
@@ -54,12 +50,15 @@ func NewLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
-	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf)}
+	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf), secured: make(map[securedKey]*originator)}
 }
 
 // Open implements Pools.
 func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy) any {
-	key := leafKey{e.Address, p.Protocol, p.ConnectTimeout}
+	key := leafKey{addr: e.Address, proto: p.Protocol, timeout: p.ConnectTimeout, conns: p.Connections}
+	if p.TLS != nil {
+		key.secured, key.tls = true, *p.TLS
+	}
 	if key.timeout == 0 {
 		key.timeout = DefaultConnectTimeout
 	}
@@ -67,7 +66,7 @@ func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy) any {
 	defer l.mu.Unlock()
 	f := l.byKey[key]
 	if f == nil {
-		f = l.newLeaf(key)
+		f = newLeaf(l, key)
 		l.byKey[key] = f
 	}
 	f.refs++
@@ -100,6 +99,15 @@ func (l *Leaves) Release(conns any) {
 
 const streamEnd = 100 * time.Millisecond
 
+// originator gives the one of a policy; all its connections share what its files came to. l.mu is held.
+func (l *Leaves) originator(t snapshot.TLS, p snapshot.Protocol) *originator {
+	key := securedKey{t, p}
+	if l.secured[key] == nil {
+		l.secured[key] = newOriginator(t, p)
+	}
+	return l.secured[key]
+}
+
 // CloseIdleConnections closes the connections of all leaves that no call uses at the moment.
 func (l *Leaves) CloseIdleConnections() {
 	l.mu.Lock()
@@ -111,35 +119,4 @@ func (l *Leaves) CloseIdleConnections() {
 	for _, f := range all {
 		f.CloseIdleConnections()
 	}
-}
-
-func (l *Leaves) newLeaf(key leafKey) *leaf {
-	f := &leaf{key: key}
-	f.Proxy = nil               // the endpoint is the destination
-	f.DisableCompression = true // encodings are between the program and the service
-	f.MaxIdleConnsPerHost = 64  // net/http's 2 makes every burst dial
-	f.IdleConnTimeout = 90 * time.Second
-	f.TLSHandshakeTimeout = DefaultConnectTimeout
-	f.ExpectContinueTimeout = time.Second
-	f.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second} // finds dead peers
-	f.Protocols = new(http.Protocols)
-	f.Protocols.SetHTTP2(true) // over the program's own TLS, where the peer offers it
-	if key.proto == snapshot.HTTP2 {
-		f.Protocols.SetUnencryptedHTTP2(true)
-	} else {
-		f.Protocols.SetHTTP1(true)
-	}
-	if l.tls != nil {
-		f.TLSClientConfig = l.tls.Clone()
-	}
-	f.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, key.timeout)
-		defer cancel()
-		conn, err := l.dial(ctx, key.addr.Network, key.addr.Addr)
-		if err != nil {
-			return nil, &connectError{err}
-		}
-		return conn, nil
-	}
-	return f
 }

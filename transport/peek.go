@@ -13,6 +13,14 @@ func peek(conn net.Conn, timeout time.Duration) (net.Conn, byte, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, 0, err
 	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if first, ok, err := look(tcp); ok {
+			if err == nil {
+				err = conn.SetReadDeadline(time.Time{})
+			}
+			return conn, first, err
+		}
+	}
 	h := new(head)
 	for n := 0; n == 0; {
 		var err error

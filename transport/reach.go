@@ -9,7 +9,7 @@ import (
 // A Reach is where calls to one host can end up, at one moment.
 type Reach struct {
 	Known    bool      // whether the mesh knows the host on the port
-	Direct   bool      // whether calls can be sent to the host itself: it is not known, or a rule says so
+	Direct   bool      // whether calls can be sent to the host itself: it is not known, and may be called all the same, or a rule says so
 	Clusters []Reached // each once, in the order of the rules
 	// Changed is closed when the answer may be another one.
 	Changed <-chan struct{}
@@ -36,7 +36,7 @@ func (e *Engine) Reach(scope, host string, port uint16) Reach {
 		v, _ = t.Lookup(host, port)
 	}
 	if v == nil {
-		r.Direct = true
+		r.Direct = st.policy == AllowAny
 		return r
 	}
 	r.Known = true

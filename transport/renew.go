@@ -9,9 +9,11 @@ import "github.com/heddlemesh/mesh/call"
 func (c *Call) Stale() bool { return c.engine.state.Load() != c.state || c.engine.closed.Load() }
 
 // Renew decides again, on the live configuration, about a call that has nothing on its way. What the call
-// has counted stays: attempts, retries, the endpoints tried. q is the request that Begin was given.
+// has counted stays: attempts, retries, the endpoints tried; no fault is injected a second time. q is the
+// request that Begin was given.
 func (c *Call) Renew(q *call.Request) Step {
-	c.route, c.cluster, c.known = nil, nil, nil
+	c.route, c.match, c.dest, c.cluster, c.known, c.origin = nil, nil, nil, nil, nil, ""
+	c.hashed, c.cookie = false, ""
 	return c.decide(q)
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -42,40 +43,99 @@ func NewRoundTripper(e *Engine, passthrough http.RoundTripper) *RoundTripper {
 // call that got none is a *call.Error.
 func (t *RoundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	var q call.Request
-	if !view(&q, req) {
-		return t.passthrough.RoundTrip(req)
-	}
 	var c Call
-	switch step := t.engine.Begin(req.Context(), &c, &q); step.Kind {
-	case Direct:
-		resp, err := t.passthrough.RoundTrip(req)
-		if err != nil {
-			err = c.FailDirect(err)
-		}
-		c.End(err)
-		return resp, err
-	case Reject:
-		closeBody(req)
-		c.End(step.Err)
-		return nil, step.Err
+	var step Step
+	switch {
+	case view(&q, req):
+		step = t.engine.Begin(req.Context(), &c, &q)
+	case t.engine.Outbound() == AllowAny || req.URL == nil:
+		return t.passthrough.RoundTrip(req)
+	default:
+		step = t.engine.beginUnnamed(req.Context(), &c, req.URL.Host)
 	}
-	resp, err := t.forward(req, &c, &q)
+	resp, err := t.take(step, req, &c, &q)
 	c.End(err)
 	return resp, err
 }
 
+// take does what the engine has decided.
+func (t *RoundTripper) take(step Step, req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
+	if step.Delay > 0 {
+		if err := sleep(req.Context(), step.Delay); err != nil {
+			closeBody(req)
+			return nil, c.Fail(call.Outcome{Reason: call.ReasonCanceled}, err)
+		}
+	}
+	switch step.Kind {
+	case Direct:
+		return t.direct(req, c, q)
+	case Reject:
+		closeBody(req)
+		return nil, step.Err
+	case Reply:
+		closeBody(req)
+		return step.Answer.response(req, c, q), nil
+	}
+	return t.forward(req, c, q)
+}
+
+// direct sends a call to the host itself. What has no rule goes as it came.
+func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
+	var out outgoing
+	out.begin(req, c)
+	if c.dest != nil && q.Scheme == "http" {
+		out.edit(c, q, nil)
+		out.mirror(t, c)
+	}
+	resp, err := t.passthrough.RoundTrip(out.req)
+	if err != nil {
+		late := out.expired()
+		out.stop()
+		if late {
+			return nil, c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)
+		}
+		return nil, c.FailDirect(err)
+	}
+	if c.EditsResponse() {
+		c.EditResponse(call.HTTPHeaders(resp.Header), q, resp.StatusCode)
+	}
+	out.limit(resp, c)
+	return resp, nil
+}
+
 // forward waits until endpoints are known and makes the attempts of a call.
 func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
+	var out outgoing
+	out.begin(req, c)
 	for unresolved := c.Unresolved(); unresolved != nil; unresolved = c.Unresolved() {
 		select {
 		case <-unresolved:
-		case <-req.Context().Done():
+		case <-out.ctx.Done():
 			closeBody(req)
+			late := out.expired()
+			out.stop()
+			if late {
+				return nil, c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)
+			}
 			return nil, c.FailUnresolved(req.Context().Err())
 		}
 	}
-	var out outgoing
-	out.prepare(req, c, q)
+	out.prepare(c, q)
+	out.mirror(t, c)
+	resp, err := t.attempts(req, &out, c)
+	if err != nil {
+		out.stop()
+		return nil, err
+	}
+	if c.EditsResponse() {
+		c.EditResponse(call.HTTPHeaders(resp.Header), q, resp.StatusCode)
+	}
+	out.limit(resp, c)
+	return resp, nil
+}
+
+// attempts tries endpoint after endpoint.
+func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*http.Response, error) {
 	for {
 		a, err := c.Pick(nil)
 		if err != nil {
@@ -85,20 +145,19 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 		leaf := a.Endpoint.Conns.(http.RoundTripper)
 		out.handed = true
 		resp, err := leaf.RoundTrip(out.req)
-		o := classify(req.Context(), resp, err)
-		o.StaleReuse = out.diedIdle(err)
+		o := out.judge(resp, err)
 		a.Answered(o)
-		if out.canRepeat() {
+		if out.canRepeat() && o.Reason != call.ReasonTimeout {
 			if wait, again := c.Next(o); again {
 				discard(resp)
 				a.Finish()
-				if err := sleep(req.Context(), wait); err != nil {
-					out.abandon()
-					return nil, c.Fail(call.Outcome{Reason: call.ReasonCanceled}, err)
+				err := sleep(out.ctx, wait)
+				if err == nil {
+					err = out.again()
 				}
-				if err := out.again(); err != nil {
+				if err != nil {
 					out.abandon()
-					return nil, c.Fail(call.Outcome{Reason: call.ReasonCanceled}, err)
+					return nil, c.Fail(out.gaveUp(), err)
 				}
 				continue
 			}
@@ -164,6 +223,14 @@ func view(q *call.Request, req *http.Request) bool {
 		q.Query = opaqueQuery(u)
 	}
 	q.Headers = call.HTTPHeaders(req.Header)
+	if q.Protocol = req.Proto; req.ProtoMajor == 2 {
+		q.Protocol = "HTTP/2" // as Envoy writes it
+	}
+	if req.RemoteAddr != "" { // of a request that a server was sent and passes on
+		if from, err := netip.ParseAddrPort(req.RemoteAddr); err == nil {
+			q.Source = from.Addr().Unmap()
+		}
+	}
 	return true
 }
 
@@ -202,40 +269,50 @@ func rawPath(u *url.URL) string {
 // outgoing is what the leaf is given, attempt after attempt.
 type outgoing struct {
 	original *http.Request
-	req      *http.Request // the original itself where nothing had to be changed
-	body     *replay       // for a body that can be read once only
-	repeat   bool          // there is no body, or a way to make it again
-	handed   bool          // the leaf has req, and closes its body
-	trace    *reuse        // where net/http's own replay was on and had to be switched off
+	ctx      context.Context // the original's, or one that ends with the route's time-out
+	cancel   func()          // ends ctx, nil where it is the original's
+	shadow   *shadow         // nil where the call is not mirrored
+	req      *http.Request   // the original itself where nothing had to be changed
+	body     *replay         // for a body that can be read once only
+	header   bool            // req has a header map of its own
+	repeat   bool            // there is no body, or a way to make it again
+	handed   bool            // the leaf has req, and closes its body
+	trace    *reuse          // where net/http's own replay was on and had to be switched off
+}
+
+// begin starts the route's time-out, where there is one.
+func (o *outgoing) begin(req *http.Request, c *Call) {
+	o.original, o.req, o.ctx = req, req, req.Context()
+	if d := c.Timeout(); d > 0 {
+		o.ctx, o.cancel = context.WithTimeout(o.ctx, d)
+		o.req = req.WithContext(o.ctx)
+	}
 }
 
 // prepare changes as little as possible: a request without a body, on a canonical path, without idempotency
-// keys and with no headers to carry, goes down as it is. Under the program's own TLS nothing is added.
-func (o *outgoing) prepare(req *http.Request, c *Call, q *call.Request) {
-	o.original, o.req = req, req
+// keys, with no headers to carry and by a rule that changes nothing, goes down as it is. Under the program's
+// own TLS nothing is added.
+func (o *outgoing) prepare(c *Call, q *call.Request) {
+	req := o.original
 	hasBody := req.Body != nil && req.Body != http.NoBody
 	o.repeat = !hasBody || req.GetBody != nil
-	if q.Scheme == "http" && (q.Path != rawPath(req.URL) || strings.HasPrefix(req.URL.Opaque, "//")) {
-		o.canonicalURL(q)
-	}
-	var carry []CarriedField
 	if q.Scheme == "http" {
-		carry = c.engine.Carry(req.Context(), q.Headers)
+		o.edit(c, q, c.engine.Carry(req.Context(), q.Headers))
 	}
-	keys := idempotencyKeys(req.Header)
-	if keys || len(carry) > 0 {
-		o.rewriteHeader(carry)
+	keys := idempotencyKeys(o.req.Header)
+	if keys {
+		hideKeys(o.ownHeader(0))
 	}
 	if keys && !hasBody || req.GetBody != nil && hasBody && c.idempotent && (keys || safe(q.Method)) {
 		o.trace = new(reuse)
-		o.req = o.req.WithContext(o.trace.attach(req.Context()))
+		o.req = o.req.WithContext(o.trace.attach(o.ctx))
 	}
 	switch {
 	case !hasBody:
 	case req.GetBody == nil:
 		o.body = newReplay(req)
 		o.copy().Body = o.body.body()
-	case c.Policy().Protocol == snapshot.HTTP2 || safe(q.Method):
+	case c.Policy().Protocol == snapshot.HTTP2 || c.Policy().Connections.ClientProtocol || safe(q.Method):
 		// net/http would rewind the body by itself.
 		o.copy().GetBody = nil
 	}
@@ -250,28 +327,92 @@ func (o *outgoing) copy() *http.Request {
 	return o.req
 }
 
-// canonicalURL sends the spelling of the path that the decision was made on, and no other host's name.
-func (o *outgoing) canonicalURL(q *call.Request) {
-	u := *o.original.URL
-	decoded, err := url.PathUnescape(q.Path)
-	if err != nil {
-		return // CanonicalPath let no malformed escape through
+// edit gives the request the spelling of the path that the decision was made on, or what the rule makes of it,
+// no other host's name, the carried fields, and the rule's changes to the header.
+func (o *outgoing) edit(c *Call, q *call.Request, carry []CarriedField) {
+	path, authority := q.Path, q.Authority
+	edits := c.EditsRequest()
+	if edits {
+		path, authority = c.Target(q)
 	}
-	u.Path, u.RawPath, u.RawQuery, u.Opaque = decoded, q.Path, q.Query, ""
-	if u.EscapedPath() != q.Path {
+	if u := o.original.URL; path != rawPath(u) || strings.HasPrefix(u.Opaque, "//") {
+		o.setPath(path, authority, q.Query)
+	}
+	if authority != q.Authority {
+		o.copy().Host = authority
+	}
+	if len(carry) > 0 {
+		addCarried(o.ownHeader(len(carry)), carry)
+	}
+	if edits {
+		c.EditRequest(requestHeader{call.HTTPHeaders(o.ownHeader(4))}, q, path, authority)
+	}
+}
+
+// setPath changes the URL's path, which is percent-encoded. The query stays.
+func (o *outgoing) setPath(path, authority, query string) {
+	u := *o.original.URL
+	if i := strings.IndexByte(path, '?'); i >= 0 { // a rewrite may bring its own
+		if query != "" {
+			query = "?" + query
+		}
+		path, query = path[:i], path[i+1:]+query
+	}
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return // neither CanonicalPath nor Begin let a malformed escape through
+	}
+	u.Path, u.RawPath, u.RawQuery, u.Opaque = decoded, path, query, ""
+	if u.EscapedPath() != path {
 		// It has a byte that net/url escapes, and then it would unescape all others first.
-		if u.Opaque = q.Path; strings.HasPrefix(q.Path, "//") {
-			u.Opaque = "//" + q.Authority + q.Path
+		if u.Opaque = path; strings.HasPrefix(path, "//") {
+			u.Opaque = "//" + authority + path
 		}
 	}
 	o.copy().URL = &u
 }
 
-// rewriteHeader adds the carried fields, and respells the header keys by which net/http decides to send a
-// request again. On the wire field names have no case.
-func (o *outgoing) rewriteHeader(carry []CarriedField) {
-	h := make(http.Header, len(o.original.Header)+len(carry))
-	maps.Copy(h, o.original.Header)
+// ownHeader gives the header of the request, which may be changed, with room for a few
+// fields more; the lists of values may not be changed.
+func (o *outgoing) ownHeader(more int) http.Header {
+	if !o.header {
+		o.header = true
+		h := make(http.Header, len(o.original.Header)+more)
+		maps.Copy(h, o.original.Header)
+		o.copy().Header = h
+	}
+	return o.req.Header
+}
+
+// requestHeader is a request's header as rules edit it.
+type requestHeader struct{ call.HTTPHeaders }
+
+// Remove implements call.HeaderEditor. In place of a User-Agent that is not there net/http would send its own;
+// an empty one it leaves out.
+func (h requestHeader) Remove(n *call.Name) {
+	if n.Canonical() == "User-Agent" {
+		h.Set(n, "")
+		return
+	}
+	h.HTTPHeaders.Remove(n)
+}
+
+// Add implements call.HeaderEditor. Of several User-Agents net/http would send the first: they are joined, as Envoy
+// joins them.
+func (h requestHeader) Add(n *call.Name, value string) {
+	if n.Canonical() == "User-Agent" {
+		if first, _ := h.Value(n, 0); first != "" {
+			value = first + "," + value
+		}
+		h.Set(n, value)
+		return
+	}
+	h.HTTPHeaders.Add(n, value)
+}
+
+// hideKeys respells the header keys by which net/http decides to send a request again. On the wire field names
+// have no case.
+func hideKeys(h http.Header) {
 	for _, key := range [...]struct{ seen, hidden string }{
 		{"Idempotency-Key", "idempotency-key"}, {"X-Idempotency-Key", "x-idempotency-key"},
 	} {
@@ -280,6 +421,9 @@ func (o *outgoing) rewriteHeader(carry []CarriedField) {
 			h[key.hidden] = append(slices.Clip(h[key.hidden]), v...) // the program may have spelled it so itself
 		}
 	}
+}
+
+func addCarried(h http.Header, carry []CarriedField) {
 	values := make([]string, len(carry))
 	for i, f := range carry {
 		if _, ok := h[f.Name.Lower()]; ok {
@@ -288,7 +432,6 @@ func (o *outgoing) rewriteHeader(carry []CarriedField) {
 		values[i] = f.Value
 		h[f.Name.Canonical()] = values[i : i+1 : i+1]
 	}
-	o.copy().Header = h
 }
 
 func idempotencyKeys(h http.Header) bool {
@@ -330,11 +473,74 @@ func (o *outgoing) again() error {
 		r.Body, o.handed = body, false
 		o.req = &r
 	}
+	if o.shadow != nil && o.req.Body != nil {
+		o.req.Body = o.shadow.tee(o.req.Body)
+	}
 	if o.trace != nil {
 		o.trace = new(reuse)
-		o.req = o.req.WithContext(o.trace.attach(o.original.Context()))
+		o.req = o.req.WithContext(o.trace.attach(o.ctx))
 	}
 	return nil
+}
+
+// mirror starts the copies of a call, or has them start when its body has been sent.
+func (o *outgoing) mirror(t *RoundTripper, c *Call) {
+	to := c.drawMirrors()
+	if to == nil {
+		return
+	}
+	o.shadow = t.newShadow(c, to, o.req)
+	if o.req.Body == nil || o.req.Body == http.NoBody {
+		o.shadow.start(nil, true)
+		return
+	}
+	r := o.copy()
+	r.Body, r.GetBody = o.shadow.tee(r.Body), nil // net/http would rewind past us
+}
+
+// judge says how an attempt ended.
+func (o *outgoing) judge(resp *http.Response, err error) call.Outcome {
+	if err != nil && o.expired() {
+		return call.Outcome{Reason: call.ReasonTimeout}
+	}
+	out := classify(o.original.Context(), resp, err)
+	out.StaleReuse = o.diedIdle(err)
+	return out
+}
+
+// expired reports whether the route's time-out has ended the call, and not its caller.
+func (o *outgoing) expired() bool {
+	return o.cancel != nil && o.ctx.Err() != nil && o.original.Context().Err() == nil
+}
+
+// gaveUp is the outcome of a call that ends between attempts.
+func (o *outgoing) gaveUp() call.Outcome {
+	if o.expired() {
+		return call.Outcome{Reason: call.ReasonTimeout}
+	}
+	return call.Outcome{Reason: call.ReasonCanceled}
+}
+
+// stop ends the time-out.
+func (o *outgoing) stop() {
+	if o.cancel != nil {
+		o.cancel()
+	}
+}
+
+// limit lets the route's time-out reach to the end of the answer's body.
+func (o *outgoing) limit(resp *http.Response, c *Call) {
+	switch {
+	case o.cancel == nil:
+	case resp.Body == nil || resp.Body == http.NoBody:
+		o.stop()
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		body := resp.Body
+		context.AfterFunc(o.ctx, func() { _ = body.Close() })
+	default:
+		resp.Body = &timedBody{ReadCloser: resp.Body, ctx: o.ctx, caller: o.original.Context(), stop: o.cancel,
+			late: c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)}
+	}
 }
 
 func (o *outgoing) commit() {

@@ -98,8 +98,8 @@ func TestFirstCallWaits(t *testing.T) {
 	inRig("across snapshots", func(t *testing.T, r *rig) {
 		done := r.calling(t.Context(), nil)
 		synctest.Wait()
-		r.publish(t, snapshot.Policy{Balancer: balance.RoundRobin}) // defines the cluster anew, twice
-		r.publish(t, snapshot.Policy{Balancer: balance.Random})
+		r.publish(t, snapshot.Policy{Config: balance.Config{Algorithm: balance.RoundRobin}}) // defines the cluster anew, twice
+		r.publish(t, snapshot.Policy{Config: balance.Config{Algorithm: balance.Random}})
 		select {
 		case a := <-done:
 			t.Fatalf("a new snapshot ended the waiting: %v", a.err)

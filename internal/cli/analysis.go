@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +19,14 @@ type analysis struct {
 	documents int
 	files     int
 	compiled  bool // the set was accepted, and so references between its documents were checked
+	// silenced has the codes that documents ask by annotation not to hear of.
+	silenced map[config.Key][]string
+}
+
+// silences reports a finding that its own document asks not to hear of.
+func (a *analysis) silences(f config.Finding) bool {
+	codes := a.silenced[config.Key{Kind: f.Kind, Namespace: f.Namespace, Name: f.Name}]
+	return slices.Contains(codes, f.Code) || slices.Contains(codes, "*")
 }
 
 // analyze takes the documents of the sources as a mesh would, and makes nothing live. It fails when ctx ends.
@@ -25,7 +34,7 @@ func analyze(ctx context.Context, o config.Options, sources ...config.Source) (*
 	recorders := make([]*recorder, len(sources))
 	recorded := make([]config.Source, len(sources))
 	for i, s := range sources {
-		recorders[i] = &recorder{source: s, places: make(map[place]bool)}
+		recorders[i] = &recorder{source: s, places: make(map[place]bool), silenced: make(map[config.Key][]string)}
 		recorded[i] = recorders[i]
 	}
 	joined := config.Join(o, new(discovery.Registry), recorded...)
@@ -42,7 +51,7 @@ func analyze(ctx context.Context, o config.Options, sources ...config.Source) (*
 		return nil, ctx.Err()
 	}
 
-	a := &analysis{compiled: joined.Compiles() > 0}
+	a := &analysis{compiled: joined.Compiles() > 0, silenced: make(map[config.Key][]string)}
 	files := make(map[string]bool)
 	status := joined.Status()
 	all := status.Findings
@@ -51,6 +60,7 @@ func analyze(ctx context.Context, o config.Options, sources ...config.Source) (*
 	}
 	for _, r := range recorders {
 		all = append(all, r.findings...)
+		maps.Copy(a.silenced, r.silenced)
 		a.documents += r.documents
 		for p := range r.places {
 			files[p.file] = true
@@ -79,6 +89,7 @@ type recorder struct {
 	findings  []config.Finding
 	documents int
 	places    map[place]bool
+	silenced  map[config.Key][]string
 }
 
 type place struct {
@@ -92,6 +103,9 @@ func (r *recorder) Run(ctx context.Context, apply func(config.Update) []config.V
 		verdicts := apply(u)
 		for i := range u.Upsert {
 			r.places[place{u.Upsert[i].Origin.File, u.Upsert[i].Origin.Document}] = true
+			if codes := u.Upsert[i].Suppressed(); codes != nil {
+				r.silenced[u.Upsert[i].Key] = codes
+			}
 		}
 		r.documents += len(u.Upsert) // a List is as many as it has items
 		for _, f := range u.Findings {

@@ -66,6 +66,7 @@ threshold, or some that refuse the set; 65 a path cannot be read or is no YAML; 
 	f.BoolVar(&o.strict, "strict", false, "judge as a mesh with WithStrictConfig does: every warning, and every\nreference to what is not there, refuses the set")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.VarP(&o.suppress, "suppress", "S", "neither print nor count findings with this `code`, or CODE=Kind ns/name for one\ndocument, * standing for anything (repeatable). What refuses the set is shown anyway")
+	f.BoolP("recursive", "R", true, "read subdirectories, which is always done: for istioctl's sake")
 	f.Var(&o.workload, "workload", "`namespace[/name]` of the program that the set is compiled for")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	return cmd
@@ -80,7 +81,7 @@ func (o *analyzeFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	found, suppressed, insisted := o.sift(a.findings)
+	found, suppressed, insisted := o.sift(a)
 	shown := slices.DeleteFunc(slices.Clone(found), func(f config.Finding) bool {
 		return f.Level < o.show.Level && !f.Refused
 	})
@@ -108,12 +109,12 @@ func (o *analyzeFlags) run(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// sift takes out what the user suppresses. Strictness is applied here and not in config, which would leave
-// the references unchecked for the first warning.
-func (o *analyzeFlags) sift(all []config.Finding) (found []config.Finding, suppressed, insisted int) {
-	for _, f := range all {
+// sift takes out what the user suppresses, be it here or in the documents. Strictness is applied here and not in
+// config, which would leave the references unchecked for the first warning.
+func (o *analyzeFlags) sift(a *analysis) (found []config.Finding, suppressed, insisted int) {
+	for _, f := range a.findings {
 		f.Refused = f.Refused || o.strict && f.Level >= config.Warning
-		if o.suppress.covers(f) {
+		if o.suppress.covers(f) || a.silences(f) {
 			if !f.Refused {
 				suppressed++
 				continue

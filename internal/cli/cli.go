@@ -86,7 +86,8 @@ func newRoot() *cobra.Command {
 runs it as a sidecar for programs that are not written in Go.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure,
-64 wrong usage, 65 input that cannot be read or is no YAML, 79 findings, 130 interrupted.`,
+64 wrong usage, 65 input that cannot be read or is no YAML, 79 findings, 130 interrupted;
+heddle proxy ends with its command's.`,
 		Example: `  heddle analyze mesh.d
   heddle explain --config mesh.d http://reviews:9080/reviews/1 -H 'end-user: jason'`,
 		SilenceErrors: true,

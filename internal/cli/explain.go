@@ -23,7 +23,9 @@ type explainFlags struct {
 	headers headers
 	from    workload
 	labels  labels
+	place   locality
 	ignore  []string
+	policy  choice
 	output  choice
 }
 
@@ -32,6 +34,7 @@ func explainCommand() *cobra.Command {
 		headers: headers{},
 		from:    workload{namespace: "default"},
 		labels:  labels{},
+		policy:  outboundPolicy(),
 		output:  choice{"text", []string{"text", "json"}},
 	}
 	cmd := &cobra.Command{
@@ -39,7 +42,8 @@ func explainCommand() *cobra.Command {
 		Short: "Say where a request would go, and why, without sending it",
 		Long: `explain loads configuration as a program would and says what becomes of a request: the virtual host,
 each rule in list order with its conditions and why it did or did not match, the route, its clusters with
-their shares and endpoints, and the verdict. Nothing is sent and nothing is looked up.
+their shares and endpoints, and the verdict; and of the host, each rule, subset and policy where it is
+written. Nothing is sent and nothing is looked up.
 
 A URL without a scheme is an http URL; without a port it is port 80. "-H 'Host: ...'" decides the host, as
 in a request of net/http; the port is the URL's.
@@ -72,7 +76,9 @@ findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.VarP(&o.headers, "header", "H", "a header of the request, `'name: value'` (repeatable)")
 	f.Var(&o.from, "from", "`namespace[/name]` of the workload that calls")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
+	f.Var(&o.place, "locality", "`region/zone/subzone` where it runs")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
+	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY or REGISTRY_ONLY, as WithOutboundTrafficPolicy has it")
 	f.VarP(&o.output, "output", "o", "`format`: text or json")
 	return cmd
 }
@@ -140,9 +146,12 @@ func (o *explainFlags) request(ctx context.Context, target string) (*http.Reques
 
 // mesh starts one that calls nobody. Where its configuration is refused, the findings go to stderr.
 func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
+	from := o.from.with(o.labels)
+	from.Locality = string(o.place)
 	opts := []mesh.Option{
-		mesh.WithWorkload(o.from.with(o.labels)),
+		mesh.WithWorkload(from),
 		mesh.WithIgnoredKinds(o.ignore...),
+		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)),
 		mesh.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	files, input := splitPaths(o.config)

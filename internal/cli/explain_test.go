@@ -16,6 +16,7 @@ func TestExplain(t *testing.T) {
 		{"header decides", []string{"-H", "end-user: jason", "http://reviews:9080/reviews/1"}, `
 request    GET reviews:9080/reviews/1
 host       reviews.default.svc.cluster.local:9080
+           ServiceEntry default/reviews ports[0] (bookinfo/services.yaml:11:5)
 rule 1     VirtualService default/reviews http[0] (bookinfo/reviews.yaml:24:5)
            if   header end-user exact "jason"
            yes  it matches
@@ -24,6 +25,7 @@ rule 2     VirtualService default/reviews http[1] (bookinfo/reviews.yaml:29:5)
                 not tried: an earlier rule matched
 route      default/reviews/http[0]
 cluster    outbound|9080|v2|reviews.default.svc.cluster.local
+           DestinationRule default/reviews subsets[1] (bookinfo/reviews.yaml:12:5), trafficPolicy (bookinfo/reviews.yaml:7:3)
            100 % of calls, ROUND_ROBIN, HTTP/1.1
            10.1.0.12:9080   weight 3, app=reviews, version=v2
            10.1.0.112:9080  weight 1, app=reviews, version=v2, in eu/eu-1
@@ -32,6 +34,7 @@ verdict    forward
 		{"without the header", []string{"reviews:9080/reviews/1"}, `
 request    GET reviews:9080/reviews/1
 host       reviews.default.svc.cluster.local:9080
+           ServiceEntry default/reviews ports[0] (bookinfo/services.yaml:11:5)
 rule 1     VirtualService default/reviews http[0] (bookinfo/reviews.yaml:24:5)
            if   header end-user exact "jason"
            no   header end-user is missing, the rule wants exact "jason"
@@ -40,6 +43,7 @@ rule 2     VirtualService default/reviews http[1] (bookinfo/reviews.yaml:29:5)
            yes  it matches
 route      default
 cluster    outbound|9080|v1|reviews.default.svc.cluster.local
+           DestinationRule default/reviews subsets[0] (bookinfo/reviews.yaml:10:5), trafficPolicy (bookinfo/reviews.yaml:7:3)
            100 % of calls, ROUND_ROBIN, HTTP/1.1
            10.1.0.11:9080  weight 1, app=reviews, version=v1
 verdict    forward
@@ -47,6 +51,7 @@ verdict    forward
 		{"shares", []string{"details:9080"}, `
 request    GET details:9080/
 host       details.default.svc.cluster.local:9080
+           ServiceEntry default/details ports[0] (bookinfo/services.yaml:48:5)
 rule 1     VirtualService default/details http[0] (bookinfo/ratings.yaml:22:5)
            if   any request
            yes  it matches
@@ -55,6 +60,7 @@ cluster    outbound|9080||details.default.svc.cluster.local
            80 % of calls, LEAST_REQUEST, HTTP/1.1
            10.1.0.31:9080  weight 1, app=details, version=v1
 cluster    outbound|9080|v3|reviews.default.svc.cluster.local
+           DestinationRule default/reviews subsets[2] (bookinfo/reviews.yaml:14:5), trafficPolicy (bookinfo/reviews.yaml:7:3)
            20 % of calls, ROUND_ROBIN, HTTP/1.1
            10.1.0.13:9080  weight 1, app=reviews, version=v3
 verdict    forward
@@ -62,6 +68,7 @@ verdict    forward
 		{"no rule matches", []string{"-X", "POST", "//ratings.default:9080/ratings/1"}, `
 request    POST ratings.default:9080/ratings/1
 host       ratings.default.svc.cluster.local:9080
+           ServiceEntry default/ratings ports[0] (bookinfo/services.yaml:27:5)
 rule 1     VirtualService default/ratings http[0] (bookinfo/ratings.yaml:8:5)
            if   path prefix "/ratings/", method exact "GET"
            no   method "POST" is not exact "GET"
@@ -72,6 +79,7 @@ verdict    reject, flag NR: no rule matches
 		{"second match, endpoint of a WorkloadEntry", []string{"ratings:9080/health"}, `
 request    GET ratings:9080/health
 host       ratings.default.svc.cluster.local:9080
+           ServiceEntry default/ratings ports[0] (bookinfo/services.yaml:27:5)
 rule 1     VirtualService default/ratings http[0] (bookinfo/ratings.yaml:8:5)
            if   path prefix "/ratings/", method exact "GET"
            no   path "/health" is not prefix "/ratings/"
@@ -87,6 +95,14 @@ verdict    forward
 request    GET example.com:80/x
 verdict    passthrough: the mesh does not know the host
 `},
+		{"unknown host, REGISTRY_ONLY", []string{"--outbound-traffic-policy", "REGISTRY_ONLY", "https://example.com/x"}, `
+request    GET example.com:443/x
+verdict    reject, flag UH: the mesh does not know the host; the outbound traffic policy is REGISTRY_ONLY
+`},
+		{"undeclared port, REGISTRY_ONLY", []string{"--outbound-traffic-policy", "REGISTRY_ONLY", "reviews/x"}, `
+request    GET reviews:80/x
+verdict    reject, flag UH: the mesh knows the host, but not on this port; its ports are 9080; the outbound traffic policy is REGISTRY_ONLY
+`},
 		{"undeclared port", []string{"reviews/x"}, `
 request    GET reviews:80/x
 verdict    passthrough: the mesh knows the host, but not on this port; its ports are 9080
@@ -94,6 +110,7 @@ verdict    passthrough: the mesh knows the host, but not on this port; its ports
 		{"the program's own TLS", []string{"https://details:9080/x"}, `
 request    GET details:9080/x
 host       details.default.svc.cluster.local:9080
+           ServiceEntry default/details ports[0] (bookinfo/services.yaml:48:5)
 route      default
            ServiceEntry default/details (bookinfo/services.yaml:48)
 cluster    outbound|9080||details.default.svc.cluster.local
@@ -104,6 +121,7 @@ verdict    forward: the program's own TLS: rules of HTTP do not apply
 		{"Host header decides", []string{"-H", "Host: details", "http://elsewhere:9080/x"}, `
 request    GET details:9080/x
 host       details.default.svc.cluster.local:9080
+           ServiceEntry default/details ports[0] (bookinfo/services.yaml:48:5)
 rule 1     VirtualService default/details http[0] (bookinfo/ratings.yaml:22:5)
            if   any request
            yes  it matches
@@ -112,6 +130,7 @@ cluster    outbound|9080||details.default.svc.cluster.local
            80 % of calls, LEAST_REQUEST, HTTP/1.1
            10.1.0.31:9080  weight 1, app=details, version=v1
 cluster    outbound|9080|v3|reviews.default.svc.cluster.local
+           DestinationRule default/reviews subsets[2] (bookinfo/reviews.yaml:14:5), trafficPolicy (bookinfo/reviews.yaml:7:3)
            20 % of calls, ROUND_ROBIN, HTTP/1.1
            10.1.0.13:9080  weight 1, app=reviews, version=v3
 verdict    forward
@@ -124,6 +143,7 @@ hint       inventory is short for inventory.default.svc.cluster.local here; the 
 		{"from that namespace", []string{"--from", "shop/web", "inventory:8080/x"}, `
 request    GET inventory:8080/x
 host       inventory.shop.svc.cluster.local:8080
+           ServiceEntry shop/inventory ports[0] (bookinfo/services.yaml:62:5)
 rule 1     ServiceEntry shop/inventory (bookinfo/services.yaml:62)
            if   any request
            yes  it matches
@@ -187,10 +207,11 @@ func TestExplainJSON(t *testing.T) {
 	t.Parallel()
 	r := heddle(t, "", "explain", "--config", "testdata/bookinfo", "-o", "json", "details:9080/a%2e%2e")
 	var d struct {
-		Host, Path, Verdict, Flag, VirtualHost string
-		Rules                                  []struct{ Matched bool }
-		Destinations                           []struct {
+		Host, Path, Verdict, Flag, VirtualHost, HostOrigin string
+		Rules                                              []struct{ Matched bool }
+		Destinations                                       []struct {
 			Cluster   string
+			Origin    string
 			Share     float64
 			Endpoints []struct{ Address string }
 		}
@@ -200,7 +221,9 @@ func TestExplainJSON(t *testing.T) {
 	}
 	if r.code != exitOK || d.Host != "details" || d.Path != "/a.." || d.Verdict != "forward" || d.Flag != "-" || len(d.Rules) != 1 ||
 		!d.Rules[0].Matched || len(d.Destinations) != 2 || d.Destinations[0].Share != 0.8 || d.Destinations[1].Share != 0.2 ||
-		d.Destinations[1].Endpoints[0].Address != "10.1.0.13:9080" {
+		d.Destinations[1].Endpoints[0].Address != "10.1.0.13:9080" ||
+		d.HostOrigin != "ServiceEntry default/details ports[0] (testdata/bookinfo/services.yaml:48:5)" || d.Destinations[0].Origin != "" ||
+		!strings.HasPrefix(d.Destinations[1].Origin, "DestinationRule default/reviews subsets[2] (testdata/bookinfo/reviews.yaml:14:5)") {
 		t.Errorf("exit code %d, %+v", r.code, d)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -31,6 +32,18 @@ func (c *choice) Set(s string) error {
 	}
 	c.value = s
 	return nil
+}
+
+// outboundPolicy is a choice of MeshConfig.outboundTrafficPolicy.mode, by Istio's names.
+func outboundPolicy() choice {
+	return choice{mesh.AllowAny.String(), []string{mesh.AllowAny.String(), mesh.RegistryOnly.String()}}
+}
+
+func policyOf(c choice) mesh.OutboundTrafficPolicy {
+	if c.value == mesh.RegistryOnly.String() {
+		return mesh.RegistryOnly
+	}
+	return mesh.AllowAny
 }
 
 // A level is a config.Level by its name, in either case.
@@ -75,6 +88,21 @@ func (w *workload) Set(s string) error {
 
 func (w *workload) with(l labels) snapshot.Workload {
 	return snapshot.Workload{Namespace: w.namespace, Name: w.name, Labels: l}
+}
+
+// A locality is region/zone/subzone, of which the later parts can be missing.
+type locality string
+
+func (l *locality) String() string { return string(*l) }
+func (*locality) Type() string     { return "region[/zone[/subzone]]" }
+
+func (l *locality) Set(s string) error {
+	parts := strings.Split(s, "/")
+	if len(parts) > 3 || slices.Contains(parts, "") || strings.ContainsAny(s, "* ,") {
+		return errors.New("expected region, region/zone or region/zone/subzone")
+	}
+	*l = locality(s)
+	return nil
 }
 
 // labels are k=v, several of them with commas or in several flags.

@@ -28,17 +28,21 @@ type proxyFlags struct {
 	namespace      workloadName
 	serviceAccount workloadName
 	labels         labels
+	locality       locality
 	inbound        inbounds
 	outbound       string
 	admin          string
+	policy         choice
+	settings       string
 	nonLoopback    bool
 	ignore         []string
 	strict         bool
+	delay          time.Duration
 	drain          time.Duration
 }
 
 func proxyCommand() *cobra.Command {
-	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}}
+	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}, policy: outboundPolicy()}
 	cmd := &cobra.Command{
 		Use:   "proxy --config PATH [--inbound LISTEN=APP]... [flags] [-- command args...]",
 		Short: "Run the mesh beside a program, as its sidecar",
@@ -47,12 +51,22 @@ its own calls go through --outbound, which is an HTTP proxy (http_proxy) and ser
 
 A command after "--" is started when the listeners are open, with http_proxy, HTTP_PROXY, no_proxy,
 NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGTERM and
-SIGINT drain first: inbound requests under way end, then the command is told, then outbound ones end. The
-exit code is the command's, 128 and its number where a signal ended it, 127 where there is no such command.
+SIGINT drain first: /ready says 503, and after --drain-delay (SIGTERM only) the inbound listeners close; inbound
+requests under way end, then the command is told, then outbound ones end. The exit code is the command's, 128
+and its number where a signal ended it, 127 where there is no such command, 126 where it cannot be run.
 
-Each flag can also be given as a variable: HEDDLE_CONFIG, HEDDLE_SERVICE_ACCOUNT, HEDDLE_INBOUND …; lists are
-separated by commas, and a flag wins. Exit codes of heddle itself: 79 the configuration is refused, the
-findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage; 1 a listener cannot be opened.`,
+Each flag can also be given as a variable, HEDDLE_CONFIG, HEDDLE_SERVICE_ACCOUNT, HEDDLE_INBOUND …, where commas
+separate lists, and in the file that --settings names. A flag counts before a variable, and that before the file:
+
+  config: [mesh.d]
+  workload: ratings-v1
+  labels: {app: ratings, version: v1}
+  inbound:
+  - ":9080=127.0.0.1:19080"
+  drain-timeout: 20s
+
+Exit codes of heddle itself: 79 the configuration is refused, the findings are on stderr; 65 it or the settings
+cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a listener cannot be opened.`,
 		Example: `  heddle proxy --config mesh.d --workload ratings-v1 --labels app=ratings,version=v1 \
     --inbound :9080=127.0.0.1:19080 -- node ratings.js 19080
   heddle proxy --config mesh.d --namespace shop --outbound 127.0.0.1:15001 --admin none`,
@@ -61,18 +75,22 @@ findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage; 1 a 
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
+	f.StringVar(&o.settings, "settings", "", "`file` of settings, YAML: the names of the flags below and their values")
 	f.StringArrayVar(&o.config, "config", nil, "file or directory of configuration, watched (repeatable): `path`")
 	f.Var(&o.workload, "workload", "`name` of the program's workload")
 	f.Var(&o.namespace, "namespace", "its `namespace`, which decides what short names mean")
 	f.Var(&o.serviceAccount, "service-account", "its service `account`")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
+	f.Var(&o.locality, "locality", "`region/zone/subzone` where it runs, for rules that prefer what is near")
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY passes calls to unknown hosts through, REGISTRY_ONLY answers them with 502")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
-	f.DurationVar(&o.drain, "drain-timeout", 10*time.Second, "how `long` requests under way may take to end, and then the command")
+	f.DurationVar(&o.delay, "drain-delay", 5*time.Second, "how `long` after SIGTERM inbound listeners stay open while /ready says 503")
+	f.DurationVar(&o.drain, "drain-timeout", 10*time.Second, "how `long` requests under way may then take to end, and after them the command")
 	return cmd
 }
 
@@ -93,7 +111,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	guard := proxy.NewGuard(nil)
 	through := proxy.Passthrough(guard.DialContext)
 	defer through.CloseIdleConnections()
-	w := mesh.Workload{Name: string(o.workload), Namespace: string(o.namespace), ServiceAccount: string(o.serviceAccount), Labels: o.labels}
+	w := mesh.Workload{Name: string(o.workload), Namespace: string(o.namespace), ServiceAccount: string(o.serviceAccount), Labels: o.labels,
+		Locality: string(o.locality)}
 	m, err := o.mesh(cmd, mesh.WithLogger(log), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through))
 	if err != nil {
 		return err
@@ -110,7 +129,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	log.Info("heddle proxy is ready", listening(s, o.inbound)...)
-	v := &supervisor{sidecar: s, signals: signals, quit: quit, drain: o.drain, log: log}
+	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log}
 	if len(args) > 0 {
 		if v.child, err = startChild(cmd, stderr, args, s.OutboundAddr()); err != nil {
 			v.finish(0)
@@ -131,13 +150,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 	if err := settingsFrom(cmd, os.LookupEnv); err != nil {
 		return err
 	}
-	for _, a := range []struct{ flag, address string }{{"outbound", listenAddress(o.outbound)}, {"admin", listenAddress(o.admin)}} {
-		if a.address == "" {
-			continue
-		}
-		if err := checkAddress(a.address); err != nil {
-			return usageError("--%s %s: %w", a.flag, a.address, err)
-		}
+	if err := o.checkListeners(); err != nil {
+		return err
 	}
 	switch {
 	case len(o.config) == 0:
@@ -148,6 +162,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("standard input is the command's: give --config a file or directory")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "":
 		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
+	case o.delay < 0:
+		return usageError("--drain-delay is negative")
 	case o.drain < 0:
 		return usageError("--drain-timeout is negative")
 	case len(args) > 0 && args[0] == "":
@@ -156,9 +172,34 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// checkListeners refuses addresses that are none, or are given to two listeners.
+func (o *proxyFlags) checkListeners() error {
+	type listener struct{ flag, address string }
+	var all []listener
+	for _, in := range o.inbound {
+		all = append(all, listener{"inbound", in.Listen})
+	}
+	all = append(all, listener{"outbound", listenAddress(o.outbound)}, listener{"admin", listenAddress(o.admin)})
+	for i, l := range all {
+		if l.address == "" {
+			continue
+		}
+		if err := checkAddress(l.address); err != nil {
+			return usageError("--%s %s: %w", l.flag, l.address, err)
+		}
+		for _, other := range all[:i] {
+			if l.address == other.address && !strings.HasSuffix(l.address, ":0") {
+				return usageError("--%s and --%s both listen on %s", other.flag, l.flag, l.address)
+			}
+		}
+	}
+	return nil
+}
+
 // mesh starts the mesh. Where its configuration is refused, the findings go to stderr as analyze has them.
 func (o *proxyFlags) mesh(cmd *cobra.Command, opts ...mesh.Option) (*mesh.Mesh, error) {
-	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...))
+	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...),
+		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)))
 	if o.strict {
 		opts = append(opts, mesh.WithStrictConfig())
 	}

@@ -2,7 +2,11 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,14 +46,16 @@ func (l *inbounds) Set(s string) error {
 	return nil
 }
 
-// proxySettings are the flags of proxy that variables can give too, and whether a variable may hold several.
-var proxySettings = []struct {
+// A proxySetting is a flag of proxy that a variable and a settings file can give too.
+type proxySetting struct {
 	flag string
-	list bool
-}{
-	{"config", true}, {"workload", false}, {"namespace", false}, {"service-account", false}, {"labels", false},
-	{"inbound", true}, {"outbound", false}, {"admin", false}, {"allow-non-loopback", false}, {"ignore-kind", true},
-	{"strict", false}, {"drain-timeout", false},
+	form form // aList and aMapping: it may have several values
+}
+
+var proxySettings = []proxySetting{
+	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
+	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"admin", aValue}, {"outbound-traffic-policy", aValue}, {"allow-non-loopback", aValue},
+	{"ignore-kind", aList}, {"strict", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},
 }
 
 // variable gives the name of the variable that stands for a flag.
@@ -57,7 +63,8 @@ func variable(flag string) string {
 	return "HEDDLE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// settingsFrom sets the flags that the command line does not.
+// settingsFrom sets the flags that the command line does not: from the environment, and what that does not set
+// from the settings file, where one is named.
 func settingsFrom(cmd *cobra.Command, lookup func(string) (string, bool)) error {
 	for _, s := range proxySettings {
 		f := cmd.Flags().Lookup(s.flag)
@@ -66,7 +73,7 @@ func settingsFrom(cmd *cobra.Command, lookup func(string) (string, bool)) error 
 			continue
 		}
 		values := []string{value}
-		if s.list {
+		if s.form == aList {
 			values = strings.Split(value, ",")
 		}
 		for _, v := range values {
@@ -74,6 +81,99 @@ func settingsFrom(cmd *cobra.Command, lookup func(string) (string, bool)) error 
 				return usageError("invalid value %q of %s: %w", value, variable(s.flag), err)
 			}
 		}
+		f.Changed = true
 	}
+	f := cmd.Flags().Lookup("settings")
+	file := f.Value.String()
+	if value, ok := lookup(variable("settings")); ok && !f.Changed {
+		file = value
+	}
+	switch {
+	case file == "" && f.Changed:
+		return usageError("a path is empty")
+	case file == "":
+		return nil
+	}
+	text, err := readSettingsFile(file)
+	if err != nil {
+		return &failure{exitInput, fmt.Errorf("read settings: %w", err)}
+	}
+	all, err := readSettings(text)
+	for i := range all {
+		if err == nil {
+			err = all[i].giveTo(cmd)
+		}
+	}
+	if wrong, ok := errors.AsType[*settingsError](err); ok {
+		code := exitInput // no YAML, or not what settings know of it
+		if wrong.setting {
+			code = exitUsage
+		}
+		return &failure{code, fmt.Errorf("%s:%d:%d: %w", file, wrong.line, wrong.column, wrong)}
+	}
+	return err
+}
+
+func readSettingsFile(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSettings+1))
+	if err == nil && len(text) > maxSettings {
+		err = fmt.Errorf("%s: larger than %d bytes", file, maxSettings)
+	}
+	return text, err
+}
+
+// giveTo sets the flag that the setting is for, unless it is set already.
+func (s *setting) giveTo(cmd *cobra.Command) error {
+	i := slices.IndexFunc(proxySettings, func(p proxySetting) bool { return p.flag == s.key })
+	if i < 0 {
+		return s.wrong(s.position, "unknown setting %q; %s", s.key, knownSettings(s.key))
+	}
+	f, takes := cmd.Flags().Lookup(s.key), proxySettings[i].form
+	switch {
+	case s.form == aNull:
+		return s.wrong(s.position, "%s has no value: remove the line or give it one", s.key)
+	case s.form != aValue && takes == aValue, s.form == aMapping && takes == aList:
+		return s.wrong(s.position, "%s: expected %s, found %s", s.key, takes, s.form)
+	case f.Changed:
+		return nil
+	}
+	for _, v := range s.items {
+		text := v.text
+		if v.key != "" {
+			text = v.key + "=" + text
+		}
+		err := f.Value.Set(text)
+		switch kind := f.Value.Type(); {
+		case kind == "bool" && v.text != "true" && v.text != "false":
+			return s.wrong(v.position, "%s: expected true or false, found %q", s.key, v.text)
+		case kind == "duration" && err != nil:
+			return s.wrong(v.position, "%s: expected a duration such as 10s or 1m30s, found %q", s.key, v.text)
+		case err != nil:
+			return s.wrong(v.position, "%s: invalid value %q: %w", s.key, v.text, err)
+		}
+	}
+	f.Changed = len(s.items) > 0
 	return nil
+}
+
+func (s *setting) wrong(at position, format string, args ...any) error {
+	return &settingsError{position: at, err: fmt.Errorf(format, args...), setting: true}
+}
+
+// knownSettings is the hint for a name that is none.
+func knownSettings(name string) string {
+	folded := strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
+	var names []string
+	for _, p := range proxySettings {
+		if strings.ReplaceAll(p.flag, "-", "") == folded {
+			return fmt.Sprintf("did you mean %q?", p.flag)
+		}
+		names = append(names, p.flag)
+	}
+	return "expected one of [" + strings.Join(names, " ") + "]"
 }

@@ -16,16 +16,18 @@ type supervisor struct {
 	child   *child // nil for none
 	signals <-chan os.Signal
 	quit    <-chan struct{}
-	drain   time.Duration
+	delay   time.Duration // between saying that it ends and closing the listeners
+	drain   time.Duration // how long requests may take from then on
 	log     *slog.Logger
 }
 
 // leftover is how long the sidecar waits for its clients when the child, which they belonged to, has ended.
 const leftover = time.Second
 
-// run waits for the end and gives the exit code. The order of an end that is asked for is: inbound requests
-// under way end, while the child still serves and calls; the child is told; when it has ended, outbound
-// requests end. Being asked again cuts the waiting short.
+// run waits for the end and gives the exit code. The order of an end that is asked for is: /ready says so, while
+// everything is still served; the inbound listeners close; inbound requests under way end, while the child still
+// serves and calls; the child is told; when it has ended, outbound requests end. Being asked again cuts the
+// waiting short.
 func (v *supervisor) run(ctx context.Context) int {
 	var exited <-chan int
 	if v.child != nil {
@@ -35,13 +37,14 @@ func (v *supervisor) run(ctx context.Context) int {
 	draining, hurry := cut(v.drain)
 	hurry() // a clock that starts when it is asked for
 	begun, told, code := false, false, exitOK
-	begin := func() {
+	begin := func(delay time.Duration) {
 		if begun {
 			return
 		}
 		begun = true
-		draining, hurry = cut(v.drain) //nolint:fatcontext // in place of the first, not inside it
-		go func(ctx context.Context) { drained <- v.sidecar.Drain(ctx) }(draining)
+		draining, hurry = cut(delay + v.drain) //nolint:fatcontext // in place of the first, not inside it
+		v.sidecar.Leaving()
+		go func(ctx context.Context) { drained <- v.leave(ctx, delay) }(draining)
 	}
 	defer func() { hurry() }()
 	var last os.Signal = syscall.SIGTERM
@@ -56,7 +59,7 @@ func (v *supervisor) run(ctx context.Context) int {
 			}
 			last = sig
 			asked++
-			switch begin(); {
+			switch begin(v.delayFor(sig)); {
 			case told:
 				v.child.signal(sig)
 			case asked > 1:
@@ -64,14 +67,14 @@ func (v *supervisor) run(ctx context.Context) int {
 			}
 		case <-done:
 			done = nil
-			begin()
+			begin(v.delayFor(syscall.SIGTERM))
 		case <-quit:
 			quit = nil
-			begin()
+			begin(v.delayFor(syscall.SIGTERM))
 		case err := <-v.sidecar.Failed():
 			v.log.Error("heddle proxy ends: a listener broke", "error", err)
 			code = exitFailed
-			begin()
+			begin(0)
 		case err := <-drained:
 			if err != nil {
 				v.log.Warn("inbound requests were cut off", "error", err)
@@ -94,6 +97,26 @@ func (v *supervisor) run(ctx context.Context) int {
 			return max(code, childCode)
 		}
 	}
+}
+
+// delayFor gives how long the listeners stay open after a signal. Who presses a key does not wait for a load
+// balancer, and without an inbound listener there is nothing that one could send here.
+func (v *supervisor) delayFor(s os.Signal) time.Duration {
+	if s == os.Interrupt || len(v.sidecar.InboundAddrs()) == 0 {
+		return 0
+	}
+	return v.delay
+}
+
+// leave drains the inbound side after a while.
+func (v *supervisor) leave(ctx context.Context, delay time.Duration) error {
+	t := time.NewTimer(delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return v.sidecar.Drain(ctx)
 }
 
 // ends reports signals that ask for the end.

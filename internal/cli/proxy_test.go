@@ -103,8 +103,8 @@ func serveChild(address string, signals <-chan os.Signal) int {
 	srv := &http.Server{Handler: mux}
 	go func() { _ = srv.Serve(l) }()
 	for sig := range signals {
-		if sig == syscall.SIGTERM {
-			fmt.Println("child got terminated")
+		if sig == syscall.SIGTERM || sig == os.Interrupt {
+			fmt.Println("child got", sig)
 			return 0 // at once, whatever is under way
 		}
 	}
@@ -271,6 +271,11 @@ func TestProxyUsage(t *testing.T) {
 			`invalid argument ":90800=:1" for "--inbound" flag: expected LISTEN=APP, each [host]:port, as in :9080=127.0.0.1:19080`},
 		{"outbound", []string{"--config", ".", "--outbound", "15001"}, "--outbound 15001: expected host:port"},
 		{"admin", []string{"--config", ".", "--admin", "127.0.0.1:x"}, "--admin 127.0.0.1:x: expected a port from 0 to 65535"},
+		{"one address twice", []string{"--config", ".", "--outbound", "127.0.0.1:15000"}, "--outbound and --admin both listen on 127.0.0.1:15000"},
+		{"one inbound address twice", []string{"--config", ".", "--inbound", ":9080=:1", "--inbound", ":9080=:2"}, "--inbound and --inbound both listen on :9080"},
+		{"outbound traffic policy", []string{"--config", ".", "--outbound-traffic-policy", "NONE"},
+			`invalid argument "NONE" for "--outbound-traffic-policy" flag: expected one of ALLOW_ANY, REGISTRY_ONLY`},
+		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
 		{"nothing", []string{"--config", ".", "--outbound", "none"}, "neither --inbound nor --outbound given: there is nothing to serve"},
 		{"namespace", []string{"--config", ".", "--namespace", "Shop"},
 			`invalid argument "Shop" for "--namespace" flag: expected lower case letters, digits, '-' and '.'`},
@@ -454,7 +459,7 @@ func TestProxySignals(t *testing.T) {
 func TestProxyDrains(t *testing.T) {
 	t.Parallel()
 	app := freeAddress(t)
-	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app}, apart,
+	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "0"}, apart,
 		childOf("serve", app))...)
 	at := p.addresses()
 	p.until("child is ready")
@@ -534,11 +539,52 @@ func TestProxyAlone(t *testing.T) {
 	}
 }
 
+// TestProxyDrainDelay: after SIGTERM it says that it ends and goes on serving, for those who have not heard of it
+// yet. Ctrl-C is somebody who does not want to wait.
+func TestProxyDrainDelay(t *testing.T) {
+	t.Parallel()
+	app := freeAddress(t)
+	start := func() (*process, map[string]string) {
+		p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "1h"},
+			apart, childOf("serve", app))...)
+		at := p.addresses()
+		p.until("child is ready")
+		return p, at
+	}
+	p, at := start()
+	p.signal(syscall.SIGTERM)
+	for { // it is on its way out
+		if status, _ := statusOf("http://" + at["admin"] + "/ready"); status == http.StatusServiceUnavailable {
+			break
+		}
+	}
+	for range 3 {
+		if body, err := fetch("http://" + at["inbound"] + "/x"); err != nil || body != "/x" {
+			t.Errorf("while it says so: %q, %v", body, err)
+		}
+	}
+	if strings.Contains(p.said(), "child got") {
+		t.Errorf("the command was told:\n%s", p.said())
+	}
+	p.signal(syscall.SIGTERM)
+	p.until("child got terminated")
+	if code := p.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	p, _ = start()
+	p.signal(os.Interrupt)
+	p.until("child got interrupt")
+	if code := p.code(); code != 0 {
+		t.Errorf("after Ctrl-C: exit code %d: %s", code, p.said())
+	}
+}
+
 // TestProxyHurry: being told twice cuts the waiting short.
 func TestProxyHurry(t *testing.T) {
 	t.Parallel()
 	app := freeAddress(t)
-	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-timeout", "1h"},
+	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "0", "--drain-timeout", "1h"},
 		apart, childOf("serve", app))...)
 	at := p.addresses()
 	p.until("child is ready")

@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/heddlemesh/mesh"
 )
@@ -14,7 +16,8 @@ type Case struct {
 
 	Config   string        // YAML
 	Workload mesh.Workload // who calls
-	Upstream Upstream      // how the endpoints behave
+	Outbound mesh.OutboundTrafficPolicy
+	Upstream Upstream // how the endpoints behave
 	Request  Request
 	Repeat   int // how often; 0 is once
 
@@ -25,6 +28,9 @@ type Case struct {
 	Shares map[string]float64 // percent of the calls, by the endpoint that answered or the flag of the error
 	Cycle  []string           // the endpoints that answer in turn, beginning with any of them
 	Random bool               // the endpoints that answer, several, do not take turns
+	// Keys is how many requests there are: "{n}" in URL and header stands for 0, 1 and so on, below it, from call
+	// to call. Calls of one request are answered by one endpoint, those of all by several.
+	Keys int
 
 	// Except names drivers that cannot run the row, and why. What follows from the row itself a driver finds
 	// out by itself (Driver.Adapt).
@@ -58,6 +64,27 @@ type Result struct {
 	Status int    // what the caller got
 	GRPC   int    // the grpc-status the caller got, 0 where there was none
 	Flag   string // "-" or the flag of the rejection
+	Cookie string // what the caller was given, with "?" for its value
+
+	SNI    string // the server name that the upstream was asked for by TLS
+	Caller string // the name in the caller's certificate
+}
+
+// request gives the request of the i-th call.
+func (c *Case) request(i int) *Request {
+	if c.Keys == 0 {
+		return &c.Request
+	}
+	n := strconv.Itoa(i % c.Keys)
+	r := c.Request
+	r.URL = strings.ReplaceAll(r.URL, "{n}", n)
+	r.Header = make(http.Header, len(c.Request.Header))
+	for name, values := range c.Request.Header {
+		for _, v := range values {
+			r.Header.Add(name, strings.ReplaceAll(v, "{n}", n))
+		}
+	}
+	return &r
 }
 
 // Cases gives the whole table.
@@ -83,9 +110,18 @@ func Cases() []Case {
 		{"loadbalancer", loadBalancerRows()},
 		{"endpoints", endpointRows()},
 		{"visibility", visibilityRows()},
+		{"outbound", outboundRows()},
 		{"retries", retryRows()},
 		{"grpc", grpcRows()},
 		{"protocol", protocolRows()},
+		{"kubernetes", kubernetesRows()},
+		{"delegate", delegateRows()},
+		{"sidecar", sidecarRows()},
+		{"meshconfig", meshConfigRows()},
+		{"workshop", workshopRows()},
+		{"hash", hashRows()},
+		{"locality", localityRows()},
+		{"tls", tlsRows()},
 	}
 	var all []Case
 	for _, g := range groups {

@@ -35,6 +35,9 @@ func (c *Case) Check(got []Result) []string {
 	if c.Cycle != nil {
 		wrong = append(wrong, c.checkCycle(got)...)
 	}
+	if c.Keys > 0 {
+		wrong = append(wrong, c.checkKeys(got)...)
+	}
 	if c.Random {
 		n := len(tally(got))
 		if n < 2 || takesTurns(got, n) {
@@ -79,6 +82,9 @@ func (want Result) diff(got *Result) []string {
 		{"host", want.Host, got.Host},
 		{"path", want.Path, got.Path},
 		{"body", want.Body, got.Body},
+		{"cookie", want.Cookie, got.Cookie},
+		{"server name", want.SNI, got.SNI},
+		{"caller", want.Caller, got.Caller},
 	} {
 		if f.want != "" && f.want != f.got {
 			differ(f.name, f.want, f.got)
@@ -161,6 +167,22 @@ func (c *Case) checkCycle(got []Result) []string {
 			return []string{fmt.Sprintf("call %d leaves the turn: %s, want a rotation of %s", i+1,
 				strings.Join(seen, " "), strings.Join(c.Cycle, " "))}
 		}
+	}
+	return nil
+}
+
+// checkKeys wants one endpoint for each request, and several for all.
+func (c *Case) checkKeys(got []Result) []string {
+	at := make(map[int]string)
+	for i := range got {
+		key := i % c.Keys
+		if first, ok := at[key]; ok && first != got[i].Endpoint {
+			return []string{fmt.Sprintf("request %d is answered by %s and by %s", key, first, got[i].Endpoint)}
+		}
+		at[key] = got[i].Endpoint
+	}
+	if n := len(tally(got)); n < 2 {
+		return []string{fmt.Sprintf("all requests are answered by %d endpoint, want several", n)}
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // drivers run the whole table.
-var drivers = []Driver{HTTP{}, GRPC{}}
+var drivers = []Driver{HTTP{}, GRPC{}, Proxy{}, Proxy{ByHost: true}}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()

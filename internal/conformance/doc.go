@@ -1,7 +1,7 @@
 // Package conformance is one table of what Heddle must do: configuration in Istio's YAML, who calls, the
 // request, and what must come out of it. Every driver of the engine runs the table, so that the
 // library, gRPC and the proxy give the same answer for the same YAML. What a driver cannot say it leaves out, and
-// says why (Driver.Adapt). The drivers are in driver.go (net/http) and grpc_test.go.
+// says why (Driver.Adapt). The drivers are in driver.go (net/http), driver_proxy.go and grpc_test.go.
 //
 //	for _, c := range conformance.Cases() {
 //		b := conformance.NewBench(t, &c, nil)

@@ -41,10 +41,12 @@ const hung = 3 * time.Second
 func NewBench(t testing.TB, c *Case, m *Mutation) *Bench {
 	t.Helper()
 	n := NewNetwork(t, c.Upstream)
+	documents := n.files(m.config(c.Config))
 	through := &http.Transport{DialContext: n.Dial}
 	msh, err := mesh.New(context.Background(),
-		mesh.WithConfig([]byte(m.config(c.Config))),
+		mesh.WithConfig([]byte(documents)),
 		mesh.WithWorkload(c.Workload),
+		mesh.WithOutboundTrafficPolicy(m.outbound(c.Outbound)),
 		mesh.WithDialer(n.Dial),
 		mesh.WithResolver(n),
 		mesh.WithPassthrough(through),
@@ -80,7 +82,7 @@ func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {
 	for i := range results {
 		var info mesh.CallInfo
 		ctx, cancel := context.WithTimeout(context.Background(), hung)
-		req, err := c.Request.http(mesh.Capture(ctx, &info))
+		req, err := c.request(i).http(mesh.Capture(ctx, &info))
 		if err != nil {
 			cancel()
 			t.Fatal(err)
@@ -90,7 +92,7 @@ func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {
 		cancel()
 		r := b.Net.Seen()
 		r.Route, r.Cluster, r.Attempts = info.Route, info.Cluster, info.Attempts
-		r.Status, r.GRPC, r.Flag = answer.Status, answer.GRPC, answer.Flag
+		r.Status, r.GRPC, r.Flag, r.Cookie = answer.Status, answer.GRPC, answer.Flag, answer.Cookie
 		if r.Flag != "-" {
 			r.Endpoint = "" // some upstream may have seen the request, none answered
 		}
@@ -122,6 +124,18 @@ func (r *Request) http(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
+// target gives the parts of an http URL, the path as it is written there.
+func target(url string) (authority, path string) {
+	rest, ok := strings.CutPrefix(url, "http://")
+	if !ok {
+		return "", ""
+	}
+	if i := strings.Index(rest, "/"); i >= 0 {
+		return rest[:i], rest[i:]
+	}
+	return rest, ""
+}
+
 // roundTrip makes one call and gives the caller's side of it.
 func roundTrip(rt http.RoundTripper, req *http.Request) Result {
 	resp, err := rt.RoundTrip(req)
@@ -137,11 +151,24 @@ func roundTrip(rt http.RoundTripper, req *http.Request) Result {
 	if err != nil {
 		return Result{Flag: "body cut off: " + err.Error()}
 	}
-	r := Result{Status: resp.StatusCode, Flag: "-"}
+	r := Result{Status: resp.StatusCode, Flag: "-", Cookie: cookieOf(resp.Header["Set-Cookie"])}
 	for _, h := range []http.Header{resp.Header, resp.Trailer} {
 		if s := h.Get("Grpc-Status"); s != "" {
 			r.GRPC, _ = strconv.Atoi(s)
 		}
 	}
 	return r
+}
+
+// cookieOf gives the first cookie that an answer makes, with "?" for its value.
+func cookieOf(set []string) string {
+	if len(set) == 0 {
+		return ""
+	}
+	pair, attributes, _ := strings.Cut(set[0], ";")
+	name, value, _ := strings.Cut(pair, "=")
+	if value != "" {
+		value = "?"
+	}
+	return name + "=" + value + ";" + attributes
 }

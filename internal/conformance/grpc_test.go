@@ -105,18 +105,6 @@ func notAnRPC(c *Case) string {
 // fixedHeaders are those that programs have no say in, with what grpc-go makes of them; "" where that is its own.
 var fixedHeaders = map[string]string{"Content-Type": "application/grpc", "Te": "trailers", "User-Agent": ""}
 
-// target gives the parts of an http URL, the path as it is written there.
-func target(url string) (authority, path string) {
-	rest, ok := strings.CutPrefix(url, "http://")
-	if !ok {
-		return "", ""
-	}
-	if i := strings.Index(rest, "/"); i >= 0 {
-		return rest[:i], rest[i:]
-	}
-	return rest, ""
-}
-
 func hostOf(authority string) string {
 	host, _, _ := call.SplitAuthority(authority)
 	return host
@@ -137,12 +125,6 @@ func (GRPC) Do(t testing.TB, c *Case, b *Bench) []Result {
 	}
 	defer func() { _ = cc.Close() }()
 
-	md := metadata.MD{}
-	for name, values := range c.Request.Header {
-		if _, fixed := fixedHeaders[name]; !fixed {
-			md.Append(name, values...)
-		}
-	}
 	var of []grpc.CallOption
 	if c.Request.Host != "" {
 		of = append(of, grpc.CallAuthority(c.Request.Host))
@@ -150,13 +132,21 @@ func (GRPC) Do(t testing.TB, c *Case, b *Bench) []Result {
 	message := []byte(c.Request.Body)
 	results := make([]Result, max(c.Repeat, 1))
 	for i := range results {
+		md := metadata.MD{}
+		for name, values := range c.request(i).Header {
+			if _, fixed := fixedHeaders[name]; !fixed {
+				md.Append(name, values...)
+			}
+		}
 		var info mesh.CallInfo
 		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), md), hung)
 		b.Net.Begin()
 		var reply []byte
-		err := cc.Invoke(mesh.Capture(ctx, &info), method, message, &reply, of...)
+		var header metadata.MD
+		err := cc.Invoke(mesh.Capture(ctx, &info), method, message, &reply, append(of[:len(of):len(of)], grpc.Header(&header))...)
 		cancel()
 		results[i] = joined(b.Net.Seen(), &info, err)
+		results[i].Cookie = cookieOf(header.Get("set-cookie"))
 	}
 	return results
 }

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 
+	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing"
@@ -23,6 +24,8 @@ type Mutation struct {
 	Except map[string]string
 	edit   func(*draft)
 	unread *regexp.Regexp // what is cut out of the documents
+	// anyHost says that the outbound traffic policy is not read.
+	anyHost bool
 }
 
 // except says why the driver's rows of the group cannot notice the fault, "" where they have to.
@@ -41,10 +44,19 @@ func (m *Mutation) config(documents string) string {
 	return m.unread.ReplaceAllString(documents, "")
 }
 
+// outbound gives the policy as the mutation wants it read.
+func (m *Mutation) outbound(p mesh.OutboundTrafficPolicy) mesh.OutboundTrafficPolicy {
+	if m != nil && m.anyHost {
+		return mesh.AllowAny
+	}
+	return p
+}
+
 // A draft is a snapshot that may be changed: nothing in it that a mutation edits is shared with the live one.
 type draft struct {
 	hosts    []*routing.VirtualHost
 	clusters []snapshot.Cluster
+	outbound snapshot.Outbound
 }
 
 // publish puts the mutated copy of the engine's snapshot in the place of it.
@@ -53,7 +65,7 @@ func (m *Mutation) publish(e *transport.Engine) error {
 		return nil
 	}
 	live := e.Snapshot()
-	d := draft{clusters: slices.Clone(live.Clusters)}
+	d := draft{clusters: slices.Clone(live.Clusters), outbound: live.Outbound}
 	for _, v := range live.Tables[snapshot.Mesh].VirtualHosts() {
 		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copied(v.Default)}
 		for _, r := range v.Routes {
@@ -66,6 +78,7 @@ func (m *Mutation) publish(e *transport.Engine) error {
 		Version:  live.Version + ", " + m.Name,
 		Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(d.hosts)},
 		Clusters: d.clusters,
+		Outbound: d.outbound,
 	})
 }
 
@@ -136,7 +149,9 @@ func (d *draft) eachRetry(edit func(*resilience.Retry)) {
 
 // Mutations gives every fault that the table must notice.
 func Mutations() []Mutation {
-	return slices.Concat(documentMutations(), lookupMutations(), matchMutations(), targetMutations(), retryMutations())
+	return slices.Concat(documentMutations(), lookupMutations(), matchMutations(), targetMutations(), retryMutations(),
+		outboundMutations(), delegateMutations(), scopeMutations(), workshopMutations(),
+		hashMutations(), localityMutations(), tlsMutations())
 }
 
 // documentMutations are faults in reading the documents: a field is not seen.
@@ -145,13 +160,18 @@ func documentMutations() []Mutation {
 		return Mutation{Name: name, Groups: groups, unread: regexp.MustCompile(expr)}
 	}
 	return []Mutation{
-		unread("exportTo not read", `exportTo: \[.*\]`, "visibility", "destinationrule"),
+		unread("exportTo not read", `exportTo: \[.*\]`, "visibility", "destinationrule", "delegate"),
 		unread("gateways not read", `gateways: \[.*?\]`, "workload", "visibility"),
 		unread("workloadSelector of a DestinationRule not read", `workloadSelector: \{matchLabels.*\}`, "destinationrule"),
 		unread("weight of an endpoint not read", `(?m)(^ *|, )weight: \d+`, "loadbalancer", "endpoints"),
 		unread("labels of an endpoint not read", `labels: \{app: reviews\}`, "endpoints"),
 		unread("ports of an endpoint not read", `(, |\n *)ports: \{[^}]*\}`, "endpoints"),
-		unread("targetPort not read", `, targetPort: \d+`, "endpoints", "destination"),
+		unread("targetPort not read", `, targetPort: \d+`, "endpoints", "destination", "kubernetes"),
+		unread("appProtocol not read", `, appProtocol: [\w./]+`, "kubernetes"),
+		unread("readiness not read", `(, )?conditions: (\{[^}]*\}|\[.*?\])`, "kubernetes"),
+		unread("labels of a Pod not read", `, labels: \{(app|version): .*?\}`, "kubernetes"),
+		unread("annotations not read", `, annotations: \{.*?\}`, "kubernetes"),
+		unread("publishNotReadyAddresses not read", `publishNotReadyAddresses: true, `, "kubernetes"),
 		unread("creation time not read", `creationTimestamp: .*`, "visibility", "destinationrule"),
 	}
 }
@@ -166,7 +186,7 @@ func retries(name string, edit func(*resilience.Retry)) Mutation {
 
 func balancer(name string, a balance.Algorithm, groups ...string) Mutation {
 	return Mutation{Name: name, Groups: groups, edit: func(d *draft) {
-		d.eachCluster(func(c *snapshot.Cluster) { c.Policy.Balancer = a })
+		d.eachCluster(func(c *snapshot.Cluster) { c.Policy.Algorithm = a })
 	}}
 }
 

@@ -22,7 +22,7 @@ func lookupMutations() []Mutation {
 				return strings.HasSuffix(v.Host, ".example.com") && !strings.HasPrefix(v.Host, "*")
 			})
 		}},
-		{Name: "unknown hosts known", Groups: []string{"hosts", "visibility"}, edit: func(d *draft) {
+		{Name: "unknown hosts known", Groups: []string{"hosts", "visibility", "kubernetes", "sidecar"}, edit: func(d *draft) {
 			for _, port := range []uint16{80, 81, 1234, 8080, 9080} {
 				d.hosts = append(d.hosts, &routing.VirtualHost{Host: "*", Port: port, HTTP: true})
 			}
@@ -34,7 +34,7 @@ func lookupMutations() []Mutation {
 				}
 			})
 		}},
-		{Name: "other names forgotten", Groups: []string{"hosts"}, edit: func(d *draft) {
+		{Name: "other names forgotten", Groups: []string{"hosts", "kubernetes"}, edit: func(d *draft) {
 			d.eachHost(func(v *routing.VirtualHost) { v.Also = nil })
 		}},
 		{Name: "no host known", Groups: []string{"hosts", "visibility", "endpoints"}, edit: func(d *draft) { d.hosts = nil }},
@@ -57,10 +57,10 @@ func lookupMutations() []Mutation {
 				}
 			})
 		}},
-		{Name: "opaque ports have rules", Groups: []string{"protocol"}, edit: func(d *draft) {
+		{Name: "opaque ports have rules", Groups: []string{"protocol", "kubernetes"}, edit: func(d *draft) {
 			d.eachHost(func(v *routing.VirtualHost) { v.HTTP = true })
 		}},
-		{Name: "every port is opaque", Groups: []string{"protocol", "order"}, edit: func(d *draft) {
+		{Name: "every port is opaque", Groups: []string{"protocol", "order", "kubernetes"}, edit: func(d *draft) {
 			d.eachHost(func(v *routing.VirtualHost) {
 				v.HTTP = false
 				if v.Default == nil && len(v.Routes) > 0 {
@@ -167,7 +167,7 @@ func targetMutations() []Mutation {
 		{Name: "first destination gets all", Groups: []string{"weights"}, edit: func(d *draft) {
 			d.eachRoute(func(r *routing.Route) { r.Split = r.Split[:min(1, len(r.Split))] })
 		}},
-		{Name: "subset selects everything", Groups: []string{"subsets", "destinationrule", "uri", "headers", "weights", "endpoints"}, edit: func(d *draft) {
+		{Name: "subset selects everything", Groups: []string{"subsets", "destinationrule", "uri", "headers", "weights", "endpoints", "kubernetes"}, edit: func(d *draft) {
 			d.eachCluster(func(c *snapshot.Cluster) { c.Select = nil })
 		}},
 		{Name: "subset selects nobody", Groups: []string{"subsets", "destinationrule"}, edit: func(d *draft) {
@@ -191,7 +191,7 @@ func targetMutations() []Mutation {
 				}
 			})
 		}},
-		{Name: "endpoints of another port", Groups: []string{"endpoints"}, edit: func(d *draft) {
+		{Name: "endpoints of another port", Groups: []string{"endpoints", "kubernetes"}, edit: func(d *draft) {
 			sets := slices.Clone(d.clusters)
 			for i := range d.clusters {
 				d.clusters[i].Set = sets[(i+1)%len(sets)].Set
@@ -202,14 +202,14 @@ func targetMutations() []Mutation {
 		}},
 		balancer("balancer always random", balance.Random, "loadbalancer", "destinationrule", "protocol"),
 		balancer("balancer always takes turns", balance.RoundRobin, "loadbalancer", "destinationrule"),
-		{Name: "HTTP/2 becomes HTTP/1.1", Groups: []string{"protocol", "grpc"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
+		{Name: "HTTP/2 becomes HTTP/1.1", Groups: []string{"protocol", "grpc", "kubernetes"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
 			d.eachCluster(func(c *snapshot.Cluster) {
 				if c.Policy.Protocol == snapshot.HTTP2 {
 					c.Policy.Protocol = snapshot.HTTP1
 				}
 			})
 		}},
-		{Name: "every port speaks HTTP/2", Groups: []string{"protocol"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
+		{Name: "every port speaks HTTP/2", Groups: []string{"protocol", "kubernetes"}, Except: map[string]string{"grpc": alwaysHTTP2}, edit: func(d *draft) {
 			d.eachCluster(func(c *snapshot.Cluster) { c.Policy.Protocol = snapshot.HTTP2 })
 		}},
 	}

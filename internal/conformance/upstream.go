@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -14,11 +16,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Upstream says how the endpoints of a case behave. The zero value is 200 from everybody.
 type Upstream struct {
 	Down   []string    // addresses that refuse every connection
+	TLS    *Secured    // they speak TLS only, nil for plaintext
 	Script []Behaviour // what the tries meet, one after the other and whichever endpoint they reach; then 200
 }
 
@@ -43,11 +47,21 @@ func marked(code int, header string) Behaviour {
 	return Behaviour{Status: code, Header: http.Header{header: {"true"}}}
 }
 
+// Secured is how upstreams speak TLS. In the documents of the case "$ca" stands for a file with the authority of their
+// certificate, "$other" for one with another authority, "$own" and "$key" for files with a certificate of the caller's
+// and its key, "$crl" for one that revokes theirs.
+type Secured struct {
+	Names  []string // of their certificate
+	Caller bool     // who calls has to have a certificate
+}
+
 // A Network is all upstreams of a case, in memory: it answers on every address that is dialled and not down,
 // and records what arrives. It is safe for concurrent use, but tells apart calls only one after the other.
 type Network struct {
 	conns chan net.Conn
 	done  chan struct{}
+	tls   *tls.Config       // nil for plaintext
+	paths *strings.Replacer // of the files in documents
 
 	mu     sync.Mutex
 	down   []string
@@ -58,11 +72,15 @@ type Network struct {
 
 // NewNetwork starts the upstreams; they end with the test.
 func NewNetwork(t testing.TB, u Upstream) *Network {
-	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script}
+	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script, paths: strings.NewReplacer()}
+	if u.TLS != nil {
+		n.secure(t, u.TLS)
+	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: n, Protocols: &protocols,
+	server := &http.Server{Handler: n, Protocols: &protocols, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // of handshakes that fail
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }}
 	served := make(chan struct{})
 	go func() {
@@ -75,6 +93,23 @@ func NewNetwork(t testing.TB, u Upstream) *Network {
 	})
 	return n
 }
+
+// secure makes certificates for the upstreams and their callers.
+func (n *Network) secure(t testing.TB, s *Secured) {
+	ca, other := NewAuthority(t), NewAuthority(t)
+	theirs := ca.Issue(s.Names...)
+	n.tls = &tls.Config{Certificates: []tls.Certificate{theirs}, ClientCAs: ca.Pool(), NextProtos: []string{"h2", "http/1.1"}}
+	if n.tls.ClientAuth = tls.VerifyClientCertIfGiven; s.Caller {
+		n.tls.ClientAuth = tls.RequireAndVerifyClientCert
+		n.tls.MaxVersion = tls.VersionTLS12 // by TLS 1.3 the caller has sent its request before it hears that it may not
+	}
+	own, key := ca.Files("caller", ca.Issue("caller"))
+	n.paths = strings.NewReplacer("$ca", ca.CAFile, "$other", other.CAFile, "$own", own, "$key", key,
+		"$crl", ca.Revoke("crl.pem", time.Now().Add(time.Hour), theirs))
+}
+
+// files gives documents with the paths of the test's files.
+func (n *Network) files(documents string) string { return n.paths.Replace(documents) }
 
 // Dial opens a connection to the upstream of the address.
 func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -92,8 +127,12 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 		go refuseStreams(server)
 		return client, nil
 	}
+	var end net.Conn = conn{server, memory(at)}
+	if n.tls != nil {
+		end = tls.Server(end, n.tls)
+	}
 	select {
-	case n.conns <- conn{server, memory(at)}:
+	case n.conns <- end:
 		return client, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -136,8 +175,14 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = append(body, " cut off: "+err.Error()...)
 	}
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	b := n.arrived(Result{Endpoint: at.String(), Proto: r.Proto, Host: r.Host, Path: r.RequestURI,
-		Header: r.Header, Body: string(body)})
+	seen := Result{Endpoint: at.String(), Proto: r.Proto, Host: r.Host, Path: r.RequestURI, Header: r.Header, Body: string(body)}
+	if r.TLS != nil {
+		seen.SNI = r.TLS.ServerName
+		if len(r.TLS.PeerCertificates) > 0 {
+			seen.Caller = r.TLS.PeerCertificates[0].Subject.CommonName
+		}
+	}
+	b := n.arrived(seen)
 	if b.Reset {
 		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			_ = c.Close() // over HTTP/2 the panic ends the stream only

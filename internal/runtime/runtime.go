@@ -23,7 +23,8 @@ type Options struct {
 	Dial        transport.DialFunc // nil for a net.Dialer
 	Resolver    discovery.Resolver // nil for a net.Resolver
 	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
-	Rand        func() uint64      // nil for math/rand/v2's
+	Outbound    transport.OutboundTrafficPolicy
+	Rand        func() uint64 // nil for math/rand/v2's
 	Logger      *slog.Logger
 	Trace       func(ctx context.Context) (parent, state string) // transport.Config.Trace
 }
@@ -59,7 +60,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		clientTLS = t.TLSClientConfig
 	}
 	r.Engine = transport.NewEngine(transport.Config{
-		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Rand: o.Rand, Trace: o.Trace,
+		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {

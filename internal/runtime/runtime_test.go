@@ -109,7 +109,7 @@ func TestLogTellsEachConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.yaml")
 	good := service("a", static)
-	warned := service("a", static+"  subjectAltNames: [x]\n")
+	warned := service("a", static+"  subjectAltNames: [\"*.x\"]\n")
 	save(t, file, good)
 	r, err := New(t.Context(), Options{Logger: log, Sources: []config.Source{config.WatchPaths(dir)}})
 	if err != nil {

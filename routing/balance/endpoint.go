@@ -24,7 +24,9 @@ type state struct {
 	failed  atomic.Uint64
 	nanos   atomic.Int64 // time that ended attempts took
 	newest  atomic.Pointer[any]
-	_       [72]byte // every call writes these: no two endpoints share a cache line
+	joined  atomic.Int64 // when, by the clock of picks
+	ejected atomic.Bool
+	_       [60]byte // every call writes these: no two endpoints share a cache line
 }
 
 // NewEndpoint makes the record of an endpoint that is new to its cluster.

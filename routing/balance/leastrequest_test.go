@@ -17,7 +17,7 @@ func TestLeastRequestOfTwoTakesTheIdleOne(t *testing.T) {
 	t.Parallel()
 	all := equal(2)
 	begin(all[0], 1)
-	p := balance.New(balance.LeastRequest, all, 1)
+	p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, all, 1)
 	if seen := counts(t, p, 10_000, 1); seen[0] != 0 {
 		t.Errorf("the busier of two has %d of 10000 picks, want none", seen[0])
 	}
@@ -31,7 +31,7 @@ func TestLeastRequestDrawsTwo(t *testing.T) {
 		for i, e := range all {
 			begin(e, i)
 		}
-		p := balance.New(balance.LeastRequest, all, 1)
+		p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, all, 1)
 		// The i-th least loaded wins unless both draws are above it.
 		weights := make([]uint32, n)
 		for i := range weights {
@@ -44,10 +44,10 @@ func TestLeastRequestDrawsTwo(t *testing.T) {
 func TestLeastRequestTieTakesTheFirstDrawn(t *testing.T) {
 	t.Parallel()
 	for name, all := range map[string][]*balance.Endpoint{"equal": equal(4), "weighted": endpoints(1, 1, 1, 2)} {
-		p := balance.New(balance.LeastRequest, all, 1)
+		p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, all, 1)
 		// The upper half draws the first endpoint whatever the lower half draws.
 		for lower := uint64(0); lower < 1<<32; lower += 1 << 27 {
-			if e := p.Pick(lower | 1); e != all[0] {
+			if e := p.Pick(balance.Draw{Random: lower | 1}); e != all[0] {
 				t.Fatalf("%s: lower half %x: picked %v, want the first drawn", name, lower, e.Def.Address)
 			}
 		}
@@ -58,7 +58,7 @@ func TestLeastRequestTieTakesTheFirstDrawn(t *testing.T) {
 func TestLeastRequestComparesLoadForWeight(t *testing.T) {
 	t.Parallel()
 	all := endpoints(1, 4)
-	p := balance.New(balance.LeastRequest, all, 1)
+	p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, all, 1)
 	begin(all[0], 1)
 	begin(all[1], 4)
 	wantShares(t, counts(t, p, 20_000, 3), []uint32{1, 4}, 1.5)
@@ -81,7 +81,7 @@ func traffic(t *testing.T, p balance.Picker, calls, flying int, seed uint64, fai
 		flight = flight[:len(flight)-1]
 	}
 	seen := countsOf(t, p, calls, func() *balance.Endpoint {
-		e := p.Pick(rnd.Uint64())
+		e := p.Pick(balance.Draw{Random: rnd.Uint64()})
 		e.Begin()
 		if fails(e) {
 			e.Failed()
@@ -119,7 +119,7 @@ func TestFastFailureIsNotLowLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := balance.New(balance.LeastRequest, c.all, 1)
+			p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, c.all, 1)
 			bad := c.all[0]
 			const calls = 20_000
 			seen := traffic(t, p, calls, c.flying, 6, func(e *balance.Endpoint) bool { return e == bad })
@@ -146,7 +146,7 @@ func TestFailedEndpointIsTriedAgainWithoutLoad(t *testing.T) {
 	for name, all := range map[string][]*balance.Endpoint{
 		"pair": equal(2), "hundred": equal(100), "small canary": endpoints(1, 99),
 	} {
-		p := balance.New(balance.LeastRequest, all, 1)
+		p := balance.New(balance.Config{Algorithm: balance.LeastRequest}, all, 1)
 		for range 20 {
 			all[0].Failed()
 		}

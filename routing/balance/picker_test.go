@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/heddlemesh/mesh/routing/balance"
 )
@@ -13,7 +14,8 @@ func TestAlgorithmNames(t *testing.T) {
 	t.Parallel()
 	var zero balance.Algorithm
 	for a, want := range map[balance.Algorithm]string{
-		zero: "LEAST_REQUEST", balance.RoundRobin: "ROUND_ROBIN", balance.Random: "RANDOM", 77: "Algorithm(77)",
+		zero: "LEAST_REQUEST", balance.RoundRobin: "ROUND_ROBIN", balance.Random: "RANDOM",
+		balance.RingHash: "RING_HASH", balance.Maglev: "MAGLEV", 77: "Algorithm(77)",
 	} {
 		if got := a.String(); got != want {
 			t.Errorf("%d is %q, want %q", a, got, want)
@@ -23,10 +25,10 @@ func TestAlgorithmNames(t *testing.T) {
 
 func TestNoEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, a := range algorithms {
+	for _, a := range everyAlgorithm {
 		for name, none := range map[string][]*balance.Endpoint{"nil": nil, "empty": {}} {
-			p := balance.New(a, none, 1)
-			if e := p.Pick(math.MaxUint64); e != nil || p.Len() != 0 {
+			p := balance.New(balance.Config{Algorithm: a}, none, 1)
+			if e := p.Pick(balance.Draw{Random: math.MaxUint64}); e != nil || p.Len() != 0 {
 				t.Errorf("%v over %s: picked %v of %d", a, name, e, p.Len())
 			}
 		}
@@ -35,13 +37,13 @@ func TestNoEndpoint(t *testing.T) {
 
 func TestOneEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, a := range algorithms {
+	for _, a := range everyAlgorithm {
 		for _, weight := range []uint32{0, 1, math.MaxUint32} {
 			all := endpoints(weight)
-			p := balance.New(a, all, 7)
+			p := balance.New(balance.Config{Algorithm: a}, all, 7)
 			all[0].Failed()
 			all[0].Begin()
-			if p.Pick(0) != all[0] || p.Pick(math.MaxUint64) != all[0] {
+			if p.Pick(balance.Draw{}) != all[0] || p.Pick(balance.Draw{Random: math.MaxUint64}) != all[0] {
 				t.Errorf("%v: the one endpoint of weight %d is not picked", a, weight)
 			}
 		}
@@ -50,10 +52,10 @@ func TestOneEndpoint(t *testing.T) {
 
 func TestPickerKeepsItsList(t *testing.T) {
 	t.Parallel()
-	for _, a := range algorithms {
+	for _, a := range everyAlgorithm {
 		all := mixed(5)
 		want := slices.Clone(all)
-		p := balance.New(a, all, 3)
+		p := balance.New(balance.Config{Algorithm: a}, all, 3)
 		clear(all)
 		var got []*balance.Endpoint
 		for i := range p.Len() {
@@ -86,7 +88,7 @@ func TestShares(t *testing.T) {
 		for _, a := range algorithms {
 			t.Run(name+"/"+a.String(), func(t *testing.T) {
 				t.Parallel()
-				p := balance.New(a, endpoints(weights...), 12345)
+				p := balance.New(balance.Config{Algorithm: a}, endpoints(weights...), 12345)
 				wantShares(t, counts(t, p, 20_000, 99), weights, 1.5)
 			})
 		}
@@ -109,9 +111,9 @@ func TestPickIsInTheSet(t *testing.T) {
 						e.Begin()
 					}
 				}
-				p := balance.New(a, set, rnd.Uint64())
+				p := balance.New(balance.Config{Algorithm: a}, set, rnd.Uint64())
 				for _, edge := range []uint64{0, 1, 1<<32 - 1, 1 << 32, 1 << 63, math.MaxUint64 - 1, math.MaxUint64} {
-					if e := p.Pick(edge); !slices.Contains(set, e) {
+					if e := p.Pick(balance.Draw{Random: edge}); !slices.Contains(set, e) {
 						t.Fatalf("%v over %d: random bits %x pick %v", a, n, edge, e)
 					}
 				}
@@ -125,17 +127,17 @@ func TestPickIsInTheSet(t *testing.T) {
 func TestConcurrentPicks(t *testing.T) {
 	t.Parallel()
 	const callers, picks = 8, 2000
-	for _, a := range algorithms {
+	for _, a := range everyAlgorithm {
 		for name, all := range map[string][]*balance.Endpoint{"equal": equal(7), "weighted": mixed(7)} {
 			t.Run(a.String()+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				p := balance.New(a, all, 3)
+				p := balance.New(balance.Config{Algorithm: a}, all, 3)
 				var wg sync.WaitGroup
 				for c := range callers {
 					rnd := random(uint64(c))
 					wg.Go(func() {
 						for i := range picks {
-							e := p.Pick(rnd.Uint64())
+							e := p.Pick(balance.Draw{Random: rnd.Uint64()})
 							e.Begin()
 							if i%3 == 0 {
 								e.Failed()
@@ -164,13 +166,32 @@ func TestConcurrentPicks(t *testing.T) {
 }
 
 func TestPickAllocatesNothing(t *testing.T) {
-	rnd := random(1)
-	for _, a := range algorithms {
-		for name, all := range map[string][]*balance.Endpoint{
-			"one": equal(1), "two": equal(2), "equal": equal(10), "weighted": mixed(10),
+	near := &balance.LocalityPolicy{}
+	for _, a := range everyAlgorithm {
+		for name, c := range map[string]struct {
+			all    []*balance.Endpoint
+			config balance.Config
+			eject  int
+		}{
+			"one": {all: equal(1)}, "two": {all: equal(2)}, "equal": {all: equal(10)}, "weighted": {all: mixed(10)},
+			"ejected": {all: mixed(10), eject: 9}, "all ejected": {all: mixed(10), eject: 10},
+			"panic":   {all: mixed(10), eject: 8, config: balance.Config{PanicThreshold: 50}},
+			"warming": {all: mixed(10), config: balance.Config{Warmup: balance.Warmup{Duration: time.Hour, MinimumPercent: 10, Aggression: 2}}},
+			"levels":  {all: mixed(10), eject: 4, config: balance.Config{Locality: near}},
 		} {
-			p := balance.New(a, all, 1)
-			if n := testing.AllocsPerRun(200, func() { p.Pick(rnd.Uint64()) }); n != 0 {
+			for i, e := range c.all {
+				e.Def.Locality = []string{"", "eu/a", "eu/b"}[i%3]
+				e.Join(time.Duration(i) * time.Minute)
+				if i < c.eject {
+					e.Eject()
+				}
+			}
+			c.config.Algorithm = a
+			p, rnd, i := balance.New(c.config, c.all, 1), random(1), 0
+			if n := testing.AllocsPerRun(200, func() {
+				i++
+				p.Pick(balance.Draw{Random: rnd.Uint64(), Hash: rnd.Uint64(), Hashed: i%2 == 0, Step: uint8(i % 5)})
+			}); n != 0 {
 				t.Errorf("%v over %s: %v allocations", a, name, n)
 			}
 		}

@@ -7,21 +7,46 @@ import (
 
 // roundRobin is ROUND_ROBIN over endpoints of equal weight.
 type roundRobin struct {
-	list
-	_    [64]byte // next is written by every pick: keep it off the list
+	pool
+	_    [64]byte // next is written by every pick: keep it off the pool
 	next atomic.Uint64
 	_    [56]byte
 }
 
-func newRoundRobin(all list, seed uint64) *roundRobin {
-	p := &roundRobin{list: all}
-	p.next.Store(seed % uint64(len(all)))
+func newRoundRobin(all pool, seed uint64) *roundRobin {
+	p := &roundRobin{pool: all}
+	p.next.Store(seed % uint64(len(p.list)))
 	return p
 }
 
 // Pick implements Picker.
-func (p *roundRobin) Pick(uint64) *Endpoint {
+func (p *roundRobin) Pick(d Draw) *Endpoint {
+	e := p.turn()
+	if p.usable(e) && p.warm.over(d.Now) {
+		return e
+	}
+	return p.nextTurn(e, d)
+}
+
+func (p *roundRobin) turn() *Endpoint {
 	return p.list[(p.next.Add(1)-1)%uint64(len(p.list))]
+}
+
+// maxTurns bounds the turns that one pick passes over: each is a write that all picks share.
+const maxTurns = 64
+
+// nextTurn passes over turns of endpoints that are ejected, and of those that warm up as often as they must
+// wait: the others keep their order. After many in a row it draws.
+func (p *roundRobin) nextTurn(e *Endpoint, d Draw) *Endpoint {
+	most, rnd := p.warm.most(d.Now), d.Random
+	for range maxTurns {
+		rnd = mix(rnd)
+		if p.keeps(e, rnd, d.Now, most) {
+			return e
+		}
+		e = p.turn()
+	}
+	return p.otherwise(rnd, d.Now)
 }
 
 // weightedRoundRobin is ROUND_ROBIN over endpoints of different weight, by static strides (gRFC A58).
@@ -34,7 +59,7 @@ func (p *roundRobin) Pick(uint64) *Endpoint {
 // same weight have their turns in different generations and not one after the other; and in claiming a
 // position only when it is somebody's turn, so that passing over costs no shared write.
 type weightedRoundRobin struct {
-	list
+	pool
 	strides []stride
 	most    uint32 // the largest weight
 	_       [64]byte
@@ -47,24 +72,33 @@ type stride struct{ weight, offset uint32 }
 // maxStride bounds weights, so that a stride times a generation stays within 32 bits.
 const maxStride = 1<<16 - 1
 
-func newWeightedRoundRobin(all list, weights []uint32, seed uint64) *weightedRoundRobin {
-	p := &weightedRoundRobin{list: all, strides: make([]stride, len(all)), most: slices.Max(weights)}
+func newWeightedRoundRobin(all pool, seed uint64) *weightedRoundRobin {
+	p := &weightedRoundRobin{pool: all, strides: make([]stride, len(all.list)), most: slices.Max(all.weights)}
 	scale := max(uint64(p.most), maxStride)
 	p.most = min(p.most, maxStride)
 	// Multiples of the golden section of the cycle are spread evenly however many there are.
 	golden := uint64(float64(p.most)*0.618) | 1
-	for i, w := range weights {
+	for i, w := range p.weights {
 		if scale > maxStride {
 			w = uint32(max((uint64(w)*maxStride+scale/2)/scale, 1))
 		}
 		p.strides[i] = stride{weight: w, offset: uint32(uint64(i) * golden % uint64(p.most))}
 	}
-	p.next.Store(seed % (uint64(len(all)) * uint64(p.most)))
+	p.next.Store(seed % (uint64(len(p.list)) * uint64(p.most)))
 	return p
 }
 
-// Pick implements Picker.
-func (p *weightedRoundRobin) Pick(uint64) *Endpoint {
+// Pick implements Picker. A turn that its endpoint cannot have, ejected or warming up, goes to one drawn by
+// weight, in the same shares: to look for the next turn could take a generation of them.
+func (p *weightedRoundRobin) Pick(d Draw) *Endpoint {
+	e := p.turn()
+	if p.usable(e) && (p.warm.over(d.Now) || p.keeps(e, d.Random, d.Now, p.warm.most(d.Now))) {
+		return e
+	}
+	return p.otherwise(mix(d.Random), d.Now)
+}
+
+func (p *weightedRoundRobin) turn() *Endpoint {
 	for {
 		from := p.next.Load()
 		index, steps := p.seek(from)

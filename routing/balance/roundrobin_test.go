@@ -12,9 +12,9 @@ import (
 func TestRoundRobinOrder(t *testing.T) {
 	t.Parallel()
 	all := equal(3)
-	p := balance.New(balance.RoundRobin, all, 7) // 7 mod 3
+	p := balance.New(balance.Config{Algorithm: balance.RoundRobin}, all, 7) // 7 mod 3
 	for i := range 9 {
-		if e := p.Pick(0); e != all[(1+i)%3] {
+		if e := p.Pick(balance.Draw{}); e != all[(1+i)%3] {
 			t.Fatalf("pick %d is %v", i, e.Def.Address)
 		}
 	}
@@ -54,7 +54,7 @@ func TestRoundRobinCycle(t *testing.T) {
 				cycle += n
 			}
 			for seed := range uint64(20) {
-				p := balance.New(balance.RoundRobin, endpoints(c.weights...), seed*0x9e3779b97f4a7c15)
+				p := balance.New(balance.Config{Algorithm: balance.RoundRobin}, endpoints(c.weights...), seed*0x9e3779b97f4a7c15)
 				for range 2 {
 					if seen := counts(t, p, cycle, 1); !slices.Equal(seen, want) {
 						t.Fatalf("seed %d: a cycle has %v, want %v", seed, seen, want)
@@ -85,10 +85,10 @@ func TestRoundRobinIsSmooth(t *testing.T) {
 			for _, w := range c.weights {
 				sum += float64(w)
 			}
-			p := balance.New(balance.RoundRobin, endpoints(c.weights...), 4711)
+			p := balance.New(balance.Config{Algorithm: balance.RoundRobin}, endpoints(c.weights...), 4711)
 			seen := make([]float64, p.Len())
 			for k := 1.0; k <= sum; k++ {
-				e := p.Pick(0)
+				e := p.Pick(balance.Draw{})
 				for i := range seen {
 					if p.At(i) == e {
 						seen[i]++
@@ -116,8 +116,8 @@ func TestRoundRobinBeginsAnywhere(t *testing.T) {
 	for name, weights := range map[string][]uint32{"equal": {1, 1, 1, 1, 1}, "weighted": {4, 5, 6, 5, 4}} {
 		all := endpoints(weights...)
 		rnd := random(11)
-		seen := countsOf(t, balance.New(balance.RoundRobin, all, 0), 10_000, func() *balance.Endpoint {
-			return balance.New(balance.RoundRobin, all, rnd.Uint64()).Pick(0)
+		seen := countsOf(t, balance.New(balance.Config{Algorithm: balance.RoundRobin}, all, 0), 10_000, func() *balance.Endpoint {
+			return balance.New(balance.Config{Algorithm: balance.RoundRobin}, all, rnd.Uint64()).Pick(balance.Draw{})
 		})
 		for i, n := range seen {
 			if n < 1000 {
@@ -136,7 +136,7 @@ func TestRoundRobinCycleIsExactTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			all := endpoints(weights...)
-			p := balance.New(balance.RoundRobin, all, 99)
+			p := balance.New(balance.Config{Algorithm: balance.RoundRobin}, all, 99)
 			cycle := 0
 			for _, w := range weights {
 				cycle += int(w)
@@ -145,7 +145,7 @@ func TestRoundRobinCycleIsExactTogether(t *testing.T) {
 			for range callers {
 				wg.Go(func() {
 					for range cycle {
-						p.Pick(0).Begin()
+						p.Pick(balance.Draw{}).Begin()
 					}
 				})
 			}

@@ -16,11 +16,11 @@ func TestStrideFarIn(t *testing.T) {
 		cycle += int(w)
 	}
 	for _, from := range []uint64{0, 4*65_521 - 1, 1 << 33, 1<<34 + 1e6, 1<<40 + 5e9, 1<<48 + 7, 1 << 63} {
-		p := New(RoundRobin, all, 0).(*weightedRoundRobin)
+		p := New(Config{Algorithm: RoundRobin}, all, 0).(*weightedRoundRobin)
 		p.next.Store(from)
 		seen := make([]uint32, len(all))
 		for range cycle {
-			seen[slices.Index(all, p.Pick(0))]++
+			seen[slices.Index(all, p.Pick(Draw{}))]++
 		}
 		if !slices.Equal(seen, weights) {
 			t.Errorf("from position %d a cycle has %v, want %v", from, seen, weights)

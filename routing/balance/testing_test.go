@@ -41,7 +41,7 @@ func random(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
 func counts(t *testing.T, p balance.Picker, n int, seed uint64) []int {
 	t.Helper()
 	rnd := random(seed)
-	return countsOf(t, p, n, func() *balance.Endpoint { return p.Pick(rnd.Uint64()) })
+	return countsOf(t, p, n, func() *balance.Endpoint { return p.Pick(balance.Draw{Random: rnd.Uint64()}) })
 }
 
 func countsOf(t *testing.T, p balance.Picker, n int, pick func() *balance.Endpoint) []int {

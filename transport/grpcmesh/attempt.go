@@ -28,7 +28,12 @@ func (r *rpc) settle(err error) (again bool, final error) {
 func (r *rpc) retry(err error) (wait time.Duration, again bool) {
 	r.unpin()
 	r.late(err)
-	if err == nil || r.direct || r.rejected != nil || r.gaveUp(err) != nil || r.last.Neutral() {
+	if r.anew {
+		r.anew = false
+		r.edit()
+		return 0, true
+	}
+	if err == nil || r.direct || r.rejected != nil || r.told != nil || r.gaveUp(err) != nil || r.last.Neutral() {
 		return 0, false
 	}
 	return r.call.Next(r.last)
@@ -41,6 +46,8 @@ func (r *rpc) ended(err error) error {
 		return nil
 	case r.rejected != nil:
 		return wrap(r.rejected)
+	case r.told != nil:
+		return r.told
 	case r.direct:
 		if r.cause != nil {
 			return wrap(r.call.FailDirect(r.cause))
@@ -71,9 +78,27 @@ func (r *rpc) gaveUp(told error) error {
 	return nil
 }
 
+// expired reports whether the rule's time-out has ended the RPC, and not its caller: it has passed, as an endpoint that
+// keeps it too can say before our own timer does, and the caller's deadline has not.
+func (r *rpc) expired() bool {
+	if r.stop == nil || r.caller.Err() != nil {
+		return false
+	}
+	now := time.Now()
+	if end, ok := r.caller.Deadline(); ok && !now.Before(end) {
+		return false
+	}
+	end, _ := r.Deadline()
+	return r.Err() != nil || !now.Before(end)
+}
+
 // canceled makes the error of an RPC whose context has ended, with what grpc-go says about the waiting.
 func (r *rpc) canceled(why, told error) error {
-	e := r.call.Fail(call.Outcome{Reason: call.ReasonCanceled}, why)
+	reason := call.ReasonCanceled
+	if r.expired() {
+		reason = call.ReasonTimeout
+	}
+	e := r.call.Fail(call.Outcome{Reason: reason}, why)
 	if text := messageOf(told); text != why.Error() {
 		e.Detail = text
 	}
@@ -87,7 +112,11 @@ func (r *rpc) canceled(why, told error) error {
 func (r *rpc) unpin() {
 	if r.pinned {
 		r.pinned = false
-		r.attempt.Answered(call.Outcome{Reason: call.ReasonCanceled})
+		o := call.Outcome{Reason: call.ReasonCanceled}
+		if r.expired() {
+			o.Reason = call.ReasonTimeout
+		}
+		r.attempt.Answered(o)
 		r.attempt.Finish()
 	}
 }

@@ -7,6 +7,9 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // dial opens the connection to a member, by the engine's dialer and the cluster's connect time-out.
@@ -15,12 +18,13 @@ func (d *driver) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if m == nil {
 		return nil, errForeign
 	}
-	return d.engine.Dial(ctx, m.address, m.policy.ConnectTimeout)
+	return d.engine.Connect(ctx, m.address, &m.policy)
 }
 
 // meshCredentials secure each connection as what it is to asks for.
 type meshCredentials struct {
-	own credentials.TransportCredentials // the program's, nil for none
+	engine *transport.Engine
+	own    credentials.TransportCredentials // the program's, nil for none
 }
 
 var errOutside = errors.New("it is outside the mesh, and there are no credentials for it: see grpcmesh.WithCredentials")
@@ -31,12 +35,29 @@ func (c meshCredentials) ClientHandshake(ctx context.Context, authority string, 
 	switch {
 	case m == nil:
 		return nil, nil, errForeign
+	case m.policy.TLS != nil:
+		return c.originate(ctx, authority, conn, m)
 	case c.own != nil:
 		return c.own.ClientHandshake(ctx, authority, conn)
 	case m.outside:
 		return nil, nil, errOutside
 	}
 	return insecure.NewCredentials().ClientHandshake(ctx, authority, conn)
+}
+
+// originate secures a connection as the endpoint's policy says. The name of the server is the channel's host, unless
+// the policy gives one: RPCs with authorities of their own share the connection.
+func (c meshCredentials) originate(ctx context.Context, authority string, conn net.Conn, m *member) (net.Conn, credentials.AuthInfo, error) {
+	host, _, err := call.SplitAuthority(authority)
+	if err != nil {
+		return nil, nil, err
+	}
+	secured, err := c.engine.Secure(ctx, conn, &m.policy, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	return secured, credentials.TLSInfo{State: secured.ConnectionState(),
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
 }
 
 // ServerHandshake implements credentials.TransportCredentials; channels do not serve.

@@ -31,7 +31,10 @@ func codeOf(err error) codes.Code {
 	if !errors.As(err, &e) {
 		return codes.Unavailable
 	}
-	if e.Reason == call.ReasonCanceled {
+	switch e.Reason {
+	case call.ReasonTimeout: // grpc-go's own word for it, where a proxy's 504 would be Unavailable
+		return codes.DeadlineExceeded
+	case call.ReasonCanceled:
 		if errors.Is(e.Err, context.DeadlineExceeded) {
 			return codes.DeadlineExceeded
 		}

@@ -44,11 +44,15 @@ func (s *sent) Value(n *call.Name, i int) (string, bool) {
 	if reserved[n.Lower()] {
 		return "", false
 	}
+	s.load()
+	return headers(s.own).Value(n, i)
+}
+
+func (s *sent) load() {
 	if !s.read {
 		s.own, _ = metadata.FromOutgoingContext(s.Context)
 		s.read = true
 	}
-	return headers(s.own).Value(n, i)
 }
 
 const binary = "-bin"

@@ -24,9 +24,9 @@ type option func(*options)
 func (f option) apply(o *options) { f(o) }
 
 // WithCredentials gives the program's own transport credentials. They secure connections to targets outside
-// the mesh and to endpoints that have no TLS setting of the mesh's; in this version no endpoint has one, so
-// where they are given they are used everywhere. Default: none; then endpoints of the mesh are plaintext and
-// calls to targets outside it fail with Unavailable. It means nothing to a server.
+// the mesh and to endpoints that have no TLS setting of the mesh's (DestinationRule trafficPolicy.tls). Default:
+// none; then those endpoints are plaintext and calls to targets outside the mesh fail with Unavailable. It means
+// nothing to a server.
 func WithCredentials(c credentials.TransportCredentials) Option {
 	return option(func(o *options) { o.creds = c })
 }
@@ -40,7 +40,7 @@ func DialOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []gr
 	return []grpc.DialOption{
 		grpc.WithResolvers(d),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithTransportCredentials(meshCredentials{own: d.creds}),
+		grpc.WithTransportCredentials(meshCredentials{engine: d.engine, own: d.creds}),
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(),
 		grpc.WithConnectParams(connectParams),

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
@@ -42,6 +43,9 @@ func (r *rpc) late(err error) {
 
 func (r *rpc) judge(info balancer.DoneInfo) {
 	r.last = outcome(info, info.Err != nil && r.gaveUp(info.Err) != nil)
+	if r.last.Reason == call.ReasonCanceled && r.expired() {
+		r.last.Reason = call.ReasonTimeout // the endpoint's fault, not the caller's
+	}
 	r.attempt.Answered(r.last)
 	r.attempt.Finish()
 }
@@ -100,5 +104,8 @@ func broken(err error) bool {
 // trailersOnly reports whether the answer is a status and nothing else. grpc-go does not tell, but passes on
 // the content-type, which the protocol has in an answer's first header block only.
 func trailersOnly(info balancer.DoneInfo) bool {
-	return info.BytesReceived && len(info.Trailer["content-type"]) > 0
+	return info.BytesReceived && whole(info.Trailer)
 }
+
+// whole is trailersOnly for the trailer of an answer.
+func whole(trailer metadata.MD) bool { return len(trailer["content-type"]) > 0 }

@@ -93,6 +93,45 @@ func TestUnknownHostFails(t *testing.T) {
 	}
 }
 
+// TestRegistryOnly: an RPC to a host that the registry does not have is answered by the mesh, and the host is not
+// dialled, not even by a channel that is told to connect.
+func TestRegistryOnly(t *testing.T) {
+	t.Parallel()
+	out := start(t, "outside")
+	m := newMesh(t, service(dead(t)), mesh.WithOutboundTrafficPolicy(mesh.RegistryOnly),
+		mesh.WithDialer(func(_ context.Context, _, addr string) (net.Conn, error) {
+			if addr == out.addr {
+				t.Error("dialled")
+			}
+			return nil, errors.ErrUnsupported
+		}))
+	for _, wait := range []bool{false, true} {
+		cc := dial(t, m, out.addr, grpcmesh.WithCredentials(insecure.NewCredentials()))
+		cc.Connect()
+		_, err := ask(t.Context(), cc, who, grpc.WaitForReady(wait))
+		var e *mesh.Error
+		if status.Code(err) != codes.Unavailable || !errors.As(err, &e) || e.Reason != mesh.ReasonUnknownHost || e.Cluster != "BlackHoleCluster" {
+			t.Errorf("got %v", err)
+		}
+		if _, err := cc.NewStream(t.Context(), downDesc, down); !errors.Is(err, mesh.ReasonUnknownHost) {
+			t.Errorf("stream: %v", err)
+		}
+	}
+	// A host that a document names is let out, and no longer when it does not.
+	m = newMesh(t, serviceOf("NONE"), mesh.WithOutboundTrafficPolicy(mesh.RegistryOnly),
+		mesh.WithDialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, out.addr)
+		}))
+	cc := dial(t, m, "echo:9080", grpcmesh.WithCredentials(insecure.NewCredentials()))
+	if got := must(t, cc, who); got != "outside" {
+		t.Errorf("resolution NONE: %s", got)
+	}
+	apply(t, m, "")
+	if _, err := ask(t.Context(), cc, who); !errors.Is(err, mesh.ReasonUnknownHost) {
+		t.Errorf("after the document has gone: %v", err)
+	}
+}
+
 // TestHostBecomesKnown: the same channel, outside the mesh and then inside.
 func TestHostBecomesKnown(t *testing.T) {
 	t.Parallel()

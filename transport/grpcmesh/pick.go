@@ -101,20 +101,26 @@ func (r *rpc) choose(conns *connSet) error {
 	return nil
 }
 
-// renew decides again, on the live configuration.
+// renew decides again, on the live configuration. Where the rule changes the RPC, or has changed it, grpc-go has to be
+// given another one.
 func (r *rpc) renew() error {
-	q := r.request()
-	if err := r.take(r.call.Renew(&q)); err != nil {
+	if err := r.take(r.call.Renew(&r.asked)); err != nil {
 		return r.reject(err)
+	}
+	if !r.open && (r.edited || r.call.EditsRequest()) {
+		r.anew = true
+		return errAnew
 	}
 	return nil
 }
 
-// reject ends the RPC with the mesh's own answer. grpc-go would change some codes on the way (gRFC A54), and
+var errAnew = grpcstatus.Error(codes.Unavailable, "the configuration has changed")
+
+// reject ends the RPC with the mesh's own answer, or the rule's. grpc-go would change some codes on the way (gRFC A54), and
 // keep an RPC waiting that waits for ready: it gets another error, and the interceptor puts this one in place.
 func (r *rpc) reject(err error) error {
 	if !errors.As(err, &r.rejected) {
-		r.rejected = &call.Error{Reason: call.ReasonConnect, Host: r.to.authority, Err: err}
+		r.told = err
 	}
 	return grpcstatus.Error(codes.Unavailable, err.Error())
 }

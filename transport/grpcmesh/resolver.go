@@ -63,7 +63,7 @@ func (w *watch) Close() {
 }
 
 // state lists every endpoint that a call of the channel can be sent to, and the host itself where the
-// program's credentials allow for calls outside the mesh.
+// program's credentials and the mesh's policy allow for calls outside the mesh.
 func (w *watch) state(reach transport.Reach) resolver.State {
 	s := resolver.State{ServiceConfig: w.config}
 	for _, c := range reach.Clusters {
@@ -72,7 +72,7 @@ func (w *watch) state(reach transport.Reach) resolver.State {
 				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: c.Policy}))
 		}
 	}
-	if w.driver.creds != nil {
+	if w.driver.creds != nil && (reach.Direct || w.driver.engine.Outbound() == transport.AllowAny) {
 		s.Endpoints = append(s.Endpoints, endpointOf(&member{
 			outside: true, address: discovery.TCP(w.to.host, w.to.port)}))
 	}

@@ -15,13 +15,26 @@ import (
 // grpc-go makes them: that is how picks find it. grpc-go orders all that happens to one RPC (picks, Done,
 // the end) one after the other, so it needs no lock.
 type rpc struct {
-	context.Context // the caller's, with the carried headers
+	context.Context // the caller's, with the carried headers and the rule's time-out
+
+	caller context.Context
+	stop   func() // ends the time-out, nil for none
 
 	call   transport.Call
 	driver *driver
 	cc     *grpc.ClientConn
 	to     target
+	named  string // the method that the program has called
+	asked  call.Request
+
+	// What the rule makes of the RPC: its context, method and options, and the context before that.
+	plain  context.Context
 	method string
+	opts   []grpc.CallOption
+	edited bool
+	anew   bool // the configuration has changed: it has to be made and sent anew
+	open   bool // a stream that is the caller's already, for which it is too late
+
 	own    metadata.MD // the caller's outgoing metadata, once read
 	read   bool
 	once   bool // unary: an attempt is one stream
@@ -39,6 +52,7 @@ type rpc struct {
 	last     call.Outcome
 	cause    error       // why connecting failed
 	rejected *call.Error // the mesh's own answer, found while picking
+	told     error       // or the rule's
 }
 
 type rpcKey struct{}
@@ -54,7 +68,7 @@ func (r *rpc) Value(key any) any {
 // begin asks the engine what becomes of an RPC. Where there is an error the RPC ends with it; the rpc is
 // there all the same.
 func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, opts []grpc.CallOption) (*rpc, error) {
-	r := &rpc{Context: ctx, driver: d, cc: cc, method: method}
+	r := &rpc{Context: ctx, plain: ctx, caller: ctx, driver: d, cc: cc, named: method, method: method}
 	var err error
 	if r.to, err = parseTarget(cc.Target()); err != nil {
 		return r, wrap(&call.Error{Reason: call.ReasonInvalidRequest, Host: cc.Target(), Err: err})
@@ -67,32 +81,50 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 			r.to.authority = o.Authority
 		}
 	}
-	q := r.request()
-	if err := r.take(d.engine.Begin(ctx, &r.call, &q)); err != nil {
+	r.asked = r.request()
+	if err := r.take(d.engine.Begin(ctx, &r.call, &r.asked)); err != nil {
 		return r, err
 	}
 	if !r.direct {
 		r.carry()
 	}
+	if limit := r.call.Timeout(); limit > 0 {
+		r.Context, r.stop = context.WithTimeout(r.Context, limit)
+	}
+	r.plain = r.Context
+	r.edit()
 	return r, r.resolved()
+}
+
+// end closes the RPC's books.
+func (r *rpc) end(err error) {
+	r.call.End(err)
+	if r.stop != nil {
+		r.stop()
+	}
 }
 
 // request shows the RPC as the HTTP request it is on the wire.
 func (r *rpc) request() call.Request {
-	path, _ := call.CanonicalPath(r.method)
-	if path != r.method {
+	path, _ := call.CanonicalPath(r.named)
+	if path != r.named {
 		path = "" // another spelling than is sent: the engine refuses it
 	}
-	return call.Request{Method: "POST", Scheme: "http", Host: r.to.host, Port: r.to.port,
+	return call.Request{Method: "POST", Scheme: "http", Protocol: "HTTP/2", Host: r.to.host, Port: r.to.port,
 		Authority: r.to.authority, Path: path, Headers: (*sent)(r)}
 }
 
 // take heeds the engine's decision.
 func (r *rpc) take(step transport.Step) error {
 	r.direct = false
+	if err := r.pause(step.Delay); err != nil {
+		return err
+	}
 	switch step.Kind {
 	case transport.Reject:
 		return wrap(step.Err)
+	case transport.Reply:
+		return answered(step.Answer)
 	case transport.Direct:
 		if r.driver.creds == nil {
 			return wrap(r.unsecured())
@@ -120,6 +152,9 @@ func (r *rpc) resolved() error {
 		select {
 		case <-unknown:
 		case <-r.Done():
+			if r.expired() {
+				return r.canceled(r.Err(), r.Err())
+			}
 			return wrap(r.call.FailUnresolved(r.Err()))
 		}
 	}

@@ -8,14 +8,19 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // stream makes the attempts to open a streaming RPC. Once it is open nothing is sent twice, but for what
 // grpc-go repeats by itself because no endpoint has seen it.
 func (d *driver) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	r, err := d.begin(ctx, method, cc, opts)
+	if errors.Is(err, errEmpty) && desc.ServerStreams {
+		r.end(nil)
+		return emptyStream{ctx}, nil
+	}
 	if err != nil {
-		r.call.End(err)
+		r.end(err)
 		return nil, err
 	}
 	s := &clientStream{rpc: r, once: !desc.ServerStreams}
@@ -23,13 +28,14 @@ func (d *driver) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	opts = append(slices.Clip(opts), grpc.OnFinish(s.finished))
 	for again := true; again; {
 		s.opening()
-		if s.ClientStream, err = open(r, desc, cc, method, opts...); err == nil {
+		if s.ClientStream, err = open(r, desc, cc, r.method, append(slices.Clip(opts), r.opts...)...); err == nil {
+			r.open = true
 			s.opened()
 			return s, nil
 		}
 		again, err = r.settle(err)
 	}
-	r.call.End(err)
+	r.end(err)
 	for _, hook := range s.hooks {
 		hook(err)
 	}
@@ -49,6 +55,27 @@ type clientStream struct {
 	told   error // how
 	closed bool  // the books are
 	final  error // what they say
+}
+
+// Header implements grpc.ClientStream: the answer's header as the rule edits it.
+func (s *clientStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err != nil || md == nil || !s.rpc.call.EditsResponse() {
+		return md, err
+	}
+	md = md.Copy()
+	s.rpc.editHeader(md)
+	return md, nil
+}
+
+// Trailer implements grpc.ClientStream: of an answer that is all in one it is the header.
+func (s *clientStream) Trailer() metadata.MD {
+	md := s.ClientStream.Trailer()
+	if whole(md) && s.rpc.call.EditsResponse() {
+		md = md.Copy()
+		s.rpc.editHeader(md)
+	}
+	return md
 }
 
 // RecvMsg implements grpc.ClientStream. It gives the mesh's errors for those of grpc-go.
@@ -107,7 +134,7 @@ func (s *clientStream) end(told error) error {
 		s.rpc.unpin()
 		s.rpc.late(told)
 		s.final = s.rpc.ended(told)
-		s.rpc.call.End(s.final)
+		s.rpc.end(s.final)
 	}
 	final := s.final
 	s.mu.Unlock()

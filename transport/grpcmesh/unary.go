@@ -13,7 +13,7 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 	if err == nil {
 		err = r.unary(req, reply, invoke, opts)
 	}
-	r.call.End(err)
+	r.end(err)
 	return err
 }
 
@@ -21,10 +21,11 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 	opts, hooks := r.withhold(opts)
 	r.once = true
 	for {
-		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, opts...))
+		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...))
 		if again {
 			continue
 		}
+		r.editAnswer(err, opts)
 		for _, hook := range hooks {
 			hook(err)
 		}
@@ -36,7 +37,7 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 // they run once, at the end.
 func (r *rpc) withhold(opts []grpc.CallOption) (rest []grpc.CallOption, hooks []func(error)) {
 	isHook := func(o grpc.CallOption) bool { _, ok := o.(grpc.OnFinishCallOption); return ok }
-	if r.direct || !r.call.Retries() || !slices.ContainsFunc(opts, isHook) {
+	if r.direct || !slices.ContainsFunc(opts, isHook) {
 		return opts, nil
 	}
 	for _, o := range opts {

@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// aim reads where the request goes, or says how it is answered if it goes nowhere.
+func (x *exchange) aim() *LocalReply {
+	q := &x.q
+	inbound := x.s.wire.mesh == nil
+	switch {
+	case q.Method() == http.MethodConnect:
+		return &LocalReply{Status: http.StatusMethodNotAllowed, Flag: "-", Reason: "connect_refused",
+			Text: "CONNECT is not served here: https goes to its host directly"}
+	case q.Scheme() == "https" && !inbound:
+		l := badRequest("only http is proxied; a program's own TLS goes to its host directly")
+		return &l
+	}
+	x.host = ""
+	if authority := q.Authority(); authority != "" || q.Minor() > 0 || !inbound {
+		var err error
+		if x.host, err = canonicalHost(authority); err != nil {
+			l := badRequest("malformed host")
+			l.Err = err
+			return &l
+		}
+	}
+	x.forth.sift(&q.Fields)
+	x.protocol = x.offer()
+	path, anew := spell(q.Path())
+	canonical, ok := call.CanonicalPath(path)
+	if !ok && inbound {
+		l := badRequest("the path has no safe spelling")
+		return &l
+	}
+	x.target = q.Origin()
+	if anew || inbound && canonical != path {
+		x.aimAt(canonical, q.Query())
+	}
+	x.view = call.Request{Method: q.Method(), Scheme: "http", Authority: x.host, Path: canonical, Query: q.Query(),
+		Protocol: "HTTP/1.1", Headers: &x.forth, Source: sourceOf(x.s.nc)}
+	if q.Minor() == 0 {
+		x.view.Protocol = "HTTP/1.0"
+	}
+	if x.host != "" {
+		x.view.Host, x.view.Port, _ = call.SplitAuthority(x.host) // it is canonical
+	}
+	if x.view.Port == 0 {
+		x.view.Port = 80
+	}
+	return nil
+}
+
+// aimAt puts path and query together; a path that a rule has made may have a query of its own.
+func (x *exchange) aimAt(path, query string) {
+	switch {
+	case query != "":
+		x.target = path + "?" + query
+	case strings.HasSuffix(x.q.Target(), "?") && !strings.Contains(path, "?"):
+		x.target = path + "?"
+	default:
+		x.target = path
+	}
+}
+
+// offer gives the protocol that the request asks to switch to, of those that are tunnelled (see upgradeOf).
+func (x *exchange) offer() string {
+	q := &x.q
+	if !q.Has(http1.FieldUpgrade) || q.Minor() < 1 || q.Method() != http.MethodGet || q.Body.Framing() != http1.NoBody {
+		return ""
+	}
+	if _, several := q.Known(http1.FieldUpgrade, 1); several || !q.Lists(http1.FieldConnection, "upgrade") {
+		return ""
+	}
+	if v, _ := q.Known(http1.FieldUpgrade, 0); !strings.EqualFold(v, "websocket") {
+		return ""
+	}
+	return "websocket"
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// reply is forwarder.reply on a wire.
+func (x *exchange) reply(l LocalReply) {
+	l.Direction, l.Method = x.f.direction, strings.Clone(x.q.Method())
+	l.Host = strings.Clone(x.q.Authority())
+	if host, err := canonicalHost(l.Host); err == nil {
+		l.Host = host
+	}
+	x.f.report(l)
+	x.unfinished()
+	if x.grpc() {
+		x.w.Response(http.StatusOK, "OK", x.q.Method())
+		x.w.Field("Content-Type", "application/grpc")
+		x.w.Field("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
+		x.w.Field("Grpc-Message", grpcMessage(l.Text))
+		x.finishAnswer(nil)
+		return
+	}
+	x.w.Response(l.Status, http.StatusText(l.Status), x.q.Method())
+	if l.Status == http.StatusMethodNotAllowed {
+		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
+	}
+	x.write(l.Text)
+}
+
+// write completes an answer for people.
+func (x *exchange) write(text string) {
+	x.w.Field("Content-Type", "text/plain; charset=utf-8")
+	x.w.Field("X-Content-Type-Options", "nosniff")
+	x.finishAnswer([]byte(text + "\n"))
+}
+
+// unfinished ends the connection with the answer where the client has not sent all of its body.
+func (x *exchange) unfinished() {
+	if !x.q.Body.Done() && !x.upload.complete.Load() || x.protocol != "" {
+		x.closing, x.unread = true, true
+	}
+}
+
+// finishAnswer writes what an answer of our own has besides, and sends it.
+func (x *exchange) finishAnswer(body []byte) {
+	x.w.Field("Date", x.s.wire.dateField(time.Now()))
+	if x.closing = x.closing || x.f.draining.Load(); x.closing {
+		x.w.Field("Connection", "close")
+	}
+	x.w.Length(int64(len(body)))
+	if x.q.Method() == http.MethodHead {
+		body = nil
+	}
+	if x.w.Finish(body) != nil {
+		x.aborted = true
+	}
+}
+
+// answer gives what the rules say in place of an endpoint, as transport.Answer does for net/http.
+func (x *exchange) answer(a *transport.Answer) {
+	x.unfinished()
+	h := &x.edited
+	h.reset()
+	x.edits = true
+	a.Header(h, &x.call, &x.view)
+	status, body := a.Status, a.Body
+	if x.grpc() {
+		code, message := a.ForGRPC()
+		status, body = http.StatusOK, nil
+		h.Set(contentTypeName, "application/grpc")
+		h.Set(grpcStatusName, strconv.FormatUint(uint64(code), 10))
+		if message != "" {
+			h.Set(grpcMessageName, call.GRPCMessage(message))
+		}
+	}
+	x.w.Response(status, http.StatusText(status), x.q.Method())
+	if status == http.StatusNoContent || status == http.StatusNotModified {
+		body = nil
+		h.Remove(contentTypeName)
+	}
+	h.write(&x.w)
+	if status == http.StatusNotModified {
+		x.w.Field("Date", x.s.wire.dateField(time.Now()))
+		if x.closing {
+			x.w.Field("Connection", "close")
+		}
+		x.aborted = x.w.Finish(nil) != nil
+		return
+	}
+	x.finishAnswer(body)
+}
+
+var (
+	contentTypeName = call.NewName("content-type")
+	grpcStatusName  = call.NewName("grpc-status")
+	grpcMessageName = call.NewName("grpc-message")
+)
+
+// grpc reports a request of gRPC (see isGRPC).
+func (x *exchange) grpc() bool {
+	v, ok := x.q.Get("content-type", 0)
+	if !ok || !call.IsGRPC(v) {
+		return false
+	}
+	_, several := x.q.Get("content-type", 1)
+	return !several
+}
+
+// tunnel joins client and endpoint after a 101 until both directions have ended, or one has failed.
+func (x *exchange) tunnel() {
+	p := &x.p
+	taken, _ := p.Known(http1.FieldUpgrade, 0)
+	_, several := p.Known(http1.FieldUpgrade, 1)
+	if x.protocol == "" || several || !strings.EqualFold(taken, x.protocol) || !p.Lists(http1.FieldConnection, "upgrade") {
+		x.closing, x.unread = true, true
+		x.reply(LocalReply{Status: http.StatusBadGateway, Flag: "UPE", Reason: "unexpected_upgrade",
+			Text: "upstream switched protocols unasked"})
+		return
+	}
+	x.closing = true
+	if !x.f.tunnels.add(x.s.nc) {
+		return
+	}
+	defer x.f.tunnels.remove(x.s.nc)
+	x.back.sift(&p.Fields)
+	x.w.Response(p.Status(), p.Reason(), x.q.Method())
+	x.w.Field("Connection", "Upgrade")
+	x.w.Field("Upgrade", x.protocol)
+	x.copyFields()
+	if x.w.Finish(nil) != nil {
+		return
+	}
+	x.join()
+}

@@ -1,0 +1,29 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package proxy
+
+import "syscall"
+
+// departed reports whether the other side of a socket has ended the connection, without taking what it has sent and
+// without waiting.
+func departed(conn syscall.RawConn) bool {
+	var n int
+	var err error
+	var one [1]byte
+	if conn.Control(func(fd uintptr) {
+		n, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	}) != nil {
+		return true
+	}
+	return err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+}
+
+// waiting reports whether there is something to read.
+func waiting(conn syscall.RawConn) bool {
+	n := 0
+	var one [1]byte
+	_ = conn.Control(func(fd uintptr) {
+		n, _, _ = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return n > 0
+}

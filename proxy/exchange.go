@@ -1,0 +1,347 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// An exchange is one request on a wire and what is answered to it. It belongs to the session's goroutine and is used
+// again; what its strings alias ends with it.
+type exchange struct {
+	s *session
+	f *forwarder
+
+	q        http1.Request
+	w        http1.Writer // to the client
+	forth    passage      // of the request
+	host     string       // what Host says on the way on, "" for the application's address
+	protocol string       // the upgrade that is asked for, "" for none
+	id       [requestIDSize]byte
+	upload   upload
+
+	view   call.Request // what the mesh decides on
+	call   transport.Call
+	target string // what the request line says on the way on
+	edited editedHeader
+	edits  bool // edited takes the place of the fields of q
+
+	up     *http1.Conn
+	key    upstreamKey
+	reused bool
+	uw     http1.Writer // to the endpoint
+	p      http1.Response
+	back   passage // of the response
+	splice splicer
+
+	closing bool // the connection ends with the answer
+	unread  bool // and there may be bytes of the client's that nobody will read
+	aborted bool // it ends at once
+	handed  bool // it is another's
+}
+
+const requestIDSize = 36
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// serve is the order of what happens to a request, whichever way it goes. It reports whether the connection ends
+// for the session, and whether it then is another's.
+func (x *exchange) serve(s *session, first bool) (over, handed bool) {
+	x.s, x.f = s, s.wire.forward
+	x.closing, x.unread, x.aborted, x.handed, x.edits = false, false, false, false, false
+	x.upload.reset()
+	x.w.Reset(s.conn)
+
+	// The request's head.
+	s.reading.Arm(transport.DefaultReadHeaderTimeout)
+	err := s.conn.ReadRequest(&x.q)
+	if !s.reading.Disarm() {
+		return true, false
+	}
+	if err != nil {
+		x.refuse(err, first)
+		return true, x.handed
+	}
+	x.f.active.Add(1)
+	x.f.total.Add(1)
+	s.begin()
+	x.closing = !x.q.Persistent() || x.f.draining.Load()
+
+	// Where to, and what comes back: what has two readings goes nowhere, and its connection ends.
+	refused := x.aim()
+	switch {
+	case refused != nil:
+		x.closing, x.unread = true, true
+		x.reply(*refused)
+	case x.q.Form() == http1.AsteriskForm: // OPTIONS * is about the server that it reaches
+		x.unfinished()
+		x.w.Response(http.StatusOK, "OK", x.q.Method())
+		x.finishAnswer(nil)
+	case s.wire.mesh != nil:
+		x.ask()
+	default:
+		x.visit()
+	}
+
+	// The end of it, and of the connection where the client has not sent everything.
+	x.stopUpload()
+	x.giveUp()
+	s.finish()
+	x.f.active.Add(-1)
+	switch {
+	case x.handed:
+		return true, true
+	case x.aborted:
+		x.cutOff()
+		return true, false
+	case x.unread || x.closing && len(s.conn.Buffered()) > 0:
+		s.linger()
+		return true, false
+	}
+	return x.closing, false
+}
+
+// release gives the buffers back, and the exchange.
+func (x *exchange) release() {
+	x.w.Release()
+	x.uw.Release()
+	if !x.handed {
+		x.s.conn.Release()
+	}
+	if x.edits {
+		x.edited.reset()
+	}
+	x.call, x.view = transport.Call{}, call.Request{}
+	x.s, x.f, x.up = nil, nil, nil
+	exchanges.Put(x)
+}
+
+// refuse ends a connection whose request could not be read.
+func (x *exchange) refuse(err error, first bool) {
+	bad, ok := errors.AsType[*http1.Error](err)
+	if !ok {
+		return
+	}
+	if first && x.s.speaksHTTP2() {
+		x.handed = true
+		x.s.hand()
+		return
+	}
+	x.closing = true
+	x.f.report(LocalReply{Direction: x.f.direction, Status: bad.Status, Flag: "DPE", Reason: "bad_request", Text: bad.Text, Err: bad})
+	x.w.Response(bad.Status, http.StatusText(bad.Status), "")
+	x.write(bad.Text)
+	x.s.linger()
+}
+
+// ask makes a call of the mesh.
+func (x *exchange) ask() {
+	m := x.s.wire.mesh
+	step := m.engine.Begin(context.Background(), &x.call, &x.view)
+	if step.Delay > 0 && !x.pause(step.Delay) {
+		x.aborted = true
+		return
+	}
+	step.Delay = 0
+	switch {
+	case step.Kind == transport.Reject:
+		x.reply(replyOf(step.Err))
+	case step.Kind == transport.Reply:
+		x.answer(step.Answer)
+	case step.Kind == transport.Direct || !x.call.Plain():
+		x.handOver(step)
+	default:
+		x.attempts()
+	}
+}
+
+// attempts tries endpoint after endpoint.
+func (x *exchange) attempts() {
+	c := &x.call
+	if d := c.Timeout(); d > 0 {
+		x.s.bound(d)
+	}
+	path := x.view.Path
+	if x.edits = c.EditsRequest(); x.edits {
+		path, x.host = c.Target(&x.view)
+		x.edited.take(&x.forth)
+		c.EditRequest(&x.edited, &x.view, path, x.host)
+	}
+	if path != x.q.Path() {
+		x.aimAt(path, x.view.Query)
+	}
+	if err := x.upload.prepare(&x.q, c.Retries()); err != nil {
+		x.brokenBody(err)
+		return
+	}
+	for {
+		a, err := c.Pick(nil)
+		if err != nil {
+			x.reply(replyOf(err))
+			return
+		}
+		o, err := x.attempt(upstreamKey{address: a.Endpoint.Def.Address}, c.Policy().ConnectTimeout)
+		var wait time.Duration
+		again := false
+		if o.Reason != call.ReasonTimeout && o.Reason != call.ReasonCanceled && (err != nil || c.Retries()) {
+			again = x.upload.again(func() (again bool) {
+				wait, again = c.Next(o)
+				return again
+			})
+		}
+		if !again || !o.StaleReuse { // that a kept connection had ended is nobody's fault
+			a.Answered(o)
+		}
+		switch {
+		case again:
+			x.discard()
+			a.Finish()
+			if !x.pause(wait) {
+				o = x.outcome(nil)
+				x.lose(o, c.Fail(o, context.DeadlineExceeded))
+				return
+			}
+			continue
+		case err != nil:
+			x.lose(o, c.Fail(o, err))
+		case !x.respond():
+			if gone, late := x.s.cause(); !gone && !late && x.brokeOff() {
+				a.Answered(call.Outcome{Reason: call.ReasonReset})
+			}
+		}
+		a.Finish()
+		return
+	}
+}
+
+// visit asks the application. What its callers repeat is theirs to know; only a kept connection that turns out dead
+// is made anew, for requests that can be repeated.
+func (x *exchange) visit() {
+	if err := x.upload.prepare(&x.q, true); err != nil {
+		x.brokenBody(err)
+		return
+	}
+	for fresh := false; ; fresh = true {
+		o, err := x.attempt(x.s.wire.app, 0)
+		if o.StaleReuse && !fresh && safeMethod(x.q.Method()) && x.upload.again(yes) {
+			x.discard()
+			continue
+		}
+		if err != nil {
+			x.lose(o, &call.Error{Reason: o.Reason, Host: strings.Clone(x.host), Endpoint: x.s.wire.app.address.String(), Attempts: 1, Err: err})
+			return
+		}
+		x.respond()
+		return
+	}
+}
+
+func yes() bool { return true }
+
+// safeMethod lists the methods that net/http too sends again on another connection.
+func safeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// keep gives the connection to the endpoint back, where it is fit to be used again.
+func (x *exchange) keep() {
+	x.stopUpload()
+	if x.up == nil || !x.upload.sent || !x.p.Persistent() || !x.s.attend(nil) {
+		x.giveUp()
+		return
+	}
+	x.uw.Release()
+	x.s.wire.upstreams.pool.Put(x.key, x.up, time.Now())
+	x.up = nil
+}
+
+// giveUp closes the connection to the endpoint.
+func (x *exchange) giveUp() {
+	if x.up == nil {
+		return
+	}
+	x.s.attend(nil)
+	x.uw.Release()
+	_ = x.up.Close()
+	x.up = nil
+}
+
+// discard gives an answer up that is not passed on. Where its body is there and short, its connection is kept.
+func (x *exchange) discard() {
+	x.stopUpload()
+	if x.up == nil {
+		return
+	}
+	if b := &x.p.Body; x.p.Status() >= 200 && (b.Done() || b.Remaining() >= 0 && b.Remaining() <= int64(b.Buffered())) {
+		if whole, err := b.Drain(4 << 10); whole && err == nil {
+			x.keep()
+			return
+		}
+	}
+	x.giveUp()
+}
+
+// lose ends a request that got no answer.
+func (x *exchange) lose(o call.Outcome, err error) {
+	x.stopUpload()
+	if x.upload.client != nil {
+		x.brokenBody(x.upload.client)
+		return
+	}
+	if o.Reason == call.ReasonCanceled {
+		x.aborted = true // for whom
+		return
+	}
+	x.reply(replyOf(err))
+}
+
+// brokenBody answers a client whose body is none, or does nothing where the client has gone.
+func (x *exchange) brokenBody(err error) {
+	if !refusedByCodec(err) {
+		x.aborted = true
+		return
+	}
+	x.closing, x.unread = true, true
+	l := badRequest("malformed request body")
+	l.Err = err
+	x.reply(l)
+}
+
+// pause waits. It reports false where the client has gone or the time-out has passed meanwhile.
+func (x *exchange) pause(d time.Duration) bool {
+	wake := make(chan struct{})
+	if !x.s.attendCall(sync.OnceFunc(func() { close(wake) })) {
+		return false
+	}
+	defer x.s.attendCall(nil)
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-wake:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// cutOff makes sure that a client does not take what it got for the whole, where the end of the connection would say so.
+func (x *exchange) cutOff() {
+	if tcp, ok := x.s.nc.(*net.TCPConn); ok && x.q.Minor() < 1 {
+		_ = tcp.SetLinger(0)
+	}
+}

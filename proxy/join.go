@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"bytes"
+	"net"
+	"time"
+
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// join copies between client and endpoint, both ways, after the endpoint has switched protocols. What either has sent
+// too early goes first. Neither side's buffers are held on to.
+func (x *exchange) join() {
+	up, client := x.up, x.s.conn
+	if until := x.s.untilWhen(); !until.IsZero() { // the route's time-out reaches to the end of the answer
+		late := time.AfterFunc(time.Until(until), func() {
+			_ = up.NetConn().Close()
+			_ = client.NetConn().Close()
+		})
+		defer late.Stop()
+	}
+	x.s.finish()
+	x.s.tunnelled.Store(true)
+	x.s.attend(up.NetConn()) // for those who cut it off
+	x.w.Release()
+	x.uw.Release()
+	early := taken(client)
+	first := taken(up)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stream(up.NetConn(), client.NetConn(), early)
+	}()
+	stream(client.NetConn(), up.NetConn(), first)
+	<-done
+}
+
+// taken takes what was read beyond the last message, and lets the buffers go.
+func taken(c *http1.Conn) []byte {
+	b := bytes.Clone(c.Buffered())
+	c.Discard(len(b))
+	c.Release()
+	return b
+}
+
+// stream copies one direction of a tunnel, first before the rest.
+func stream(dst, src net.Conn, first []byte) {
+	if len(first) > 0 {
+		if _, err := dst.Write(first); err != nil {
+			_ = dst.Close()
+			_ = src.Close()
+			return
+		}
+	}
+	pump(dst, src, src)
+}

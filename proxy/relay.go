@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// respond passes the answer on: head, body, trailers. It reports whether that was whole; where it was not, the client's
+// connection is cut.
+func (x *exchange) respond() bool {
+	if x.p.Status() == http.StatusSwitchingProtocols {
+		x.tunnel()
+		return true
+	}
+	if !x.upload.complete.Load() || x.protocol != "" {
+		// What the client sends from here on must not be taken for another request: the rest of a body, bytes of a
+		// protocol that it was not let switch to.
+		x.closing, x.unread = true, true
+	}
+	x.s.answering()
+	x.relayHead()
+	if !x.relayBody() {
+		x.aborted = true
+		return false
+	}
+	x.keep()
+	return true
+}
+
+// relayHead writes the head of the answer.
+func (x *exchange) relayHead() {
+	p, w := &x.p, &x.w
+	x.back.sift(&p.Fields)
+	framing := p.Body.Framing()
+	if framing >= http1.Chunked && x.q.Minor() < 1 || x.f.draining.Load() {
+		x.closing = true
+	}
+	w.Response(p.Status(), p.Reason(), x.q.Method())
+	dated := false
+	if x.s.wire.mesh != nil && x.call.EditsResponse() {
+		x.edited.take(&x.back)
+		x.call.EditResponse(&x.edited, &x.view, p.Status())
+		x.edited.write(w)
+		x.edits = true
+		_, dated = x.edited.Value(dateName, 0)
+		if n := p.Body.Length(); n >= 0 {
+			w.Length(n)
+		}
+	} else {
+		for i := range p.Len() {
+			switch {
+			case p.ID(i) == http1.FieldContentLength:
+				w.Length(p.Body.Length())
+			case x.back.goes(i):
+				dated = dated || p.Is(i, "date")
+				w.Copy(&p.Fields, i)
+			}
+		}
+	}
+	if !dated {
+		w.Field("Date", x.s.wire.dateField(time.Now()))
+	}
+	if x.closing {
+		w.Field("Connection", "close")
+	}
+	switch {
+	case framing < http1.Chunked:
+	case x.q.Minor() < 1:
+		w.UntilClose()
+	default:
+		w.Chunked()
+		if names := announced(&p.Fields); names != "" {
+			w.Field("Trailer", names)
+		}
+	}
+}
+
+var dateName = call.NewName("date")
+
+// relayBody passes the body on as it comes: nothing waits here for more. It reports whether all of it was passed on.
+func (x *exchange) relayBody() bool {
+	b, w := &x.p.Body, &x.w
+	if b.Done() {
+		return w.Finish(nil) == nil
+	}
+	size, passed := 16<<10, 0
+	if b.Remaining() > spliceFrom {
+		size = pieceSize
+	}
+	if b.Remaining() < 0 && b.Buffered() == 0 && w.Flush() != nil {
+		return false
+	}
+	for {
+		if b.Remaining() >= spliceFrom && b.Direct() >= spliceFrom && passed > 0 {
+			if w.Flush() != nil {
+				return false
+			}
+			if n := w.Direct(); n > 0 && x.splice.move(w.Direct, b.Took, w.Took, x.s.nc, x.up.NetConn(), b.Direct()) != spliceDone {
+				return false
+			}
+		}
+		piece, err := b.Next(size)
+		switch {
+		case err != nil && !errors.Is(err, io.EOF):
+			return false
+		case b.Done():
+			if b.Framing() == http1.Chunked && x.q.Minor() > 0 {
+				x.lateFields(w, b.Trailer())
+			}
+			return w.Finish(piece) == nil
+		}
+		if _, err := w.Write(piece); err != nil {
+			return false
+		}
+		if passed += len(piece); passed > spliceFrom {
+			size = pieceSize
+		}
+	}
+}
+
+// brokeOff reports that it was the endpoint that ended the answer: it has not, where it is the client who takes no more.
+func (x *exchange) brokeOff() bool { return !x.p.Body.Done() && x.up != nil && x.clientThere() }
+
+func (x *exchange) clientThere() bool {
+	return x.s.raw == nil || !departed(x.s.raw)
+}

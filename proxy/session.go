@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// A session is one client connection of HTTP/1, served by one goroutine. While it is idle it holds no buffer.
+type session struct {
+	wire *wire
+	nc   net.Conn
+	conn *http1.Conn
+	raw  syscall.RawConn // of nc, nil where there is none
+
+	handed    bool         // the connection is another's by now
+	state     atomic.Int32 // a sessionState
+	tunnelled atomic.Bool  // its request has become a tunnel, which nobody waits for here
+	// reading ends the wait for a request and for the end of its head, working is the watch over the rest.
+	reading, working *http1.Deadline
+
+	mu     sync.Mutex // guards what follows
+	watch  bool       // a request is under way
+	up     net.Conn   // to the endpoint, nil between attempts
+	cancel func()     // ends a wait that is none for bytes, nil for none
+	until  time.Time  // when the route's time-out has passed, zero for none
+	late   bool       // it has
+	gone   bool       // the client has
+	begun  bool       // the answer is on its way
+}
+
+type sessionState int32
+
+const (
+	sessionFresh  sessionState = iota // has had no request yet
+	sessionActive                     // has one
+	sessionIdle                       // has had one
+	sessionWoken                      // is to end, unless a request has come
+)
+
+// watchEvery is how often a client is looked at whose request is under way. A client that has gone is noticed that late,
+// with two ticks of the wheel at most: no request costs a goroutine for it, or a system call before this time.
+const watchEvery = 500 * time.Millisecond
+
+func newSession(w *wire, nc net.Conn) *session {
+	s := &session{wire: w, nc: nc, conn: http1.NewConn(nc, w.limits)}
+	if sc, ok := nc.(*net.TCPConn); ok {
+		s.raw, _ = sc.SyscallConn()
+	} else if sc, ok := nc.(*net.UnixConn); ok {
+		s.raw, _ = sc.SyscallConn()
+	}
+	s.reading = w.wheel.Add(func() { _ = nc.SetReadDeadline(past) })
+	s.working = w.wheel.Add(s.look)
+	return s
+}
+
+var past = time.Unix(1, 0)
+
+// run serves requests until the connection ends.
+func (s *session) run() {
+	first, over := true, false
+	for s.await(first) {
+		x := exchanges.Get().(*exchange)
+		over, s.handed = x.serve(s, first)
+		x.release()
+		if over {
+			break
+		}
+		first = false
+	}
+	s.end()
+}
+
+// await waits for the first byte of a request.
+func (s *session) await(first bool) bool {
+	from := sessionFresh
+	if !first {
+		from = sessionIdle
+		s.state.Store(int32(sessionIdle))
+		if s.wire.forward.draining.Load() && !s.spoken() {
+			return false
+		}
+	}
+	if first {
+		s.reading.Arm(transport.DefaultReadHeaderTimeout)
+	} else {
+		s.reading.Arm(transport.DefaultIdleTimeout)
+	}
+	err := s.conn.WaitReadable()
+	if !s.reading.Disarm() {
+		return false
+	}
+	if !s.state.CompareAndSwap(int32(from), int32(sessionActive)) {
+		// Woken to end; what has come meanwhile is served all the same.
+		s.mu.Lock() // by now the deadline stands
+		err = errors.Join(err, s.nc.SetReadDeadline(time.Time{}))
+		s.mu.Unlock()
+		if err != nil && !timedOut(err) || !s.spoken() {
+			return false
+		}
+		s.state.Store(int32(sessionActive))
+		err = s.conn.WaitReadable()
+	}
+	return err == nil
+}
+
+// spoken reports whether the client has sent something that was not looked at yet.
+func (s *session) spoken() bool {
+	return len(s.conn.Buffered()) > 0 || s.raw != nil && waiting(s.raw)
+}
+
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// wake ends a connection on which no request is under way.
+func (s *session) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.CompareAndSwap(int32(sessionIdle), int32(sessionWoken)) || s.state.CompareAndSwap(int32(sessionFresh), int32(sessionWoken)) {
+		_ = s.nc.SetReadDeadline(past)
+	}
+}
+
+// cut ends the connection whatever is under way on it.
+func (s *session) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	s.interrupt()
+	_ = s.nc.Close()
+}
+
+// begin starts the watch over a request.
+func (s *session) begin() {
+	s.mu.Lock()
+	s.watch, s.late, s.begun, s.until = true, false, false, time.Time{}
+	s.mu.Unlock()
+	s.working.Arm(watchEvery)
+}
+
+// bound ends what is left of the request after d.
+func (s *session) bound(d time.Duration) {
+	s.mu.Lock()
+	s.until = time.Now().Add(d)
+	s.mu.Unlock()
+	s.working.Arm(min(d, watchEvery))
+}
+
+// finish ends the watch. What it does after that concerns nobody.
+func (s *session) finish() {
+	s.working.Disarm()
+	s.mu.Lock()
+	s.watch, s.up, s.cancel = false, nil, nil
+	s.mu.Unlock()
+}
+
+// attend names the connection to the endpoint that waiting ends with; nil takes it back. It reports whether there is
+// reason to go on.
+func (s *session) attend(up net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up = up
+	return !s.gone && !s.late
+}
+
+// attendCall is attend for a wait that a function ends.
+func (s *session) attendCall(cancel func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel = cancel
+	return !s.gone && !s.late
+}
+
+// untilWhen gives the end that bound has set, zero for none.
+func (s *session) untilWhen() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.until
+}
+
+// answering says that from now on there is no other answer to give.
+func (s *session) answering() {
+	s.mu.Lock()
+	s.begun = true
+	s.mu.Unlock()
+}
+
+// cause tells why the waiting was ended.
+func (s *session) cause() (gone, late bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gone, s.late
+}
+
+// left notes that the client has gone.
+func (s *session) left() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	s.interrupt()
+}
+
+// look is the watch, in the wheel's goroutine.
+func (s *session) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.watch || s.gone || s.late {
+		return
+	}
+	if !s.until.IsZero() && !time.Now().Before(s.until) {
+		s.late = true
+	} else if s.raw != nil && departed(s.raw) {
+		s.gone = true
+	}
+	if s.gone || s.late {
+		s.interrupt()
+		return
+	}
+	next := watchEvery
+	if !s.until.IsZero() {
+		next = min(next, time.Until(s.until))
+	}
+	s.working.Arm(next)
+}
+
+// interrupt ends what the request waits for. s.mu is held.
+func (s *session) interrupt() {
+	if s.up != nil {
+		_ = s.up.SetDeadline(past)
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	if s.begun || s.gone {
+		_ = s.nc.SetDeadline(past)
+	}
+}
+
+// readAgain takes back a deadline that interrupted a read of the request, where that was not the end.
+func (s *session) readAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		_ = s.nc.SetReadDeadline(time.Time{})
+	}
+}
+
+// end closes the connection and forgets it.
+func (s *session) end() {
+	s.reading.Remove()
+	s.working.Remove()
+	if !s.handed {
+		_ = s.conn.Close()
+	}
+	s.wire.conns.leave(s)
+}
+
+// linger lets a client read an answer that came before it had sent everything, before the connection ends: bytes that
+// nobody reads would take the answer away from it (RFC 9112 §9.6).
+func (s *session) linger() {
+	half, ok := s.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || s.nc.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, s.nc, lingerBytes)
+}
+
+// lingerBytes is how much of what comes too late is read.
+const lingerBytes = 256 << 10
+
+// preface is how HTTP/2 without TLS begins by prior knowledge (RFC 9113 §3.4).
+var preface = []byte("PRI * HTTP/2.0\r\n")
+
+// speaksHTTP2 reports whether a connection whose first request was refused is one of HTTP/2, and waits for the rest of
+// the line where that is not clear yet.
+func (s *session) speaksHTTP2() bool { return bytes.HasPrefix(s.conn.Buffered(), preface) }
+
+// hand gives the connection to net/http, with what was read of it.
+func (s *session) hand() {
+	read := bytes.Clone(s.conn.Buffered())
+	s.conn.Discard(len(read))
+	s.conn.Release()
+	s.wire.http2.give(&handed{Conn: s.nc, read: read})
+}
+
+// A handed is a connection of which something was read.
+type handed struct {
+	net.Conn
+	read []byte
+}
+
+// Read implements net.Conn.
+func (c *handed) Read(p []byte) (int, error) {
+	if len(c.read) > 0 {
+		n := copy(p, c.read)
+		if c.read = c.read[n:]; len(c.read) == 0 {
+			c.read = nil
+		}
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}

@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// A splicer moves the bytes of a body between two sockets without reading them: splice(2) where there is such a thing.
+type splicer struct {
+	limited io.LimitedReader
+}
+
+type spliced int
+
+const (
+	spliceDone   spliced = iota // as far as could be; the end of the body shows in the bookkeeping
+	spliceSource                // the side it comes from broke off
+	spliceTarget                // the side it goes to did
+)
+
+// move moves n bytes, -1 for all until the end, from src to dst and keeps the two messages' books.
+func (s *splicer) move(room func() int64, from func(int64, bool) error, to func(int64) error, dst, src net.Conn, n int64) spliced {
+	target, ok := dst.(*net.TCPConn)
+	source, plain := src.(*net.TCPConn)
+	if !ok || !plain {
+		return spliceDone
+	}
+	if most := room(); most >= 0 && most < n {
+		n = most
+	}
+	s.limited.R, s.limited.N = source, n
+	moved, err := target.ReadFrom(&s.limited)
+	s.limited.R = nil
+	_ = to(moved)
+	if err != nil {
+		if errors.Is(err, syscall.EPIPE) {
+			return spliceTarget
+		}
+		_ = from(moved, false)
+		return spliceSource
+	}
+	if from(moved, moved < n) != nil {
+		return spliceSource
+	}
+	return spliceDone
+}

@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
+)
+
+// A wire serves the connections of one listener: HTTP/1 itself, HTTP/2 by handing them to net/http. It is safe for
+// concurrent use.
+type wire struct {
+	forward *forwarder
+	conns   *connections
+	wheel   *http1.Wheel
+	limits  *http1.Limits
+	http2   *handoff
+	date    atomic.Pointer[dateText]
+
+	// The two ways: calls of the mesh, or requests for one application.
+	mesh *outbound // nil for inbound
+	app  upstreamKey
+
+	upstreams *upstreams
+	running   sync.WaitGroup
+}
+
+// An outbound is the mesh as a wire needs it.
+type outbound struct {
+	engine *transport.Engine
+	// others takes the calls that are not made on the wire, such as those over HTTP/2.
+	others *transport.RoundTripper
+}
+
+func newWire(f *forwarder, l *gentleListener, wheel *http1.Wheel) *wire {
+	return &wire{forward: f, conns: &l.conns, wheel: wheel, limits: wireLimits(), http2: newHandoff(l.Addr())}
+}
+
+// newOutboundWire serves the calls of programs. rt is the mesh's.
+func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *transport.Engine, rt http.RoundTripper) *wire {
+	w := newWire(f, l, wheel)
+	w.mesh = &outbound{engine: e, others: rt.(*transport.RoundTripper)}
+	w.upstreams = newUpstreams(90*time.Second, e.Dial)
+	return w
+}
+
+// newInboundWire serves the callers of an application.
+func newInboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, app *application) *wire {
+	w := newWire(f, l, wheel)
+	w.app = upstreamKey{address: discovery.Address{Network: "tcp", Addr: app.address}}
+	w.upstreams = newUpstreams(appIdleTimeout, app.dial)
+	return w
+}
+
+// serve takes connections until the listener ends, and gives why that was. It closes the listener.
+func (w *wire) serve(l net.Listener) error {
+	defer l.Close()
+	var wait time.Duration
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			var passing interface{ Temporary() bool }
+			if errors.As(err, &passing) && passing.Temporary() {
+				wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+				time.Sleep(wait)
+				continue
+			}
+			return err
+		}
+		wait = 0
+		s := newSession(w, nc)
+		if !w.conns.enter(s) {
+			s.end()
+			continue
+		}
+		w.running.Go(s.run)
+	}
+}
+
+// wait waits until no connection is left, or cuts those off that are when ctx ends.
+func (w *wire) wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		w.running.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		select {
+		case <-done:
+		default:
+			err = ctx.Err()
+		}
+		w.conns.cut()
+		<-done
+	}
+	w.upstreams.pool.Close()
+	return err
+}
+
+// A dateText is the Date field's value during one second.
+type dateText struct {
+	second int64
+	text   string
+}
+
+// dateField gives the value of Date for an answer that has none (RFC 9110 §6.6.1).
+func (w *wire) dateField(now time.Time) string {
+	d := w.date.Load()
+	if second := now.Unix(); d == nil || d.second != second {
+		d = &dateText{second, now.UTC().Format(http.TimeFormat)}
+		w.date.Store(d)
+	}
+	return d.text
+}
+
+// A handoff is the listener of net/http's server: connections that a wire has found to be HTTP/2.
+type handoff struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newHandoff(addr net.Addr) *handoff {
+	return &handoff{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (h *handoff) give(nc net.Conn) {
+	select {
+	case h.conns <- nc:
+	case <-h.closed:
+		_ = nc.Close()
+	}
+}
+
+// Accept implements net.Listener, as do Close and Addr.
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case nc := <-h.conns:
+		return nc, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends the listener.
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+// Addr gives the address of the listener that the connections came from.
+func (h *handoff) Addr() net.Addr { return h.addr }

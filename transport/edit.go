@@ -1,0 +1,99 @@
+package transport
+
+import (
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// What the rule of a call changes in the request on its way and in the answer. Every driver asks the same
+// questions; q is the request that Begin was given.
+
+// Timeout bounds all that is left of the call from now on, the answer's body included; 0 for no bound.
+func (c *Call) Timeout() time.Duration {
+	if c.route == nil {
+		return 0
+	}
+	return c.route.Timeout
+}
+
+// EditsRequest reports whether the rule changes the request at all.
+func (c *Call) EditsRequest() bool {
+	return c.dest != nil && (c.route.Rewrite != nil || c.dest.Authority != "" || !c.dest.Request.Empty())
+}
+
+// EditsResponse reports whether the rule changes the answer's header.
+func (c *Call) EditsResponse() bool {
+	return c.origin != "" || c.cookie != "" || c.dest != nil && !c.dest.Response.Empty()
+}
+
+// Target gives path and authority of the request as it is to be sent.
+func (c *Call) Target(q *call.Request) (path, authority string) {
+	path, authority = c.path, q.Authority
+	if path == "" {
+		path = q.Path
+	}
+	if a := c.dest.Authority; a != "" {
+		authority = a
+	}
+	if w := c.route.Rewrite; w != nil && w.Authority != "" {
+		authority = w.Authority
+	}
+	return path, authority
+}
+
+var (
+	originalPath = call.NewName("x-envoy-original-path")
+	originalHost = call.NewName("x-envoy-original-host")
+)
+
+// EditRequest edits the header of the request that goes to path and authority, as Target gave them. Where they
+// are new the old ones are kept in x-envoy-original-path, with the query, and x-envoy-original-host.
+func (c *Call) EditRequest(h call.HeaderEditor, q *call.Request, path, authority string) {
+	if !c.dest.Request.Empty() {
+		v := c.values(q)
+		v.Request.Headers = h // as it goes there: what the rule has removed cannot be copied
+		c.dest.Request.Apply(h, &v)
+	}
+	if path != q.Path {
+		old := q.Path
+		if q.Query != "" {
+			old += "?" + q.Query
+		}
+		h.Set(originalPath, old)
+	}
+	if authority != q.Authority {
+		h.Set(originalHost, q.Authority)
+	}
+}
+
+// EditResponse edits the header of an endpoint's answer.
+func (c *Call) EditResponse(h call.HeaderEditor, q *call.Request, status int) {
+	if c.dest != nil && !c.dest.Response.Empty() {
+		v := c.values(q)
+		v.Response, v.Status = h, status
+		if c.last != nil {
+			v.Endpoint = c.last.Def.Address.String()
+		}
+		c.dest.Response.Apply(h, &v)
+	}
+	if c.origin != "" {
+		c.route.CORS.Mark(h, c.origin)
+	}
+	if c.cookie != "" {
+		p := &c.cluster.def.Policy.Hash
+		h.Add(setCookieField, setCookie(p.Name, c.cookie, p.Cookie))
+	}
+}
+
+// values is what templates can say about the call.
+func (c *Call) values(q *call.Request) call.Values {
+	v := call.Values{Request: *q, Protocol: q.Protocol, Route: c.routeName, Time: time.Now(), Flags: c.flags}
+	if v.Flags == "" {
+		v.Flags = "-"
+	}
+	if c.dest != nil {
+		v.Cluster = c.dest.Cluster
+	}
+	return v
+}

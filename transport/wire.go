@@ -1,0 +1,52 @@
+package transport
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"unsafe"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// What a driver needs that sends calls on connections of its own.
+
+// Plain reports whether a call to be forwarded is one of HTTP/1.1 to endpoints that are known, without copies to
+// mirrors, over connections that the policy has nothing to say about: one that takes no more than Pick and a
+// connection. Others are RoundTripper.Resume's.
+func (c *Call) Plain() bool {
+	p := c.Policy()
+	return p.Protocol != snapshot.HTTP2 && p.TLS == nil && p.Connections == snapshot.Connections{} &&
+		len(c.route.Mirrors) == 0 && c.Unresolved() == nil
+}
+
+// Resume does with a call that has begun what RoundTrip does after Begin. req is the request that q shows; the contract is
+// RoundTrip's.
+func (t *RoundTripper) Resume(step Step, req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
+	resp, err := t.take(step, req, c, q)
+	c.End(err)
+	return resp, err
+}
+
+// RequestID makes an x-request-id in b, which the text aliases: a UUID of version 4 (RFC 9562 §5.4) from random bits.
+func RequestID(b *[36]byte) string {
+	fillRequestID(b, rand.Uint64(), rand.Uint64())
+	return unsafe.String(&b[0], len(b))
+}
+
+func fillRequestID(s *[36]byte, hi, lo uint64) {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], hi&^0xf000|0x4000)
+	binary.BigEndian.PutUint64(b[8:], lo&^(3<<62)|1<<63)
+	at := 0
+	for i := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			s[at] = '-'
+			at++
+		}
+		hex.Encode(s[at:], b[i:i+1])
+		at += 2
+	}
+}
