@@ -1,218 +1,191 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"embed"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
-	"time"
 )
 
-//go:embed mesh.d
-var bundled embed.FS
-
-// servicesFile is written at every start: it says on which ports the instances listen.
-const servicesFile = "services.yaml"
-
-// servicesMark begins it; a file of that name without the mark is somebody's own.
-const servicesMark = "# Written by bookinfo at every start: where the instances listen.\n"
-
-// instances lists what runs. Every version of reviews is an instance of its own.
-var instances = []instance{
-	{service: "productpage", version: "v1"},
-	{service: "details", version: "v1"},
-	{service: "reviews", version: "v1", env: []string{"ENABLE_RATINGS=false"}},
-	{service: "reviews", version: "v2", env: []string{"ENABLE_RATINGS=true", "STAR_COLOR=black"}},
-	{service: "reviews", version: "v3", env: []string{"ENABLE_RATINGS=true", "STAR_COLOR=red"}},
-	{service: "ratings", version: "v1"},
-}
-
-type instance struct {
-	service, version string
-	env              []string
+type settings struct {
+	addr      string // of productpage
+	dir       string // of the configuration, "" for a temporary one
+	languages choice
+	rules     string    // in place of the bundled ones for reviews, "" for these
+	stderr    io.Writer // default os.Stderr
 }
 
 // bookinfo is the running demo.
 type bookinfo struct {
-	dir      string
-	ownDir   bool // made by us, and removed at the end
-	children []*child
-	died     chan error // a child that ended by itself
+	dir       string
+	ownDir    bool   // made by us, and removed at the end
+	rules     string // in place of the bundled ones for reviews
+	place     place
+	instances []*instance // productpage first
+	notes     []string    // why some programs are in Go
+	died      chan error  // an instance that ended by itself
+
+	mu      sync.Mutex // guards what follows, and services.yaml
+	stderr  io.Writer
+	started bool
+	said    []string // by productpage, before all have started
 }
 
-// start runs every service and returns when productpage answers.
-func start(ctx context.Context, addr, dir string) (*bookinfo, error) {
-	self, err := os.Executable() // once: the file may be replaced while we run
+// start runs every service and returns when all of them answer.
+func start(ctx context.Context, s settings) (*bookinfo, error) {
+	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	b := &bookinfo{dir: dir, died: make(chan error, len(instances))}
+	b := &bookinfo{dir: s.dir, rules: s.rules, stderr: s.stderr}
+	if b.stderr == nil {
+		b.stderr = os.Stderr
+	}
+	if b.instances, b.notes, err = cast(ctx, s.languages); err != nil {
+		return nil, err
+	}
+	b.died = make(chan error, len(b.instances))
 	if err := b.prepareDir(); err != nil {
 		return nil, err
 	}
-	fail := func(err error) (*bookinfo, error) {
+	b.place = place{self: self, config: b.dir}
+	if err = b.writeScripts(); err == nil {
+		err = b.bringUp(ctx, s.addr)
+	}
+	if err != nil {
 		b.stop()
 		return nil, err
 	}
-	for _, i := range instances {
-		listen := "127.0.0.1:0"
-		if i.service == "productpage" {
-			listen = addr
-		}
-		c, err := spawn(self, i, listen, b.dir, b.died)
-		if err != nil {
-			return fail(err)
-		}
-		b.children = append(b.children, c)
-	}
-	// The ports are known now; with them written down every process can read the whole configuration.
-	if err := os.WriteFile(filepath.Join(b.dir, servicesFile), b.serviceEntries(), 0o600); err != nil {
-		return fail(err)
-	}
-	for _, c := range b.children {
-		if err := c.begin(ctx); err != nil {
-			return fail(err)
-		}
-	}
-	return b, waitFor(ctx, "http://"+b.children[0].addr+"/health")
+	return b, nil
 }
 
-// prepareDir makes the configuration directory and fills it with the bundled rules where it has none.
-func (b *bookinfo) prepareDir() error {
-	if b.dir == "" {
-		dir, err := os.MkdirTemp("", "bookinfo-mesh.d-")
-		if err != nil {
-			return err
-		}
-		b.dir, b.ownDir = dir, true
+// bringUp starts the instances and lets them begin. productpage is started last, because it is the voice of
+// them all: the configuration that it reads first should be whole.
+func (b *bookinfo) bringUp(ctx context.Context, addr string) error {
+	front, others := b.instances[0], b.instances[1:]
+	if !strings.HasSuffix(addr, ":0") {
+		front.addr = reachable(addr)
 	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return err
+	err := each(ctx, others, func(ctx context.Context, i *instance) error { return b.launch(ctx, i, "127.0.0.1:0") })
+	if err == nil {
+		err = b.writeServices()
 	}
-	name := filepath.Join(b.dir, servicesFile)
-	if old, err := os.ReadFile(name); err == nil && !bytes.HasPrefix(old, []byte(servicesMark)) {
-		return fmt.Errorf("%s is not bookinfo's own and would be overwritten: move it, or take another directory", name)
+	if err == nil {
+		err = b.launch(ctx, front, addr)
 	}
-	have, err := filepath.Glob(filepath.Join(b.dir, "*.yaml"))
+	if err == nil { // the address of productpage itself may have been chosen just now
+		err = b.writeServices()
+	}
+	if err == nil {
+		err = each(ctx, b.instances, b.settle)
+	}
 	if err != nil {
 		return err
 	}
-	have = slices.DeleteFunc(have, func(f string) bool { return filepath.Base(f) == servicesFile })
-	if len(have) > 0 {
-		return nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.started = true
+	for _, line := range b.said {
+		b.say(front, line)
 	}
-	rules, err := fs.Sub(bundled, "mesh.d")
-	if err != nil {
-		return err
-	}
-	return fs.WalkDir(rules, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := fs.ReadFile(rules, name)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(b.dir, name), text, 0o600)
-	})
+	b.said = nil
+	return nil
 }
 
-// serviceEntries declares the services with the addresses of their instances.
-func (b *bookinfo) serviceEntries() []byte {
-	var out bytes.Buffer
-	out.WriteString(servicesMark)
-	for _, service := range []string{"productpage", "details", "reviews", "ratings"} {
-		fmt.Fprintf(&out, `---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata:
-  name: %[1]s
-spec:
-  hosts: [%[1]s.default.svc.cluster.local]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports:
-  - {number: 9080, name: http, protocol: HTTP}
-  endpoints:
-`, service)
-		for _, c := range b.children {
-			if c.service == service {
-				host, port, _ := strings.Cut(c.addr, ":")
-				fmt.Fprintf(&out, "  - {address: %s, ports: {http: %s}, labels: {app: %s, version: %s}, serviceAccount: bookinfo-%s}\n",
-					host, port, service, c.version, service)
-			}
+// each does something for all instances at once and gives the first error, which ends the others' trying.
+func each(ctx context.Context, all []*instance, do func(context.Context, *instance) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make(chan error, len(all))
+	for _, i := range all {
+		go func() { errs <- do(ctx, i) }()
+	}
+	var first error
+	for range all {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+			cancel()
 		}
 	}
-	return out.Bytes()
+	return first
+}
+
+// hear takes a line that an instance has written. Until all have started nothing is passed on: where they do not,
+// it is in the error.
+func (b *bookinfo) hear(i *instance, line string, stderr bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i.log.add(line)
+	switch {
+	case !stderr:
+	case b.started:
+		b.say(i, line)
+	case i == b.instances[0]:
+		b.said = append(b.said, line)
+	}
+}
+
+// say writes what is for our own stderr.
+func (b *bookinfo) say(i *instance, line string) {
+	switch voice := i == b.instances[0]; {
+	case !audible(line, voice):
+	case voice:
+		fmt.Fprintln(b.stderr, line)
+	default:
+		fmt.Fprintf(b.stderr, "%s: %s\n", i.name, line)
+	}
 }
 
 // describe prints what runs where.
 func (b *bookinfo) describe(out io.Writer) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tVERSION\tURL\tPROCESS")
-	for _, c := range b.children {
-		fmt.Fprintf(w, "%s\t%s\thttp://%s%s\t%d\n", c.service, c.version, c.addr, c.path(), c.cmd.Process.Pid)
+	fmt.Fprintln(w, "SERVICE\tVERSION\tRUNTIME\tURL\tPROCESS")
+	for _, i := range b.instances {
+		p := i.process()
+		runtime, pid := i.program()+", the mesh inside", fmt.Sprint(p.cmd.Process.Pid)
+		if i.interpreter != nil {
+			runtime, pid = i.program()+", behind heddle proxy", fmt.Sprintf("%d, proxy %d", p.program.Load(), p.cmd.Process.Pid)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\thttp://%s%s\t%s\n", i.service, i.version, runtime, i.address(), i.path(), pid)
 	}
 	_ = w.Flush()
+	if len(b.notes) > 0 {
+		fmt.Fprintf(out, "\n%s\n", strings.Join(b.notes, "\n"))
+	}
 	fmt.Fprintf(out, `
 Open   http://%[1]s/productpage
 Rules  %[2]s
-Edit   %[2]s/reviews.yaml while it runs: 80/20 to 0/100, or send jason elsewhere.
+Edit   %[2]s/reviews.yaml while it runs: other weights, or send jason elsewhere.
        A file with a mistake changes nothing; the log says file, line and what would be right.
+Admin  %[3]s/config_dump
 Stop   Ctrl-C
 
-`, b.children[0].addr, b.dir)
+`, b.instances[0].address(), b.dir, b.instances[0].admin())
 }
 
 // stop ends every process and takes away what start made.
 func (b *bookinfo) stop() {
-	for _, c := range b.children {
-		c.end()
+	for _, i := range b.instances {
+		if p := i.process(); p != nil {
+			p.end()
+		}
 	}
-	for _, c := range b.children {
-		c.wait()
+	for _, i := range b.instances {
+		if p := i.process(); p != nil {
+			p.wait()
+		}
+	}
+	if b.place.scripts != "" {
+		_ = os.RemoveAll(b.place.scripts)
 	}
 	if b.ownDir {
 		_ = os.RemoveAll(b.dir)
 	} else {
 		_ = os.Remove(filepath.Join(b.dir, servicesFile))
-	}
-}
-
-// waitFor returns when the URL answers 200, or with why it does not.
-func waitFor(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = errors.New(resp.Status)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", url, err)
-		}
 	}
 }

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"net/http"
-	"strconv"
-)
+import "net/http"
 
 // details is the details service's answer, in the original's shape.
 type details struct {
@@ -20,8 +17,8 @@ type details struct {
 
 func registerDetails(mux *http.ServeMux) {
 	mux.HandleFunc("GET /details/{id}", func(w http.ResponseWriter, r *http.Request) {
-		id, err := strconv.Atoi(r.PathValue("id"))
-		if err != nil {
+		id, ok := productID(r)
+		if !ok {
 			writeError(w, http.StatusBadRequest, "please provide numeric product id")
 			return
 		}

@@ -1,15 +1,18 @@
-// Command bookinfo runs Istio's classic demo on the mesh, in Go: productpage calls details and reviews,
-// reviews calls ratings, and which of the three versions of reviews answers is up to a directory of Istio
-// YAML that is read again whenever it changes.
+// Command bookinfo runs Istio's classic demo on the mesh: productpage calls details and reviews, reviews calls
+// ratings, and which of the versions of reviews answers is up to a directory of Istio YAML that is read again
+// whenever it changes.
 //
 //	go run ./examples/bookinfo
 //
-// Every service is a process of its own with the mesh inside; there is no sidecar. The program starts
-// itself once for each of them, and they end with it.
+// Every service is a process of its own. Those in Go have the mesh inside. productpage in Python, ratings in Node
+// and a second instance of details in Ruby and of reviews in Java, where these languages are installed, know
+// nothing of a mesh: each stands behind a `heddle proxy`. The program starts itself once for each process, as
+// the service or as heddle, and they end with it.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,8 +26,14 @@ func main() {
 	}
 	addr := flag.String("addr", "127.0.0.1:9080", "`address` on which productpage is served")
 	dir := flag.String("config", "", "configuration `directory`, watched; the bundled rules are copied there when it is empty (default: a temporary directory)")
+	languages := auto
+	flag.Var(&languages, "polyglot", "programs in Python, Node, Ruby and Java: `auto|require|off`; auto takes what is installed, require fails without Python or Node")
+	var tour scenarioFlags
+	tour.register(flag.CommandLine)
+	var checks checkFlags
+	checks.register(flag.CommandLine)
 	flag.Usage = func() {
-		fmt.Fprint(flag.CommandLine.Output(), "Usage: bookinfo [-addr ADDRESS] [-config DIR]\n\nRuns BookInfo on the mesh until it is interrupted.\n\n")
+		fmt.Fprint(flag.CommandLine.Output(), usage)
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -33,8 +42,22 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
+	if err := errors.Join(checks.misused(flag.CommandLine), tour.misused(flag.CommandLine)); err != nil {
+		fmt.Fprintln(os.Stderr, "bookinfo:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *addr, *dir)
+	var err error
+	switch {
+	case tour.list:
+		err = listGuides(os.Stdout)
+	case checks.wanted:
+		err = runCheck(ctx, checks.settings(languages))
+	case tour.guide != nil && *dir != "":
+		err = visitRunning(ctx, tour.walk(*dir))
+	default:
+		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages}, tour)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bookinfo:", err)
@@ -42,17 +65,46 @@ func main() {
 	}
 }
 
-// run starts everything, says where it is and waits for the end.
-func run(ctx context.Context, addr, dir string) error {
-	b, err := start(ctx, addr, dir)
+const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off]
+       bookinfo -scenario NAME [-interval TIME] [-addr ADDRESS] [-polyglot auto|require|off]
+       bookinfo -scenario NAME [-interval TIME] -config DIR
+       bookinfo -check [-run REGEXP] [-v] [-polyglot auto|require|off]
+
+Runs BookInfo on the mesh until it is interrupted, with the rules of a scenario where one is named; applies a
+scenario to the bookinfo that runs on DIR; or checks that all of it works.
+
+`
+
+// run starts everything, says where it is and waits for the end. To be interrupted is no error, at no time.
+func run(ctx context.Context, s settings, tour scenarioFlags) error {
+	if tour.guide != nil {
+		s.rules = tour.guide.steps[0].text
+	}
+	b, err := start(ctx, s)
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stdout, "\nstopping")
+		if err == nil {
+			b.stop()
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	b.describe(os.Stdout)
+	walked := make(chan error, 1)
+	walking, end := context.WithCancel(ctx)
+	defer end()
+	if tour.guide != nil {
+		go func() { walked <- tour.walk(b.dir).steps(walking) }()
+	}
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(os.Stdout, "\nstopping")
+	case err = <-walked:
 	case err = <-b.died:
+	}
+	if err == nil {
+		fmt.Fprintln(os.Stdout, "\nstopping")
 	}
 	b.stop()
 	return err

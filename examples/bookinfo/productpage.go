@@ -1,24 +1,17 @@
 package main
 
 import (
-	"embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
-
-//go:embed static
-var static embed.FS
-
-var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"times": func(n int) []struct{} { return make([]struct{}, max(0, min(n, 5))) },
-	"rest":  func(n int) []struct{} { return make([]struct{}, 5-max(0, min(n, 5))) },
-}).ParseFS(static, "static/*.html"))
 
 // The original waits 3 s for each call and tries reviews twice: the deliberate fault that a delay of 7 s
 // brings to light.
@@ -29,7 +22,7 @@ const (
 
 // productpage is the front page: it asks details and reviews and shows what they say.
 type productpage struct {
-	client *http.Client
+	calls *caller
 
 	mu     sync.Mutex
 	counts map[string]int // request_result_total by destination and code
@@ -41,13 +34,23 @@ type product struct {
 	DescriptionHTML string `json:"descriptionHtml"`
 }
 
-var products = []product{{ID: 0, Title: "The Comedy of Errors",
-	DescriptionHTML: `<a href="https://en.wikipedia.org/wiki/The_Comedy_of_Errors">Wikipedia Summary</a>: The Comedy of Errors is one of ` +
-		`<b>William Shakespeare's</b> early plays. It is his shortest and one of his most farcical comedies, with a major part of the ` +
-		`humour coming from slapstick and mistaken identity, in addition to puns and word play.`}}
+var products = func() (list []product) {
+	if err := json.Unmarshal([]byte(bundledText("page/products.json")), &list); err != nil {
+		panic(err)
+	}
+	return list
+}()
 
-func newProductpage(client *http.Client) *productpage {
-	return &productpage{client: client, counts: make(map[string]int)}
+func bundledText(name string) string {
+	text, err := bundled.ReadFile(name)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func newProductpage(calls *caller) *productpage {
+	return &productpage{calls: calls, counts: make(map[string]int)}
 }
 
 func (p *productpage) register(mux *http.ServeMux) {
@@ -62,97 +65,136 @@ func (p *productpage) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/products/{id}", p.api(p.details))
 	mux.HandleFunc("GET /api/v1/products/{id}/reviews", p.api(p.reviews))
 	mux.HandleFunc("GET /api/v1/products/{id}/ratings", p.api(p.ratings))
-	mux.Handle("GET /static/", http.FileServerFS(static))
+	for _, name := range []string{"style.css", "icon.svg"} {
+		mux.HandleFunc("GET /static/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, bundled, "static/"+name) })
+	}
 }
 
 func (p *productpage) index(w http.ResponseWriter, _ *http.Request) {
-	p.render(w, "index.html", []struct{ Name, URL string }{
-		{"details", upstream("details", "DETAILS")}, {"reviews", upstream("reviews", "REVIEWS")}, {"ratings", upstream("ratings", "RATINGS")}})
-}
-
-// view is what the page shows.
-type view struct {
-	User         string
-	Product      product
-	Description  template.HTML // our own constant, above
-	Details      details
-	DetailsError string
-	Reviews      reviewsAnswer
-	ReviewsError string
+	render(w, "index.html", values{"services": []values{
+		{"name": "details", "url": upstream("details"), "caller": "productpage"},
+		{"name": "reviews", "url": upstream("reviews"), "caller": "productpage"},
+		{"name": "ratings", "url": upstream("ratings"), "caller": "reviews"}}})
 }
 
 func (p *productpage) page(w http.ResponseWriter, r *http.Request) {
-	v := view{User: user(r), Product: products[0], Description: template.HTML(products[0].DescriptionHTML)}
-	p.identify(r, v.User)
-	id := strconv.Itoa(v.Product.ID)
-	if status, body := p.details(r, id); status != http.StatusOK || json.Unmarshal(body, &v.Details) != nil {
-		v.DetailsError = errorOf(body)
-	}
-	if status, body := p.reviews(r, id); status != http.StatusOK || json.Unmarshal(body, &v.Reviews) != nil {
-		v.ReviewsError = errorOf(body)
-	}
-	p.render(w, "productpage.html", v)
+	book, name := products[0], user(r)
+	identify(r, name)
+	id := strconv.Itoa(book.ID)
+	d, rv := p.details(r, id), p.reviews(r, id)
+	v := values{"user": name, "title": book.Title, "description": book.DescriptionHTML, "hops": []values{
+		{"service": "productpage", "programs": programs(w.Header().Get(served))},
+		{"service": "details", "programs": programs(d.served)},
+		{"service": "reviews", "programs": programs(rv.served)}}}
+	showDetails(v, d)
+	showReviews(v, rv)
+	render(w, "productpage.html", v)
 }
 
-func (p *productpage) render(w http.ResponseWriter, name string, data any) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	if err := pages.ExecuteTemplate(w, name, data); err != nil {
-		http.Error(w, "page cannot be made", http.StatusInternalServerError)
+func showDetails(v values, a answer) {
+	var d details
+	if a.status != http.StatusOK || json.Unmarshal(a.body, &d) != nil {
+		v["detailsError"] = errorOf(a.body)
+		return
 	}
+	v["details"] = values{"author": d.Author, "year": strconv.Itoa(d.Year), "type": d.Type, "pages": strconv.Itoa(d.Pages),
+		"publisher": d.Publisher, "language": d.Language, "isbn10": d.ISBN10, "isbn13": d.ISBN13}
+}
+
+func showReviews(v values, a answer) {
+	var all reviewsAnswer
+	if a.status != http.StatusOK || json.Unmarshal(a.body, &all) != nil {
+		v["reviewsError"] = errorOf(a.body)
+		return
+	}
+	list := []values{}
+	for _, one := range all.Reviews {
+		// Those that are not there hide nothing of an outer part.
+		shown := values{"reviewer": one.Reviewer, "text": one.Text, "stars": nil, "ratingError": ""}
+		switch {
+		case one.Rating == nil:
+		case one.Rating.Error != "":
+			shown["ratingError"] = one.Rating.Error
+		case one.Rating.Stars != nil:
+			n := max(0, min(*one.Rating.Stars, 5))
+			shown["stars"] = values{"count": strconv.Itoa(n), "color": one.Rating.Color,
+				"full": strings.Repeat("★", n), "empty": strings.Repeat("☆", 5-n)}
+		}
+		list = append(list, shown)
+	}
+	v["reviews"], v["podname"] = list, all.Podname
+}
+
+// programs reads who answered: "reviews-v2 (Java 17.0.15), ratings-v1 (Node 20.1.0)".
+func programs(servedBy string) []values {
+	var list []values
+	for one := range strings.SplitSeq(servedBy, ", ") {
+		if name, runtime, ok := strings.Cut(strings.TrimSuffix(one, ")"), " ("); ok {
+			list = append(list, values{"name": name, "runtime": runtime})
+		}
+	}
+	return list
+}
+
+// policy keeps a page to what is our own; there are no scripts in it.
+const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func render(w http.ResponseWriter, name string, v values) {
+	var out strings.Builder
+	fill(&out, bundledText("page/"+name), v)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", policy)
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprint(w, out.String())
 }
 
 // api serves what a back end answers as it is.
-func (p *productpage) api(ask func(*http.Request, string) (int, []byte)) http.HandlerFunc {
+func (p *productpage) api(ask func(*http.Request, string) answer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		id := r.PathValue("id")
-		if _, err := strconv.Atoi(id); err != nil {
+		if _, ok := productID(r); !ok {
 			writeError(w, http.StatusBadRequest, "please provide numeric product id")
 			return
 		}
-		p.identify(r, user(r))
-		status, body := ask(r, id)
+		identify(r, user(r))
+		a := ask(r, r.PathValue("id"))
+		alsoServed(w, a.served)
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = w.Write(body)
+		w.WriteHeader(a.status)
+		_, _ = w.Write(a.body)
 	}
 }
 
 // identify tells the back ends who is signed in: it is by this header that rules know jason.
-func (p *productpage) identify(r *http.Request, user string) {
+func identify(r *http.Request, user string) {
 	r.Header.Del("end-user")
 	if user != "" {
 		r.Header.Set("end-user", user)
 	}
 }
 
-func (p *productpage) details(r *http.Request, id string) (int, []byte) {
-	return p.ask(r, "details", "DETAILS", "/details/"+id, 1)
+func (p *productpage) details(r *http.Request, id string) answer { return p.ask(r, "details", id, 1) }
+func (p *productpage) reviews(r *http.Request, id string) answer {
+	return p.ask(r, "reviews", id, reviewsAttempts)
 }
-
-func (p *productpage) reviews(r *http.Request, id string) (int, []byte) {
-	return p.ask(r, "reviews", "REVIEWS", "/reviews/"+id, reviewsAttempts)
-}
-
-func (p *productpage) ratings(r *http.Request, id string) (int, []byte) {
-	return p.ask(r, "ratings", "RATINGS", "/ratings/"+id, 1)
-}
+func (p *productpage) ratings(r *http.Request, id string) answer { return p.ask(r, "ratings", id, 1) }
 
 // ask calls a back end. Whatever goes wrong becomes the status of the callee, or 500, and an apology.
-func (p *productpage) ask(r *http.Request, name, env, path string, attempts int) (status int, body []byte) {
+func (p *productpage) ask(r *http.Request, name, id string, attempts int) answer {
+	var a answer
 	var err error
 	for range attempts {
-		status, body, err = call(r, p.client, upstream(name, env)+path, callTimeout)
-		p.count(name, status)
-		if err == nil && status == http.StatusOK {
-			return status, body
+		a, err = p.calls.call(r, upstream(name)+"/"+name+"/"+id, callTimeout)
+		p.count(name, a.status)
+		if err == nil && a.status == http.StatusOK {
+			return a
 		}
 	}
-	if err != nil || status == 0 {
-		status = http.StatusInternalServerError
+	if a.status == 0 || err != nil && a.status == http.StatusOK {
+		a.status = http.StatusInternalServerError
 	}
-	body, _ = json.Marshal(map[string]string{
+	a.body, _ = json.Marshal(map[string]string{
 		"error": "Sorry, product " + name + " are currently unavailable for this book."})
-	return status, body
+	return a
 }
 
 func (p *productpage) count(destination string, status int) {
@@ -164,9 +206,10 @@ func (p *productpage) count(destination string, status int) {
 func (p *productpage) metrics(w http.ResponseWriter, _ *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprint(w, "# HELP request_result_total Results of requests\n# TYPE request_result_total counter\n")
-	for series, n := range p.counts {
-		fmt.Fprintf(w, "%s %d\n", series, n)
+	for _, series := range slices.Sorted(maps.Keys(p.counts)) {
+		fmt.Fprintf(w, "%s %d\n", series, p.counts[series])
 	}
 }
 
@@ -175,9 +218,13 @@ const sessionCookie = "session"
 
 func (p *productpage) login(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
-	name := r.PostFormValue("username")
-	if len(name) > 64 {
-		http.Error(w, "that name is too long", http.StatusBadRequest)
+	if err := r.ParseForm(); err != nil {
+		http.Error(w, "the form cannot be read", http.StatusBadRequest)
+		return
+	}
+	name := r.PostForm.Get("username")
+	if !nameable(name) {
+		http.Error(w, "a user name has at most 64 bytes and no control characters", http.StatusBadRequest)
 		return
 	}
 	//nolint:gosec // no Secure: the demo is served over plain HTTP
@@ -191,13 +238,18 @@ func (p *productpage) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/productpage", http.StatusFound)
 }
 
+// nameable reports names that may travel in a header.
+func nameable(name string) bool {
+	return len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
 func user(r *http.Request) string {
 	c, err := r.Cookie(sessionCookie)
 	if err != nil {
 		return ""
 	}
 	name, err := url.QueryUnescape(c.Value)
-	if err != nil {
+	if err != nil || !nameable(name) {
 		return ""
 	}
 	return name

@@ -2,8 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
-	"strconv"
 	"sync"
 )
 
@@ -12,6 +12,9 @@ type ratings struct {
 	mu     sync.Mutex
 	posted map[int]map[string]int
 }
+
+// mostPosted bounds what is kept.
+const mostPosted = 1000
 
 type ratingsAnswer struct {
 	ID      int            `json:"id"`
@@ -29,8 +32,8 @@ func (s *ratings) register(mux *http.ServeMux) {
 }
 
 func (s *ratings) get(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.Atoi(r.PathValue("id"))
-	if err != nil {
+	id, ok := productID(r)
+	if !ok {
 		writeError(w, http.StatusBadRequest, "please provide numeric product ID")
 		return
 	}
@@ -45,18 +48,19 @@ func (s *ratings) get(w http.ResponseWriter, r *http.Request) {
 
 // post replaces the ratings of a product. A map once stored is not changed.
 func (s *ratings) post(w http.ResponseWriter, r *http.Request) {
-	id, err := strconv.Atoi(r.PathValue("id"))
-	if err != nil {
+	id, ok := productID(r)
+	if !ok {
 		writeError(w, http.StatusBadRequest, "please provide numeric product ID")
 		return
 	}
 	var stars map[string]int
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&stars); err != nil || stars == nil {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	if err != nil || json.Unmarshal(body, &stars) != nil || stars == nil {
 		writeError(w, http.StatusBadRequest, "please provide valid ratings JSON")
 		return
 	}
 	s.mu.Lock()
-	if len(s.posted) < 1000 {
+	if _, has := s.posted[id]; has || len(s.posted) < mostPosted {
 		s.posted[id] = stars
 	}
 	s.mu.Unlock()

@@ -11,46 +11,42 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/heddlemesh/mesh"
 )
 
-func isChild() bool { return os.Getenv(childEnv) != "" }
-
-// childMain is one service process: it listens, waits until the configuration is complete, serves, and
-// ends when its standard input does.
-func childMain() int {
-	signal.Ignore(os.Interrupt) // Ctrl-C reaches the whole group; the parent decides when we end
-	service, version := os.Getenv(childEnv), os.Getenv("SERVICE_VERSION")
-	log := slog.New(slog.DiscardHandler)
-	if service == "productpage" { // they all read the same directory: one voice is enough
-		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	if err := serve(service, version, log); err != nil {
+// serviceMain is one service in Go: it listens, waits until the configuration is complete, serves, and ends
+// when its standard input does or SIGTERM comes.
+func serviceMain() int {
+	service, version := os.Getenv("BOOKINFO_SERVICE"), os.Getenv("SERVICE_VERSION")
+	if err := serve(service, version); err != nil {
 		fmt.Fprintf(os.Stderr, "bookinfo: %s %s: %v\n", service, version, err)
 		return 1
 	}
 	return 0
 }
 
-func serve(service, version string, log *slog.Logger) error {
+func serve(service, version string) error {
+	signal.Ignore(os.Interrupt) // where Ctrl-C reaches us all the same, the parent decides when we end
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
 	l, err := net.Listen("tcp", os.Getenv("BOOKINFO_LISTEN"))
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening", l.Addr())
+	fmt.Println(sayListening + l.Addr().String())
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
 		return nil // the parent gave up
 	}
-
-	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, in) // returns when the parent ends
 		stop()
 	}()
-	m, err := mesh.New(ctx, mesh.WithConfigPath(os.Getenv("BOOKINFO_CONFIG")), mesh.WithLogger(log),
+	m, err := mesh.New(ctx, mesh.WithConfigPath(os.Getenv("BOOKINFO_CONFIG")), mesh.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		mesh.WithWorkload(mesh.Workload{Namespace: "default", Name: service + "-" + version,
 			ServiceAccount: "bookinfo-" + service, Labels: map[string]string{"app": service, "version": version}}))
 	if err != nil {
@@ -59,7 +55,7 @@ func serve(service, version string, log *slog.Logger) error {
 	srv := &http.Server{Handler: handler(service, version, m)}
 	served := make(chan error, 1)
 	go func() { served <- m.Serve(srv, l) }()
-	fmt.Println("ready")
+	fmt.Println(sayReady)
 	select {
 	case err := <-served:
 		return err
@@ -70,64 +66,79 @@ func serve(service, version string, log *slog.Logger) error {
 	return m.Shutdown(drain)
 }
 
-// handler gives the service's pages.
+// handler gives the service's pages, and those that tell about the mesh inside.
 func handler(service, version string, m *mesh.Mesh) http.Handler {
+	calls := &caller{client: m.Client()}
+	mux := routes(service, version, calls)
+	mux.HandleFunc("GET /mesh/config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status()) })
+	mux.HandleFunc("GET /mesh/failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, calls.recent()) })
+	return identified(service, version, logged(mux))
+}
+
+// routes gives what the originals have.
+func routes(service, version string, calls *caller) *http.ServeMux {
 	mux := http.NewServeMux()
 	switch service {
 	case "productpage":
-		newProductpage(m.Client()).register(mux)
+		newProductpage(calls).register(mux)
 	case "details":
 		registerDetails(mux)
 	case "reviews":
-		newReviews(m.Client(), version).register(mux)
+		newReviews(calls, version).register(mux)
 	case "ratings":
 		newRatings().register(mux)
 	}
-	mux.HandleFunc("GET /mesh/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status()) })
 	return mux
 }
 
-// forwarded lists the headers that the services pass on themselves, as the originals do; what belongs to
-// tracing travels with the request's context.
-var forwarded = []string{"end-user", "user-agent", "cookie", "authorization", "jwt"}
+// served is the header in which every service tells who answered: itself, and after it what the services said
+// that it has asked.
+const served = "X-Served-By"
 
-// call sends a GET for the received request and gives status and body.
-func call(r *http.Request, client *http.Client, url string, timeout time.Duration) (int, []byte, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, nil, err
+func identified(service, version string, next http.Handler) http.Handler {
+	name := envOr("HOSTNAME", service+"-"+version) + " (" + goVersion() + ")"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(served, name)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// alsoServed adds what an asked service said.
+func alsoServed(w http.ResponseWriter, by string) {
+	if by != "" {
+		w.Header().Set(served, w.Header().Get(served)+", "+by)
 	}
-	for _, h := range forwarded {
-		if v := r.Header.Values(h); len(v) > 0 {
-			req.Header[http.CanonicalHeaderKey(h)] = v
+}
+
+// logged writes a line for every request. The addresses in it are the client's spelling, which has no line breaks.
+func logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(status, r)
+		if r.URL.Path != "/health" {
+			fmt.Printf("%s %s %d x-request-id=%s traceparent=%s\n", r.Method, r.RequestURI, status.status,
+				r.Header.Get("x-request-id"), r.Header.Get("traceparent"))
 		}
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	return resp.StatusCode, body, err
+	})
 }
 
-// upstream gives the URL of a service by the environment of the originals: <NAME>_HOSTNAME,
-// <NAME>_SERVICE_PORT, SERVICES_DOMAIN.
-func upstream(name, envName string) string {
-	host := envOr(envName+"_HOSTNAME", name)
-	if d := os.Getenv("SERVICES_DOMAIN"); d != "" {
-		host += "." + d
-	}
-	return "http://" + net.JoinHostPort(host, envOr(envName+"_SERVICE_PORT", "9080"))
+type statusWriter struct {
+	http.ResponseWriter
+	status int
 }
 
-func envOr(name, otherwise string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return otherwise
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// productID reads one to nine digits.
+func productID(r *http.Request) (int, bool) {
+	s := r.PathValue("id")
+	n, err := strconv.ParseUint(s, 10, 32)
+	return int(n), err == nil && len(s) <= 9
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
