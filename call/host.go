@@ -23,7 +23,7 @@ func SplitAuthority(authority string) (host string, port uint16, err error) {
 		if perr != nil || !addr.Is6() || addr.Zone() != "" {
 			return "", 0, fmt.Errorf("host %s: not an IPv6 address", quote(authority))
 		}
-		host = addr.String()
+		host = addr.Unmap().String() // an IPv4 address has one spelling (RFC 4291 §2.5.5.2)
 		if port, err = splitPort(authority, authority[end+1:]); err != nil {
 			return "", 0, err
 		}

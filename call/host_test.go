@@ -34,6 +34,7 @@ func TestSplitAuthority(t *testing.T) {
 		"digits":             {"1", "1", 0},
 		"IPv4":               {"10.0.0.1:80", "10.0.0.1", 80},
 		"IPv6":               {"[::1]", "::1", 0},
+		"mapped IPv4":        {"[::ffff:10.0.0.1]:80", "10.0.0.1", 80},
 		"IPv6 and port":      {"[2001:DB8:0:0::1]:80", "2001:db8::1", 80},
 		"IPv6 and no port":   {"[::1]:", "::1", 0},
 		"label of 63":        {label, label, 0},

@@ -595,11 +595,3 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	}
 }
-
-// View shows a net/http request as the engine sees it. It reports false for what the mesh leaves to
-// net/http: other schemes, and hosts that have no canonical name. The view aliases the request.
-func View(req *http.Request) (*call.Request, bool) {
-	var q call.Request
-	ok := view(&q, req)
-	return &q, ok
-}

@@ -30,6 +30,14 @@ func (t *RoundTripper) Resume(step Step, req *http.Request, c *Call, q *call.Req
 	return resp, err
 }
 
+// View shows a net/http request as the engine sees it. It reports false for what the mesh leaves to
+// net/http: other schemes, and hosts that have no canonical name. The view aliases the request.
+func View(req *http.Request) (*call.Request, bool) {
+	var q call.Request
+	ok := view(&q, req)
+	return &q, ok
+}
+
 // RequestID makes an x-request-id in b, which the text aliases: a UUID of version 4 (RFC 9562 §5.4) from random bits.
 func RequestID(b *[36]byte) string {
 	fillRequestID(b, rand.Uint64(), rand.Uint64())

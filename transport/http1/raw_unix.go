@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"unsafe"
 )
 
 // rawConn reads from a socket inside the runtime's wait, so that a buffer is taken only when there are bytes
@@ -86,11 +87,14 @@ func (r *rawConn) peek(fd uintptr) bool {
 
 func sysRead(fd uintptr, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(int(fd), p)
-		if err == syscall.EINTR {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
 			continue
 		}
-		return max(n, 0), err
+		return 0, errno
 	}
 }
 
@@ -100,4 +104,46 @@ func quiet(nc net.Conn) bool {
 	var r rawConn
 	r.init(nc)
 	return r.conn == nil || r.quiet()
+}
+
+// rawWriter writes to a socket as rawConn reads from it.
+type rawWriter struct {
+	conn syscall.RawConn
+	put  func(fd uintptr) bool
+
+	b   []byte
+	n   int
+	err error
+}
+
+// write writes all of b.
+func (r *rawWriter) write(b []byte) (int, error) {
+	if r.put == nil {
+		r.put = r.writable
+	}
+	r.b, r.n = b, 0
+	err := r.conn.Write(r.put)
+	if err == nil && r.err != nil {
+		err = os.NewSyscallError("write", r.err)
+	}
+	r.b, r.err = nil, nil
+	return r.n, err
+}
+
+func (r *rawWriter) writable(fd uintptr) bool {
+	for r.n < len(r.b) {
+		b := r.b[r.n:]
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			r.n += int(n)
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			r.err = errno
+			return true
+		}
+	}
+	return true
 }

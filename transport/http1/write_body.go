@@ -161,7 +161,13 @@ func (w *Writer) write(b []byte) {
 	if len(b) == 0 || w.err != nil {
 		return
 	}
-	n, err := w.nc.Write(b)
+	var n int
+	var err error
+	if w.raw.conn != nil {
+		n, err = w.raw.write(b)
+	} else {
+		n, err = w.nc.Write(b)
+	}
 	n = max(0, min(n, len(b)))
 	w.sent += int64(n)
 	switch {

@@ -14,6 +14,7 @@ import (
 type Writer struct {
 	nc       net.Conn
 	vectored bool // nc takes several pieces in one system call
+	raw      rawWriter
 	vec      net.Buffers
 	store    [3][]byte
 
@@ -45,12 +46,8 @@ const (
 func (w *Writer) Reset(c *Conn) {
 	w.Release()
 	w.nc, w.sent, w.err, w.state = c.nc, 0, nil, betweenMessages
-	switch c.nc.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		w.vectored = true
-	default:
-		w.vectored = false
-	}
+	w.raw.conn = c.raw.conn
+	w.vectored = w.raw.conn != nil
 }
 
 // Release gives the buffers back and drops what is pending.
