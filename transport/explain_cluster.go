@@ -67,7 +67,7 @@ func (c *cluster) explain(v *DestinationView, q *call.Request) {
 	}
 	if p.Locality != nil {
 		if v.From = p.Client.Locality.String(); v.From == "" {
-			v.From = "nowhere"
+			v.From = "no locality: the caller names none (--locality)"
 		}
 	}
 	if p.TLS != nil {
