@@ -18,10 +18,11 @@ type destRule struct {
 	host string
 }
 
-// A mergedRule is what several rules of one namespace for one host come to: the oldest rule's policy, and
-// the subsets of all (istio.io, pilot/pkg/model/destination_rule.go).
+// A mergedRule is what several rules of one namespace for one host come to: the policy of the oldest that has
+// one, and the subsets of all (istio.io, pilot/pkg/model/destination_rule.go).
 type mergedRule struct {
 	first   *destRule
+	policy  *destRule // whose policy counts, nil where none has one
 	subsets []ruleSubset
 }
 
@@ -104,6 +105,9 @@ func (c *compiler) merge(key ruleKey) *mergedRule {
 		} else if !slices.Equal(r.spec.GetExportTo(), m.first.spec.GetExportTo()) {
 			continue
 		}
+		if m.policy == nil && r.spec.GetTrafficPolicy() != nil {
+			m.policy = r
+		}
 		for i, s := range r.spec.GetSubsets() {
 			if m.subset(s.GetName()) == nil {
 				m.subsets = append(m.subsets, ruleSubset{s, r.doc, i})
@@ -140,8 +144,8 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 		return policy, nil, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
 	}
 	var blocks *networking.TrafficPolicy
-	if rule != nil {
-		blocks = override(nil, rule.first.spec.GetTrafficPolicy(), p.number)
+	if rule != nil && rule.policy != nil {
+		blocks = override(nil, rule.policy.spec.GetTrafficPolicy(), p.number)
 	}
 	if subset != "" {
 		sub := rule.subset(subset)

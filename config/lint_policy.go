@@ -188,8 +188,10 @@ func (l *linter) overshadowed(p fieldPath, r *networking.DestinationRule, s *ser
 	if (r.GetWorkloadSelector() != nil) != (used.first.spec.GetWorkloadSelector() != nil) || !slices.Equal(r.GetExportTo(), used.first.spec.GetExportTo()) {
 		return
 	}
-	if r.GetTrafficPolicy() != nil {
-		l.warn(p.at("trafficPolicy"), codeOvershadowed, "not used: the policy for "+s.host+" is that of "+first+", which goes before it, "+before(used.first.doc, l.d),
+	if r.GetTrafficPolicy() != nil && used.policy.doc != l.d {
+		by := used.policy.doc
+		l.warn(p.at("trafficPolicy"), codeOvershadowed, fmt.Sprintf("not used: the policy for %s is that of %s (%s), which goes before it, %s",
+			s.host, by.key, by.place("spec", "host"), before(by, l.d)),
 			"merge the two, or give the policy to subsets")
 	}
 	for i, sub := range r.GetSubsets() {

@@ -36,24 +36,24 @@ func (c *compiler) clusterOrigin(s *service, port uint32, subset string) string 
 	if rule == nil {
 		return ""
 	}
-	first, origin := rule.first.doc, ""
+	origin := ""
 	if sub := rule.subset(subset); sub != nil {
 		path := []any{"spec", "subsets", sub.index}
 		if i := portSettings(sub.GetTrafficPolicy(), port); i >= 0 {
 			return sub.doc.originOf(append(path, "trafficPolicy", "portLevelSettings", i)...)
 		}
 		origin = sub.doc.originOf(path...)
-		if sub.doc == first && rule.first.spec.GetTrafficPolicy() != nil {
-			return origin + ", " + first.fieldOrigin(rule.first.policyPath(port)...)
+		if rule.policy != nil && sub.doc == rule.policy.doc {
+			return origin + ", " + sub.doc.fieldOrigin(rule.policy.policyPath(port)...)
 		}
 	}
-	if rule.first.spec.GetTrafficPolicy() == nil {
+	if rule.policy == nil {
 		return origin
 	}
 	if origin != "" {
 		origin += ", "
 	}
-	return origin + first.originOf(rule.first.policyPath(port)...)
+	return origin + rule.policy.doc.originOf(rule.policy.policyPath(port)...)
 }
 
 // policyPath leads to the rule's policy for a port: its settings for it where it has some, which replace the rest.

@@ -15,7 +15,7 @@ type scenarioFlags struct {
 }
 
 func (f *scenarioFlags) register(set *flag.FlagSet) {
-	set.Func("scenario", "go through a scenario, `name`, step by step; list prints their names. With -config it is applied to the bookinfo that runs on this directory, else one is started", func(s string) error {
+	set.Func("scenario", "go through the scenario of this `name` step by step, with -config on the bookinfo that runs there; list prints them all", func(s string) error {
 		if f.list = s == "list"; f.list {
 			return nil
 		}

@@ -105,6 +105,8 @@ http:
 	return append(cases,
 		Case{Name: "top-level policy of the first", Cite: merge, Config: service + dr("web/a", host, "", robin) + dr("web/b", host, "y=v1", random),
 			Workload: in("web"), Request: get("http://reviews.shop:9080/"), Repeat: 30, Want: Result{Route: "all"}, Cycle: []string{v1, v2, v3}},
+		Case{Name: "policy of the second where the first has none", Cite: merge, Config: service + dr("web/a", host, "y=v1") + dr("web/b", host, "", robin),
+			Workload: in("web"), Request: get("http://reviews.shop:9080/"), Repeat: 30, Want: Result{Route: "all"}, Cycle: []string{v1, v2, v3}},
 		Case{Name: "no policy of a later step", Cite: step, Config: service + dr("web/a", host, "x=v1", random) + dr("shop/b", host, "", robin),
 			Workload: in("web"), Request: get("http://reviews.shop:9080/"), Repeat: 30, Want: Result{Route: "all"}, Random: true})
 }
