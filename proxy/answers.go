@@ -24,7 +24,7 @@ func (x *exchange) reply(l LocalReply) {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
 		x.w.Field("Content-Type", "application/grpc")
 		x.w.Field("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
-		x.w.Field("Grpc-Message", grpcMessage(l.Text))
+		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))
 		x.finishAnswer(nil)
 		return
 	}

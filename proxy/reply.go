@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
-	"strings"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
@@ -84,7 +83,7 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 	if isGRPC(r.Header) {
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
-		h.Set("Grpc-Message", grpcMessage(l.Text))
+		h.Set("Grpc-Message", call.GRPCMessage(l.Text))
 		if r.ProtoMajor >= 2 {
 			h["Content-Length"] = nil
 		}
@@ -104,20 +103,5 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 // isGRPC reports gRPC, not gRPC-Web.
 func isGRPC(h http.Header) bool {
 	v := h["Content-Type"]
-	return len(v) == 1 && (v[0] == "application/grpc" || strings.HasPrefix(v[0], "application/grpc+") ||
-		strings.HasPrefix(v[0], "application/grpc;"))
-}
-
-// grpcMessage percent-encodes a message as gRPC over HTTP/2 has it (PROTOCOL-HTTP2.md, Status-Message).
-func grpcMessage(s string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '%' {
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
+	return len(v) == 1 && call.IsGRPC(v[0])
 }
