@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-proxy ci
+.PHONY: test race lint fuzz bench bench-proxy bench-proxy-quick ci
 
 test:
 	go test ./...
@@ -16,9 +16,17 @@ fuzz:
 bench:
 	go test -run='^$$' -bench=. ./...
 
-# CPU of a request in the sidecar beside HAProxy and httputil.ReverseProxy; needs Debian's haproxy and wrk.
+# What a request costs in the sidecar beside HAProxy, nginx and httputil.ReverseProxy, into docs/performance.md. It needs Debian's
+# haproxy, wrk and nghttp2-client, and takes nginx-light too. "make bench-proxy-quick" only shows that it works.
+repetitions ?= 5
+seconds ?= 3
+
 bench-proxy:
-	HEDDLE_COMPARE=5 go test -run='^TestCompare$$' -v -timeout=30m ./proxy
+	HEDDLE_COMPARE=$(repetitions) HEDDLE_COMPARE_SECONDS=$(seconds) HEDDLE_COMPARE_DOC=../docs/performance.md \
+	  go test -run='^TestCompare$$' -count=1 -v -timeout=60m ./proxy
+
+bench-proxy-quick:
+	HEDDLE_COMPARE=1 HEDDLE_COMPARE_SECONDS=1 go test -run='^TestCompare$$' -count=1 -v -timeout=10m ./proxy
 
 ci:
 	.ci/run

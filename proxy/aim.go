@@ -12,10 +12,10 @@ import (
 func (x *exchange) aim() *LocalReply {
 	q := &x.q
 	inbound := x.s.wire.mesh == nil
+	if l := refusedMethod(q.Method()); l != nil {
+		return l
+	}
 	switch {
-	case q.Method() == http.MethodConnect:
-		return &LocalReply{Status: http.StatusMethodNotAllowed, Flag: "-", Reason: "connect_refused",
-			Text: "CONNECT is not served here: https goes to its host directly"}
 	case q.Scheme() == "https" && !inbound:
 		l := badRequest("only http is proxied; a program's own TLS goes to its host directly")
 		return &l
@@ -30,6 +30,10 @@ func (x *exchange) aim() *LocalReply {
 		}
 	}
 	x.forth.sift(&q.Fields)
+	if x.forth.alike {
+		l := badRequest("a field name is like one that frames a message")
+		return &l
+	}
 	x.protocol = x.offer()
 	path, anew := spell(q.Path())
 	canonical, ok := call.CanonicalPath(path)

@@ -18,6 +18,7 @@ func (x *exchange) reply(l LocalReply) {
 	if host, err := canonicalHost(l.Host); err == nil {
 		l.Host = host
 	}
+	x.told(l.Err)
 	x.f.report(l)
 	x.unfinished()
 	if x.grpc() {
@@ -66,6 +67,7 @@ func (x *exchange) finishAnswer(body []byte) {
 
 // answer gives what the rules say in place of an endpoint, as transport.Answer does for net/http.
 func (x *exchange) answer(a *transport.Answer) {
+	x.told(nil)
 	x.unfinished()
 	h := &x.edited
 	h.reset()

@@ -55,7 +55,11 @@ func refusedByCodec(err error) bool {
 // connect takes a kept connection or opens one.
 func (x *exchange) connect(timeout time.Duration) (call.Outcome, error) {
 	u := x.s.wire.upstreams
-	x.up = u.pool.Get(x.key, time.Now())
+	if now := time.Now(); x.upload.atOnce() {
+		x.up = u.pool.Take(x.key, now) // send looks whether it lives
+	} else {
+		x.up = u.pool.Get(x.key, now)
+	}
 	x.reused = x.up != nil
 	if !x.reused {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -109,9 +113,14 @@ func (x *exchange) send() error {
 	if err := w.End(); err != nil {
 		return err
 	}
-	if u.complete.Load() && !u.running && u.passed == 0 {
+	if u.atOnce() {
 		x.lateFields(w, q.Body.Trailer())
-		err := w.Finish(u.whole)
+		var err error
+		if x.reused {
+			err = x.up.Ask(w, u.whole)
+		} else {
+			err = w.Finish(u.whole)
+		}
 		u.sent = err == nil
 		return err
 	}

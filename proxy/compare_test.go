@@ -5,10 +5,8 @@ package proxy_test
 import (
 	"bufio"
 	"cmp"
-	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -22,9 +20,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/heddlemesh/mesh"
-	"github.com/heddlemesh/mesh/proxy"
 )
 
 // benchRole makes the test's binary one of the processes that TestCompare compares.
@@ -52,24 +47,6 @@ func benchMain(role string, args []string) {
 			r.SetXForwarded()
 		}}
 		fmt.Println((&http.Server{Addr: args[0], Handler: rp, ReadHeaderTimeout: 10 * time.Second}).ListenAndServe())
-	case "outbound", "inbound":
-		guard := proxy.NewGuard(nil)
-		m, err := mesh.New(context.Background(), mesh.WithConfig([]byte(service("reviews", "HTTP", args[1])+benchRules)), mesh.WithDialer(guard.DialContext),
-			mesh.WithPassthrough(proxy.Passthrough(guard.DialContext)), mesh.WithLogger(slog.New(slog.DiscardHandler)))
-		if err == nil {
-			c := proxy.Config{Mesh: m, Guard: guard}
-			if role == "outbound" {
-				c.Outbound = args[0]
-			} else {
-				c.Inbound = []proxy.Inbound{{Listen: args[0], App: args[1]}}
-			}
-			_, err = proxy.Start(c)
-		}
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		select {}
 	}
 }
 
@@ -120,86 +97,199 @@ func benchUpstream(address string, size int) {
 	}
 }
 
-// TestCompare measures the CPU that a request costs in the sidecar, in httputil.ReverseProxy and in HAProxy with one thread:
-// user and system time of the process from /proc/PID/stat by the requests that wrk counted, each repetition with fresh
-// processes and in the other order (reference/performance.md §1, §6). It runs where HEDDLE_COMPARE says how many
-// repetitions there are to be, as by make bench-proxy.
+// A contender is one of the programs that are compared, in front of one upstream.
+type contender struct {
+	name string
+	// command gives what serves on address and asks up.
+	command func(t *testing.T, address, up string) *exec.Cmd
+	// few says that it is compared at 1 KiB and paced only.
+	few bool
+}
+
+// contenders gives what there is on this machine. HAProxy comes first and is what the others are measured by.
+func contenders(t *testing.T) []contender {
+	t.Helper()
+	for _, tool := range []string{"wrk", "haproxy", "h2load"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("%s is missing; Debian's packages are wrk, haproxy and nghttp2-client", tool)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heddle := filepath.Join(t.TempDir(), "heddle")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", heddle, "../cmd/heddle").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	sidecar := func(inbound bool, env ...string) func(t *testing.T, address, up string) *exec.Cmd {
+		return func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			args := []string{"proxy", "--admin", "none", "--config", file(t, "mesh.yaml", service("reviews", "HTTP", up)+benchRules)}
+			if inbound {
+				args = append(args, "--outbound", "none", "--inbound", address+"="+up)
+			} else {
+				args = append(args, "--outbound", address)
+			}
+			cmd := exec.CommandContext(t.Context(), heddle, args...)
+			cmd.Env = append(os.Environ(), env...)
+			return cmd
+		}
+	}
+	all := []contender{
+		{name: "HAProxy, 1 thread", command: func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			return exec.CommandContext(t.Context(), "haproxy", "-db", "-f", file(t, "haproxy.cfg", fmt.Sprintf(haproxyConfig, address, up)))
+		}},
+		{name: reverseProxy, command: func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			return roleCommand(t, self, "reverseproxy", address, up)
+		}},
+		{name: "heddle outbound", command: sidecar(false)},
+		{name: "heddle inbound", command: sidecar(true)},
+		{name: "heddle outbound, GOMAXPROCS=2", command: sidecar(false, "GOMAXPROCS=2"), few: true},
+		{name: "heddle outbound, GOGC=400", command: sidecar(false, "GOGC=400"), few: true},
+	}
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Log("nginx is missing and left out; Debian's package is nginx-light")
+		return all
+	}
+	return slices.Insert(all, 1, contender{name: "nginx, 1 worker", command: func(t *testing.T, address, up string) *exec.Cmd {
+		t.Helper()
+		return exec.CommandContext(t.Context(), "nginx", "-p", t.TempDir(), "-c", file(t, "nginx.conf", fmt.Sprintf(nginxConfig, up, address)))
+	}})
+}
+
+// reverseProxy is served by the tests' own program, whose memory says nothing about it.
+const reverseProxy = "ReverseProxy"
+
+const haproxyConfig = `global
+  nbthread 1
+  maxconn 4096
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option forwardfor
+  http-reuse always
+frontend f
+  bind %s
+  default_backend b
+backend b
+  server s %s
+`
+
+const nginxConfig = `daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr crit;
+worker_rlimit_nofile 8192;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+  upstream u { server %s; keepalive 64; keepalive_requests 1000000000; }
+  server {
+    listen %s;
+    location / {
+      proxy_pass http://u;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    }
+  }
+}
+`
+
+// file writes a file that is gone when the test ends.
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestCompare measures what a request costs in the sidecar, in HAProxy with one thread, in nginx and in
+// httputil.ReverseProxy, each repetition with fresh processes and in the other order, and what their connections cost that are
+// idle. It runs where HEDDLE_COMPARE says how many repetitions there are to be, as by make bench-proxy;
+// HEDDLE_COMPARE_SECONDS is how long one lasts, and HEDDLE_COMPARE_DOC names the page whose measured part is
+// written anew.
 func TestCompare(t *testing.T) {
 	repetitions, _ := strconv.Atoi(os.Getenv("HEDDLE_COMPARE"))
 	if repetitions <= 0 {
 		t.Skip("HEDDLE_COMPARE is not set")
 	}
-	for _, tool := range []string{"wrk", "haproxy"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("%s is missing; Debian has it as a package", tool)
-		}
+	seconds, err := strconv.Atoi(cmp.Or(os.Getenv("HEDDLE_COMPARE_SECONDS"), "3"))
+	if err != nil || seconds <= 0 {
+		t.Fatal("HEDDLE_COMPARE_SECONDS is no number of seconds")
 	}
-	seconds := cmp.Or(os.Getenv("HEDDLE_COMPARE_SECONDS"), "3")
+	all := contenders(t)
+	var page strings.Builder
+	fmt.Fprintf(&page, "%s %d repetitions of %d s (paced: %d s).\n", machine(t), repetitions, seconds, 2*seconds)
 	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
-		compare(t, size, repetitions, seconds)
+		these := slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return c.few && size > 1<<10 })
+		title := fmt.Sprintf("%d KiB, 64 connections, as fast as they go", size>>10)
+		page.WriteString(compare(t, title, these, size, repetitions, func(address string) int { return load(t, address, seconds) }, ticks))
+	}
+	page.WriteString(compare(t, "1 KiB, 1,000 requests a second over 16 connections", all, 1<<10, repetitions,
+		func(address string) int { return paced(t, address, 2*seconds) }, ran))
+	page.WriteString(memory(t, slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return c.few || c.name == reverseProxy })))
+	t.Log("\n" + page.String())
+	if path := os.Getenv("HEDDLE_COMPARE_DOC"); path != "" {
+		writeMeasured(t, path, page.String())
 	}
 }
 
-func compare(t *testing.T, size, repetitions int, seconds string) {
+// compare measures the contenders by turns. load sends requests and gives their number, spent is what a process has used.
+func compare(t *testing.T, title string, all []contender, size, repetitions int, load func(address string) int, spent func(*testing.T, int) time.Duration) string {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	up := closedPort(t)
-	run(t, up, self, "upstream", up, strconv.Itoa(size))
-	names := []string{"haproxy", "reverseproxy", "outbound", "inbound"}
-	costs := map[string][]float64{}
+	upstream, stop := command(t, up, roleCommand(t, self, "upstream", up, strconv.Itoa(size)))
+	defer stop()
+	direct := contender{name: "no proxy (the upstream itself)"}
+	all = append([]contender{direct}, all...)
+	costs := make([][]float64, len(all))
 	for i := range repetitions {
-		order := slices.Clone(names)
-		if i%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, name := range order {
-			address := closedPort(t)
-			var p *os.Process
-			var stop func()
-			if name == "haproxy" {
-				config := filepath.Join(t.TempDir(), "haproxy.cfg")
-				text := fmt.Sprintf("global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"+
-					"  option forwardfor\n  http-reuse always\nfrontend f\n  bind %s\n  default_backend b\nbackend b\n  server s %s\n", address, up)
-				if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				p, stop = command(t, address, exec.CommandContext(t.Context(), "haproxy", "-db", "-f", config))
-			} else {
-				p, stop = role(t, address, self, name, address, up)
+		for n := range all {
+			if i%2 == 1 {
+				n = len(all) - 1 - n
 			}
-			load(t, address, "1")
-			before := ticks(t, p.Pid)
-			requests := load(t, address, seconds)
-			costs[name] = append(costs[name], float64(ticks(t, p.Pid)-before)*1e4/float64(requests))
+			address, pid, stop := up, upstream.Pid, func() {}
+			if c := all[n]; c.command != nil {
+				address = closedPort(t)
+				var process *os.Process
+				process, stop = command(t, address, c.command(t, address, up))
+				pid = process.Pid
+			}
+			costs[n] = append(costs[n], cost(t, address, pid, load, spent))
 			stop()
 		}
 	}
-	base, reverse := median(costs["haproxy"]), median(costs["reverseproxy"])
-	for _, name := range names {
-		c := costs[name]
-		t.Logf("%7d B %-13s %7.1f µs a request [%.1f–%.1f] × haproxy %.2f × ReverseProxy %.2f", size, name, median(c), slices.Min(c), slices.Max(c), median(c)/base, median(c)/reverse)
-	}
+	return table(title, all, costs)
 }
 
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
-}
-
-// run starts a role until the test ends.
-func run(t *testing.T, address, self, name string, args ...string) {
+// cost gives the CPU of one request in µs.
+func cost(t *testing.T, address string, pid int, load func(string) int, spent func(*testing.T, int) time.Duration) float64 {
 	t.Helper()
-	_, stop := role(t, address, self, name, args...)
-	t.Cleanup(stop)
+	warm(t, address)
+	before := spent(t, pid)
+	requests := load(address)
+	return float64(spent(t, pid)-before) / float64(time.Microsecond) / float64(requests)
 }
 
-func role(t *testing.T, address, self, name string, args ...string) (*os.Process, func()) {
+// roleCommand is this binary in a role.
+func roleCommand(t *testing.T, self, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), benchRole+"="+name)
-	return command(t, address, cmd)
+	return cmd
 }
 
 // command starts a process and waits until it listens.
@@ -228,9 +318,9 @@ func command(t *testing.T, address string, cmd *exec.Cmd) (*os.Process, func()) 
 var wrkCount = regexp.MustCompile(`(\d+) requests in`)
 
 // load sends requests from 64 connections and gives their number.
-func load(t *testing.T, address, seconds string) int {
+func load(t *testing.T, address string, seconds int) int {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "wrk", "-t1", "-c64", "-d"+seconds+"s", "-H", "Host: reviews", "http://"+address+"/reviews/1").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "wrk", "-t1", "-c64", fmt.Sprintf("-d%ds", seconds), "-H", "Host: reviews", "http://"+address+"/reviews/1").CombinedOutput()
 	found := wrkCount.FindSubmatch(out)
 	if err != nil || found == nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
 		t.Fatalf("wrk: %v: %s", err, out)
@@ -239,8 +329,25 @@ func load(t *testing.T, address, seconds string) int {
 	return n
 }
 
-// ticks gives the user and system time of a process, in 10 ms.
-func ticks(t *testing.T, pid int) int {
+func warm(t *testing.T, address string) {
+	t.Helper()
+	load(t, address, 1)
+}
+
+// paced sends 1,000 requests a second from 16 connections.
+func paced(t *testing.T, address string, seconds int) int {
+	t.Helper()
+	n := 1000 * seconds
+	out, err := exec.CommandContext(t.Context(), "h2load", "--h1", "-t1", "-c16", "--rps=62.5", fmt.Sprintf("-n%d", n),
+		"-H", ":authority: reviews", "http://"+address+"/reviews/1").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), fmt.Sprintf(" %d 2xx", n)) {
+		t.Fatalf("h2load: %v: %s", err, out)
+	}
+	return n
+}
+
+// ticks gives the user and system time of a process, in steps of 10 ms.
+func ticks(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -250,5 +357,25 @@ func ticks(t *testing.T, pid int) int {
 	f := strings.Fields(rest)
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
-	return user + system
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// ran gives the time that the threads of a process have run, as exactly as the scheduler knows.
+func ran(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatal("no schedstat", err)
+	}
+	sum := 0
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		n, _ := strconv.Atoi(first)
+		sum += n
+	}
+	return time.Duration(sum)
 }

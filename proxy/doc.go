@@ -25,6 +25,10 @@
 //  6. Requests with two readings (a fragment, a space, two hosts, CONNECT) are refused.
 //  7. One Host goes on, in one spelling, and the host of an absolute target counts before the header's.
 //  8. Every answer of our own is reported with Envoy's response flag and the details that led to it.
+//  9. A field name that reads as one that frames a message where "_" is taken for "-", a method with small letters,
+//     and TRACE are refused.
+//  10. Expect goes on, and the 100 of the program is passed on at once; on the wire the sidecar says none of its own. A
+//     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
 //
 // It holds no transparent capture, no gateway and no TLS of its own.
 package proxy

@@ -30,7 +30,8 @@ type exchange struct {
 
 	view   call.Request // what the mesh decides on
 	call   transport.Call
-	target string // what the request line says on the way on
+	info   *transport.CallInfo // of a call that somebody is yet to be told of
+	target string              // what the request line says on the way on
 	edited editedHeader
 	edits  bool // edited takes the place of the fields of q
 
@@ -120,7 +121,7 @@ func (x *exchange) release() {
 		x.edited.reset()
 	}
 	x.call, x.view = transport.Call{}, call.Request{}
-	x.s, x.f, x.up = nil, nil, nil
+	x.s, x.f, x.up, x.info = nil, nil, nil, nil
 	exchanges.Put(x)
 }
 
@@ -145,7 +146,12 @@ func (x *exchange) refuse(err error, first bool) {
 // ask makes a call of the mesh.
 func (x *exchange) ask() {
 	m := x.s.wire.mesh
-	step := m.engine.Begin(context.Background(), &x.call, &x.view)
+	ctx := context.Background()
+	if x.f.tell != nil {
+		x.info = new(transport.CallInfo)
+		ctx = transport.Capture(ctx, x.info)
+	}
+	step := m.engine.Begin(ctx, &x.call, &x.view)
 	if step.Delay > 0 && !x.pause(step.Delay) {
 		x.aborted = true
 		return
@@ -161,6 +167,16 @@ func (x *exchange) ask() {
 	default:
 		x.attempts()
 	}
+}
+
+// told says what has become of the call, once.
+func (x *exchange) told(err error) {
+	if x.info == nil {
+		return
+	}
+	x.call.End(err)
+	x.f.tell(x.info)
+	x.info = nil
 }
 
 // attempts tries endpoint after endpoint.

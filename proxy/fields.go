@@ -25,6 +25,7 @@ func wireLimits() *http1.Limits {
 type passage struct {
 	f     *http1.Fields
 	stays [maxFields / 64]uint64 // bit i: field i does not go on
+	alike bool                   // a name is like that of a field that frames (see framingAlike)
 }
 
 // maxFields is the most that a passage has room for; the limits of both sides are below it.
@@ -34,12 +35,16 @@ const maxFields = 256
 func (p *passage) sift(f *http1.Fields) {
 	p.f = f
 	clear(p.stays[:])
+	p.alike = false
 	nominates := f.Has(http1.FieldConnection) && nominatesOthers(f)
 	for i := range f.Len() {
 		id := f.ID(i)
 		if id == http1.FieldOther {
 			name := f.Name(i)
 			if name[0]|0x20 == 'x' && reservedName(name) || nominates && nominatedField(f, name) {
+				p.hold(i)
+			} else if framingAlike(name) {
+				p.alike = true
 				p.hold(i)
 			}
 			continue
@@ -97,6 +102,18 @@ func nominatedField(f *http1.Fields, name string) bool {
 func reservedName(name string) bool {
 	const peer, ours = "x-forwarded-client-cert", "x-heddle-"
 	return len(name) == len(peer) && alike(name, peer) || len(name) >= len(ours) && alike(name[:len(ours)], ours)
+}
+
+// framingAlike reports Content_Length and its like: what a reader makes of them that takes "_" for "-", as those do that
+// turn header fields into variables, frames the message otherwise than its reader before.
+func framingAlike(name string) bool {
+	switch len(name) {
+	case len("content-length"):
+		return name[7] == '_' && alike(name, "content-length")
+	case len("transfer-encoding"):
+		return name[8] == '_' && alike(name, "transfer-encoding")
+	}
+	return false
 }
 
 // alike compares a name with one in lower case, "_" as "-".
@@ -197,8 +214,14 @@ func (h *editedHeader) Set(n *call.Name, value string) {
 	}
 }
 
-// Add appends a value.
+// Add appends a value. Of User-Agents there is one: they are joined, as Envoy joins them.
 func (h *editedHeader) Add(n *call.Name, value string) {
+	if n.Canonical() == "User-Agent" {
+		if first, ok := h.Value(n, 0); ok {
+			h.Remove(n)
+			value = first + "," + value
+		}
+	}
 	h.list = append(h.list, editedField{n.Canonical(), value})
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // A forwarder sends the requests of one listener on, and their answers back. It is safe for concurrent use.
@@ -18,6 +20,7 @@ type forwarder struct {
 	target  func(r *http.Request) (destination, *LocalReply)
 	via     func(r *http.Request) http.RoundTripper
 	report  func(LocalReply)
+	tell    func(*mesh.CallInfo) // Config.OnCall on a wire, nil for nobody
 	tunnels tunnels
 	// draining tells clients with every answer to come back on another connection; HTTP/2 says GOAWAY for it.
 	draining atomic.Bool
@@ -42,6 +45,20 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f.pass(w, r, target, f.via(r))
+}
+
+// A told tells of the calls that it makes (see Config.OnCall).
+type told struct {
+	http.RoundTripper
+	tell func(*mesh.CallInfo)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t told) RoundTrip(r *http.Request) (*http.Response, error) {
+	var info mesh.CallInfo
+	resp, err := t.RoundTripper.RoundTrip(r.WithContext(mesh.Capture(r.Context(), &info)))
+	t.tell(&info)
+	return resp, err
 }
 
 // pass sends a request on and its answer back.

@@ -47,7 +47,7 @@ func (x *exchange) handOver(step transport.Step) {
 		return
 	}
 	x.view.Headers = call.HTTPHeaders(r.Header)
-	via := resumed{x.s.wire.mesh.others, step, &x.call, &x.view}
+	via := resumed{x, step}
 	x.aborted = !serveHTTP(func() { x.f.pass(w, r, destination{&u, r.Host}, via) })
 	w.finish()
 	if !x.handed && !x.q.Body.Done() {
@@ -73,16 +73,16 @@ func serveHTTP(handle func()) (whole bool) {
 
 // A resumed is a call whose first step is decided, as a http.RoundTripper for its request.
 type resumed struct {
-	driver *transport.RoundTripper
-	step   transport.Step
-	call   *transport.Call
-	view   *call.Request
+	x    *exchange
+	step transport.Step
 }
 
 // RoundTrip implements http.RoundTripper.
 func (r resumed) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.view.Headers = call.HTTPHeaders(req.Header)
-	return r.driver.Resume(r.step, req, r.call, r.view)
+	r.x.view.Headers = call.HTTPHeaders(req.Header)
+	resp, err := r.x.s.wire.mesh.others.Resume(r.step, req, &r.x.call, &r.x.view)
+	r.x.told(err)
+	return resp, err
 }
 
 // request makes net/http's form of the request. Nothing in it aliases a buffer: its transport may hold on to it.

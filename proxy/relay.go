@@ -13,6 +13,7 @@ import (
 // respond passes the answer on: head, body, trailers. It reports whether that was whole; where it was not, the client's
 // connection is cut.
 func (x *exchange) respond() bool {
+	x.told(nil)
 	if x.p.Status() == http.StatusSwitchingProtocols {
 		x.tunnel()
 		return true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -93,6 +94,11 @@ func (s *session) await(first bool) bool {
 		s.reading.Arm(transport.DefaultReadHeaderTimeout)
 	} else {
 		s.reading.Arm(transport.DefaultIdleTimeout)
+	}
+	if !first && s.wire.forward.active.Load() > 0 {
+		// Whoever is under way goes first: meanwhile the next request may come, and is read without waiting for it.
+		// Where nobody is, giving way would only wake a thread that finds nothing to do.
+		runtime.Gosched()
 	}
 	err := s.conn.WaitReadable()
 	if !s.reading.Disarm() {

@@ -39,6 +39,9 @@ type Config struct {
 	Listen func(network, address string) (net.Listener, error)
 	// OnReply hears of every answer of the sidecar's own; it is called concurrently. Default: nobody does.
 	OnReply func(LocalReply)
+	// OnCall hears of every call of the outbound side when its answer or its error is known and before the program
+	// hears of it; it is called concurrently and must not wait. Default: nobody does.
+	OnCall func(*mesh.CallInfo)
 	// Quit is what POST /quitquitquit asks for; it must not wait. Default: the page does not exist.
 	Quit func()
 	// Workload and Version are what /server_info says.
@@ -111,8 +114,12 @@ func (s *Sidecar) open() error {
 	}
 	if c.Outbound != "" {
 		rt := c.Mesh.RoundTripper()
-		srv, err := s.listen("outbound", c.Outbound, &forwarder{direction: "outbound", target: outboundTarget,
-			via: func(*http.Request) http.RoundTripper { return rt }})
+		via := rt
+		if c.OnCall != nil {
+			via = told{rt, c.OnCall}
+		}
+		srv, err := s.listen("outbound", c.Outbound, &forwarder{direction: "outbound", target: outboundTarget, tell: c.OnCall,
+			via: func(*http.Request) http.RoundTripper { return via }})
 		if err != nil {
 			return err
 		}

@@ -14,10 +14,10 @@ import (
 // sound refuses requests that different readers understand differently, before anybody decides about them.
 func sound(r *http.Request) *LocalReply {
 	refuse := func(l LocalReply) *LocalReply { return &l }
+	if l := refusedMethod(r.Method); l != nil {
+		return l
+	}
 	switch {
-	case r.Method == http.MethodConnect:
-		return refuse(LocalReply{Status: http.StatusMethodNotAllowed, Flag: "-", Reason: "connect_refused",
-			Text: "CONNECT is not served here: https goes to its host directly"})
 	case tooManyFields(r.Header):
 		return refuse(LocalReply{Status: http.StatusRequestHeaderFieldsTooLarge, Flag: "DPE", Reason: "too_many_fields",
 			Text: "more than 100 header fields"})
@@ -29,6 +29,8 @@ func sound(r *http.Request) *LocalReply {
 		return refuse(badRequest("the request target has no host"))
 	case r.URL.User != nil:
 		return refuse(badRequest("the request target has user information"))
+	case hasFramingAlike(r.Header):
+		return refuse(badRequest("a field name is like one that frames a message"))
 	case r.URL.Opaque != "" || r.URL.Path != "" && r.URL.Path[0] != '/' || r.URL.Path == "" && r.URL.Host == "":
 		return refuse(badRequest("malformed request target"))
 	}
@@ -38,6 +40,35 @@ func sound(r *http.Request) *LocalReply {
 		}
 	}
 	return nil
+}
+
+// refusedMethod says how a method is answered that goes nowhere, nil for one that does. A program that takes get for GET
+// would serve what no rule about GET has seen (RFC 9110 §9.1: methods are told apart by case).
+func refusedMethod(method string) *LocalReply {
+	switch method {
+	case http.MethodConnect:
+		return &LocalReply{Status: http.StatusMethodNotAllowed, Flag: "-", Reason: "connect_refused",
+			Text: "CONNECT is not served here: https goes to its host directly"}
+	case http.MethodTrace:
+		return &LocalReply{Status: http.StatusMethodNotAllowed, Flag: "-", Reason: "trace_refused",
+			Text: "TRACE is not served here: it would show what was added on the way"}
+	}
+	for i := range len(method) {
+		if c := method[i]; 'a' <= c && c <= 'z' {
+			l := badRequest("a method with small letters")
+			return &l
+		}
+	}
+	return nil
+}
+
+func hasFramingAlike(h http.Header) bool {
+	for k := range h {
+		if framingAlike(k) {
+			return true
+		}
+	}
+	return false
 }
 
 // doubtful reports targets that some readers cut off or split: at a fragment, a space, a control character.

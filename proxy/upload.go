@@ -78,6 +78,9 @@ func (u *upload) prepare(q *http1.Request, retries bool) error {
 	return nil
 }
 
+// atOnce reports that the body came whole with its head, or is none, and goes on like that.
+func (u *upload) atOnce() bool { return u.complete.Load() && !u.running && u.passed == 0 }
+
 // again asks whether there is another attempt, where the body could be sent once more. If so, no more of it is lost.
 func (u *upload) again(next func() bool) bool {
 	u.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -94,11 +95,23 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	return cmd
 }
 
+// proxyProcessors is how many processors a sidecar uses where GOMAXPROCS does not say. With more, every request that comes
+// alone wakes a second thread for nothing; one serves tens of thousands of requests a second (docs/performance.md has both
+// measured). The collector keeps Go's default: there is next to nothing for it to do.
+const proxyProcessors = 1
+
+func limitProcessors() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(proxyProcessors)
+	}
+}
+
 // main checks what it was told, starts everything and gives the exit code as a failure.
 func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if err := o.check(cmd, args); err != nil {
 		return err
 	}
+	limitProcessors()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if len(args) > 0 {

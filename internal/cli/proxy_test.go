@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -248,6 +249,21 @@ spec:
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// One processor, unless the environment asks for others.
+func TestProxyProcessors(t *testing.T) { // not parallel: it is the process's
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	t.Setenv("GOMAXPROCS", "3")
+	limitProcessors()
+	if n := runtime.GOMAXPROCS(0); n != 3 {
+		t.Errorf("%d processors, although the environment says 3", n)
+	}
+	t.Setenv("GOMAXPROCS", "")
+	limitProcessors()
+	if n := runtime.GOMAXPROCS(0); n != proxyProcessors {
+		t.Errorf("%d processors", n)
+	}
 }
 
 // apart are listeners that nothing else on the machine uses.

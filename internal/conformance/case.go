@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/heddlemesh/mesh"
 )
@@ -25,12 +26,15 @@ type Case struct {
 	// of Status means 200 and that of Flag "-"; no attempt is expected after a rejection and one otherwise,
 	// unless Attempts says more; other zero fields are not looked at.
 	Want   Result
-	Shares map[string]float64 // percent of the calls, by the endpoint that answered or the flag of the error
+	Shares map[string]float64 // percent of the calls, by what became of them (kindsOf)
 	Cycle  []string           // the endpoints that answer in turn, beginning with any of them
 	Random bool               // the endpoints that answer, several, do not take turns
 	// Keys is how many requests there are: "{n}" in URL and header stands for 0, 1 and so on, below it, from call
 	// to call. Calls of one request are answered by one endpoint, those of all by several.
 	Keys int
+	// Fake gives the row a clock of its own (testing/synctest), on which waiting costs nothing and copies are there
+	// when a call is over.
+	Fake bool
 
 	// Except names drivers that cannot run the row, and why. What follows from the row itself a driver finds
 	// out by itself (Driver.Adapt).
@@ -45,6 +49,8 @@ type Request struct {
 	Header http.Header
 	Body   string
 	Stream bool // the body can be read once only
+	// Deadline is the caller's own, 0 for one that no row reaches.
+	Deadline time.Duration
 }
 
 // A Result is what came out of one call: what the caller was told, and what the upstream saw.
@@ -68,6 +74,20 @@ type Result struct {
 
 	SNI    string // the server name that the upstream was asked for by TLS
 	Caller string // the name in the caller's certificate
+
+	Answer  http.Header   // the header of what the caller got
+	Text    string        // its body; of an RPC the message of its status
+	Flags   string        // of what was injected: "DI", "FI", "DI,FI"
+	Details string        // Envoy's response code details where the rule has answered: no endpoint was asked then
+	Took    time.Duration // by the row's own clock
+	Copies  []Copy        // what mirrors saw, by address; in a row an empty list is none
+}
+
+// A Copy is a request that a mirror saw.
+type Copy struct {
+	At, Method, Host, Path string
+	Header                 http.Header // in a row those that count
+	Body                   string
 }
 
 // request gives the request of the i-th call.
@@ -119,6 +139,14 @@ func Cases() []Case {
 		{"sidecar", sidecarRows()},
 		{"meshconfig", meshConfigRows()},
 		{"workshop", workshopRows()},
+		{"redirect", redirectRows()},
+		{"direct", directRows()},
+		{"rewrite", rewriteRows()},
+		{"headerops", headerOpsRows()},
+		{"cors", corsRows()},
+		{"fault", faultRows()},
+		{"timeout", timeoutRows()},
+		{"mirror", mirrorRows()},
 		{"hash", hashRows()},
 		{"locality", localityRows()},
 		{"tls", tlsRows()},

@@ -95,6 +95,54 @@ func (want Result) diff(got *Result) []string {
 			differ("header "+name, values, got.Header[name])
 		}
 	}
+	return append(wrong, want.diffAnswer(got)...)
+}
+
+// diffAnswer gives the differences in what the caller got beside a status, and in what mirrors saw.
+func (want *Result) diffAnswer(got *Result) []string {
+	var wrong []string
+	differ := func(field string, want, got any) {
+		wrong = append(wrong, fmt.Sprintf("%s %s, want %s", field, shown(got), shown(want)))
+	}
+	if want.Details != "" && got.Endpoint != "" {
+		differ("endpoint", "none", got.Endpoint)
+	}
+	for _, f := range []struct{ name, want, got string }{
+		{"text", want.Text, got.Text},
+		{"flags", want.Flags, got.Flags},
+		{"details", want.Details, got.Details},
+	} {
+		if f.want != "" && f.want != f.got {
+			differ(f.name, f.want, f.got)
+		}
+	}
+	for name, values := range want.Answer {
+		if !slices.Equal(values, got.Answer[name]) {
+			differ("answered header "+name, values, got.Answer[name])
+		}
+	}
+	if want.Took != 0 && want.Took != got.Took {
+		differ("took", want.Took, got.Took)
+	}
+	if want.Copies == nil {
+		return wrong
+	}
+	if len(want.Copies) != len(got.Copies) {
+		differ("copies", len(want.Copies), len(got.Copies))
+		return wrong
+	}
+	for i := range want.Copies {
+		w, g := &want.Copies[i], &got.Copies[i]
+		if w.At != g.At || w.Method != "" && w.Method != g.Method || w.Host != "" && w.Host != g.Host || w.Path != "" && w.Path != g.Path || w.Body != g.Body {
+			differ("copy", fmt.Sprintf("%s %s %s %s, %d bytes", w.At, w.Method, w.Host, w.Path, len(w.Body)),
+				fmt.Sprintf("%s %s %s %s, %d bytes", g.At, g.Method, g.Host, g.Path, len(g.Body)))
+		}
+		for name, values := range w.Header {
+			if !slices.Equal(values, g.Header[name]) {
+				differ("copied header "+name, values, g.Header[name])
+			}
+		}
+	}
 	return wrong
 }
 
@@ -106,6 +154,8 @@ func (want *Result) attempts() (int, bool) {
 		return 0, false
 	case want.Attempts != 0:
 		return want.Attempts, true
+	case want.Details != "":
+		return 0, true
 	case want.Cluster == transport.PassthroughCluster:
 		return 0, false
 	case want.Flag == "-":
@@ -129,18 +179,49 @@ func shown(v any) string {
 func tally(got []Result) map[string]int {
 	n := map[string]int{}
 	for i := range got {
-		key := got[i].Endpoint
-		if got[i].Flag != "-" {
-			key = got[i].Flag
-		}
-		n[key]++
+		n[kindsOf(&got[i])[0]]++
 	}
 	return n
 }
 
+// What became of a call, besides its endpoint or flag.
+const (
+	byTheRule = "by the rule"
+	delayed   = "delayed"
+	copied    = "copied to "
+)
+
+// kindsOf says what became of the call: the endpoint that answered, the flag of the error or byTheRule, delayed where it
+// took time (with byTheRule also the two together), and copied with the address of each mirror.
+func kindsOf(r *Result) []string {
+	first := r.Endpoint
+	switch {
+	case r.Flag != "-":
+		first = r.Flag
+	case first == "":
+		first = byTheRule
+	}
+	kinds := []string{first}
+	if r.Took > 0 {
+		kinds = append(kinds, delayed)
+		if first == byTheRule {
+			kinds = append(kinds, delayed+" "+byTheRule)
+		}
+	}
+	for _, c := range r.Copies {
+		kinds = append(kinds, copied+c.At)
+	}
+	return kinds
+}
+
 func (c *Case) checkShares(got []Result) []string {
 	var wrong []string
-	counts, allowed := tally(got), tolerance(len(got))
+	counts, allowed := map[string]int{}, tolerance(len(got))
+	for i := range got {
+		for _, kind := range kindsOf(&got[i]) {
+			counts[kind]++
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(c.Shares)) {
 		want, have := c.Shares[key], 100*float64(counts[key])/float64(len(got))
 		exact := want == 0 || want == 100

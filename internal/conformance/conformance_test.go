@@ -3,13 +3,29 @@ package conformance
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // drivers run the whole table.
 var drivers = []Driver{HTTP{}, GRPC{}, Proxy{}, Proxy{ByHost: true}}
+
+// run makes a row's calls, on its own clock where it has one.
+func run(t *testing.T, d Driver, c *Case, m *Mutation) (results []Result) {
+	t.Helper()
+	if !c.Fake {
+		return d.Do(t, c, NewBench(t, c, m))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // servers take their time to end connections
+		results = d.Do(t, c, NewBench(t, c, m))
+	})
+	return results
+}
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -23,7 +39,7 @@ func TestConformance(t *testing.T) {
 					if why != "" {
 						t.Skip(why)
 					}
-					for _, problem := range c.Check(d.Do(t, &c, NewBench(t, &c, nil))) {
+					for _, problem := range c.Check(run(t, d, &c, nil)) {
 						t.Error(problem)
 					}
 					if t.Failed() {
@@ -71,7 +87,7 @@ func caught(t *testing.T, d Driver, row Case, m *Mutation) bool {
 	holds := func(m *Mutation) (ok bool) {
 		// A subtest of its own ends the row's mesh before the next one begins.
 		t.Run(c.Name, func(t *testing.T) {
-			ok = len(c.Check(d.Do(t, &c, NewBench(t, &c, m)))) == 0
+			ok = len(c.Check(run(t, d, &c, m))) == 0
 		})
 		return ok
 	}
@@ -155,6 +171,9 @@ func TestRowsAreComplete(t *testing.T) {
 		if len(c.Except) == len(drivers) {
 			t.Errorf("%s: no driver runs it", name)
 		}
+		if timed := c.Want.Took != 0 || c.Want.Copies != nil; timed && !c.Fake {
+			t.Errorf("%s: without a clock of its own", name)
+		}
 		if c.Config == "" || c.Request.URL == "" {
 			t.Errorf("%s: no configuration or no request", name)
 		}
@@ -200,6 +219,40 @@ func TestCheckFindsDifferences(t *testing.T) {
 	if got := one.Check([]Result{ok}); got != nil {
 		t.Errorf("equal results differ: %q", got)
 	}
+	answer := with(func(r *Result) {
+		r.Answer, r.Text, r.Flags, r.Details, r.Took = http.Header{"A": {"1"}}, "t", "DI", "d", 1
+		r.Endpoint, r.Attempts = "", 0
+		r.Copies = []Copy{{At: "m", Method: "GET", Host: "h", Path: "/", Header: http.Header{"B": {"2"}}, Body: "b"}}
+	})
+	local := Case{Want: Result{Answer: http.Header{"A": {"1"}, "C": nil}, Text: "t", Flags: "DI", Details: "d", Took: 1, Copies: answer.Copies}}
+	if got := local.Check([]Result{answer}); got != nil {
+		t.Errorf("equal answers differ: %q", got)
+	}
+	for name, edit := range map[string]func(r *Result, c *Copy){
+		"value":          func(r *Result, _ *Copy) { r.Answer = http.Header{"A": {"2"}} },
+		"another header": func(r *Result, _ *Copy) { r.Answer = http.Header{"A": {"1"}, "C": {"3"}} },
+		"text":           func(r *Result, _ *Copy) { r.Text = "" },
+		"flags":          func(r *Result, _ *Copy) { r.Flags = "FI" },
+		"details":        func(r *Result, _ *Copy) { r.Details = "" },
+		"took":           func(r *Result, _ *Copy) { r.Took = 2 },
+		"asked":          func(r *Result, _ *Copy) { r.Endpoint = v1 },
+		"tried":          func(r *Result, _ *Copy) { r.Attempts = 1 },
+		"no copy":        func(r *Result, _ *Copy) { r.Copies = nil },
+		"two copies":     func(r *Result, c *Copy) { r.Copies = []Copy{*c, *c} },
+		"copy elsewhere": func(_ *Result, c *Copy) { c.At = "" },
+		"copied method":  func(_ *Result, c *Copy) { c.Method = "PUT" },
+		"copied host":    func(_ *Result, c *Copy) { c.Host = "" },
+		"copied path":    func(_ *Result, c *Copy) { c.Path = "" },
+		"copied header":  func(_ *Result, c *Copy) { c.Header = nil },
+		"copied body":    func(_ *Result, c *Copy) { c.Body = "" },
+	} {
+		r := answer
+		r.Copies = slices.Clone(answer.Copies)
+		edit(&r, &r.Copies[0])
+		if got := local.Check([]Result{r}); len(got) != 1 {
+			t.Errorf("%s: %q, want one difference", name, got)
+		}
+	}
 	for name, r := range differing {
 		if got := one.Check([]Result{r}); len(got) != 1 {
 			t.Errorf("%s: %q, want one difference", name, got)
@@ -221,7 +274,10 @@ func TestCheckFindsDifferences(t *testing.T) {
 		"random":        {Case{Repeat: 4, Random: true}, at(v1, v1, v2, v1), at(v1, v2, v1, v2)},
 		"random of one": {Case{Repeat: 4, Random: true}, at(v1, v2, v2, v2), at(v1, v1, v1, v1)},
 		"shares":        {Case{Repeat: 400, Shares: map[string]float64{v1: 75, v2: 25}}, at(slices.Repeat([]string{v1, v2, v1, v1}, 100)...), at(slices.Repeat([]string{v1, v2, v1, v2, v1, v1, v2}, 58)[:400]...)},
-		"shares of all": {Case{Repeat: 4, Shares: map[string]float64{v1: 100}}, at(v1, v1, v1, v1), at(v1, v1, v1, v3)},
+		"shares of kinds": {Case{Repeat: 400, Shares: map[string]float64{byTheRule: 50, v1: 50, delayed: 50, copied + "m": 50}},
+			slices.Repeat([]Result{{Flag: "-"}, {Flag: "-", Endpoint: v1, Took: 1, Copies: []Copy{{At: "m"}}}}, 200), slices.Repeat([]Result{{Flag: "-"}, {Flag: "-", Endpoint: v1, Copies: []Copy{{At: "m"}}}}, 200)},
+		"shares not listed": {Case{Repeat: 1, Shares: map[string]float64{v1: 100}}, []Result{{Flag: "-", Endpoint: v1}}, []Result{{Flag: "-", Endpoint: v1, Took: 1}}},
+		"shares of all":     {Case{Repeat: 4, Shares: map[string]float64{v1: 100}}, at(v1, v1, v1, v1), at(v1, v1, v1, v3)},
 	} {
 		if got := c.row.Check(c.good); len(got) != 0 {
 			t.Errorf("%s: %q, want none", name, got)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/heddlemesh/mesh"
@@ -35,6 +36,39 @@ const seed = 20260801
 
 // hung is how long one call may take before its row fails.
 const hung = 3 * time.Second
+
+// patience is hung on the row's clock, or the caller's own deadline.
+func (c *Case) patience() time.Duration {
+	switch {
+	case c.Request.Deadline > 0:
+		return c.Request.Deadline
+	case c.Fake:
+		return 24 * time.Hour
+	}
+	return hung
+}
+
+// settle waits for what goes on after a call.
+func (c *Case) settle() {
+	if c.Fake {
+		synctest.Wait()
+	}
+}
+
+// joinedBy adds the caller's side of a call to what its upstreams saw.
+func joinedBy(c *Case, r, answer Result) Result {
+	r.Status, r.GRPC, r.Flag, r.Cookie = answer.Status, answer.GRPC, answer.Flag, answer.Cookie
+	r.Answer, r.Text = answer.Answer, answer.Text
+	if c.Fake {
+		r.Took = answer.Took
+	}
+	return r
+}
+
+// tell adds what the mesh says of a call.
+func tell(r *Result, info *mesh.CallInfo) {
+	r.Route, r.Cluster, r.Attempts, r.Flags, r.Details = info.Route, info.Cluster, info.Attempts, info.Flags, info.Details
+}
 
 // NewBench starts the case's upstreams and its mesh, under the mutation where there is one. They end with
 // the test.
@@ -81,7 +115,7 @@ func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {
 	results := make([]Result, max(c.Repeat, 1))
 	for i := range results {
 		var info mesh.CallInfo
-		ctx, cancel := context.WithTimeout(context.Background(), hung)
+		ctx, cancel := context.WithTimeout(context.Background(), c.patience())
 		req, err := c.request(i).http(mesh.Capture(ctx, &info))
 		if err != nil {
 			cancel()
@@ -90,9 +124,9 @@ func (HTTP) Do(t testing.TB, c *Case, b *Bench) []Result {
 		b.Net.Begin()
 		answer := roundTrip(rt, req)
 		cancel()
-		r := b.Net.Seen()
-		r.Route, r.Cluster, r.Attempts = info.Route, info.Cluster, info.Attempts
-		r.Status, r.GRPC, r.Flag, r.Cookie = answer.Status, answer.GRPC, answer.Flag, answer.Cookie
+		c.settle()
+		r := joinedBy(c, b.Net.Seen(), answer)
+		tell(&r, &info)
 		if r.Flag != "-" {
 			r.Endpoint = "" // some upstream may have seen the request, none answered
 		}
@@ -138,20 +172,25 @@ func target(url string) (authority, path string) {
 
 // roundTrip makes one call and gives the caller's side of it.
 func roundTrip(rt http.RoundTripper, req *http.Request) Result {
+	began := time.Now()
 	resp, err := rt.RoundTrip(req)
 	var rejected *mesh.Error
 	switch {
 	case errors.As(err, &rejected):
-		return Result{Status: rejected.HTTPStatus(), Flag: rejected.Flag()}
+		return Result{Status: rejected.HTTPStatus(), Flag: rejected.Flag(), Took: time.Since(began)}
 	case err != nil:
 		return Result{Flag: "not an error of the mesh: " + err.Error()}
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
+	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if err != nil {
-		return Result{Flag: "body cut off: " + err.Error()}
+	r := Result{Status: resp.StatusCode, Flag: "-", Cookie: cookieOf(resp.Header["Set-Cookie"]), Answer: resp.Header, Text: string(body),
+		Took: time.Since(began)}
+	switch {
+	case errors.As(err, &rejected):
+		r.Flag = rejected.Flag()
+	case err != nil:
+		r.Flag = cutOff
 	}
-	r := Result{Status: resp.StatusCode, Flag: "-", Cookie: cookieOf(resp.Header["Set-Cookie"])}
 	for _, h := range []http.Header{resp.Header, resp.Trailer} {
 		if s := h.Get("Grpc-Status"); s != "" {
 			r.GRPC, _ = strconv.Atoi(s)
@@ -159,6 +198,9 @@ func roundTrip(rt http.RoundTripper, req *http.Request) Result {
 	}
 	return r
 }
+
+// cutOff stands for a flag where the caller's answer breaks off.
+const cutOff = "body cut off"
 
 // cookieOf gives the first cookie that an answer makes, with "?" for its value.
 func cookieOf(set []string) string {

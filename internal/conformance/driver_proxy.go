@@ -8,14 +8,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
-// Proxy drives the mesh through the outbound side of the sidecar, as a program does that is not written in Go:
-// an HTTP client on the one side, the engine behind package proxy on the other.
+// Proxy drives the mesh through the outbound listener of a running sidecar, as a program does that is not written in
+// Go: an HTTP client on the one side, the engine behind package proxy on the other. HTTP/1.1 is served on the wire.
 type Proxy struct {
 	// ByHost sends requests as to the service itself, found by its Host; RPCs go in HTTP/2. Otherwise they go
 	// in absolute form, as to an HTTP proxy (RFC 9112 §3.2.2), all of them in HTTP/1.1.
@@ -38,9 +39,15 @@ func (d Proxy) Adapt(c Case) (Case, string) {
 	if why := notForAProxy(&c); why != "" {
 		return c, why
 	}
+	if _, path := target(c.Request.URL); strings.Contains(path, `\`) {
+		c.Want = Result{Status: http.StatusBadRequest, Flag: "DPE"} // no target of HTTP/1.1 has one (RFC 9112 §3.2)
+	}
 	c.Repeat = min(c.Repeat, enoughRequests)
-	if c.Want.Flag != "" && c.rpc() {
-		c.Want.GRPC, c.Want.Status = int(call.GRPCCode(c.Want.Status)), http.StatusOK
+	switch w := &c.Want; {
+	case w.Flag == "UT" && w.Status == 0:
+		w.Flag = cutOff // an answer under way
+	case w.Flag != "" && c.rpc():
+		w.GRPC, w.Status = int(call.GRPCCode(w.Status)), http.StatusOK
 	}
 	return c, ""
 }
@@ -59,6 +66,9 @@ func notForAProxy(c *Case) string {
 	}
 	if c.Group == "authority" && authority != strings.ToLower(authority) {
 		return "the proxy decides on hosts, and sends them on, in one spelling (attacks.md B-033)"
+	}
+	if c.Want.Flag == "DC" {
+		return "a client that has gone is told nothing"
 	}
 	for _, b := range c.Upstream.Script {
 		if b.Stream && c.Request.Body == "" {
@@ -81,7 +91,7 @@ func (d Proxy) Do(t testing.TB, c *Case, b *Bench) []Result {
 	defer client.CloseIdleConnections()
 	results := make([]Result, max(c.Repeat, 1))
 	for i := range results {
-		ctx, cancel := context.WithTimeout(context.Background(), hung)
+		ctx, cancel := context.WithTimeout(context.Background(), c.patience())
 		req, err := d.request(ctx, c.request(i))
 		if err != nil {
 			cancel()
@@ -91,7 +101,8 @@ func (d Proxy) Do(t testing.TB, c *Case, b *Bench) []Result {
 		b.Net.Begin()
 		answer := roundTrip(client, req)
 		cancel()
-		results[i] = s.result(b.Net.Seen(), answer)
+		c.settle()
+		results[i] = s.result(c, joinedBy(c, b.Net.Seen(), answer))
 	}
 	return results
 }
@@ -106,11 +117,11 @@ func (d Proxy) request(ctx context.Context, r *Request) (*http.Request, error) {
 	switch {
 	case !d.ByHost:
 		req.URL.Opaque = "//" + authority + path // net/url would spell it anew
-		req.URL.RawQuery = ""
+		req.URL.RawQuery, req.URL.ForceQuery = "", false
 	case strings.HasPrefix(path, "//"): // to net/url that is a host
 	case path != "":
 		req.URL.Opaque = path
-		req.URL.RawQuery = ""
+		req.URL.RawQuery, req.URL.ForceQuery = "", false
 	}
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = nil
@@ -120,8 +131,9 @@ func (d Proxy) request(ctx context.Context, r *Request) (*http.Request, error) {
 
 // A proxyServer is the outbound listener in the network of the test, and what it says of the call under way.
 type proxyServer struct {
-	conns chan net.Conn
-	done  chan struct{}
+	conns  chan net.Conn
+	done   chan struct{}
+	ending sync.Once
 
 	mu   sync.Mutex // guards what follows
 	info *mesh.CallInfo
@@ -130,21 +142,15 @@ type proxyServer struct {
 
 func newProxyServer(t testing.TB, m *mesh.Mesh) *proxyServer {
 	s := &proxyServer{conns: make(chan net.Conn), done: make(chan struct{})}
-	forward := proxy.Outbound(m, s.report)
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Protocols: &protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		forward.ServeHTTP(w, r.WithContext(mesh.Capture(r.Context(), s.call())))
-	})}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(s)
-	}()
+	sidecar, err := proxy.Start(proxy.Config{Mesh: m, Outbound: s.Addr().String(), OnReply: s.report, OnCall: s.told,
+		Listen: func(string, string) (net.Listener, error) { return s, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		_ = server.Close()
-		<-served
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // what a row leaves under way is cut off
+		_ = sidecar.Shutdown(ctx)
 	})
 	return s
 }
@@ -180,10 +186,10 @@ func (s *proxyServer) begin() {
 	s.info, s.flag = new(mesh.CallInfo), "-"
 }
 
-func (s *proxyServer) call() *mesh.CallInfo {
+func (s *proxyServer) told(info *mesh.CallInfo) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.info
+	s.info = info
 }
 
 func (s *proxyServer) report(l proxy.LocalReply) {
@@ -192,14 +198,19 @@ func (s *proxyServer) report(l proxy.LocalReply) {
 	s.flag = l.Flag
 }
 
+// tick is how exactly a sidecar keeps a time-out.
+const tick = 100 * time.Millisecond
+
 // result joins what the upstreams saw, what the proxy said of it and what the client got.
-func (s *proxyServer) result(r, answer Result) Result {
+func (s *proxyServer) result(c *Case, r Result) Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.Route, r.Cluster, r.Attempts = s.info.Route, s.info.Cluster, s.info.Attempts
-	r.Status, r.GRPC, r.Flag, r.Cookie = answer.Status, answer.GRPC, s.flag, answer.Cookie
-	if answer.Flag != "-" {
-		r.Flag = answer.Flag // no answer at all
+	tell(&r, s.info)
+	if r.Flag == "-" { // else there was no answer at all, or no whole one
+		r.Flag = s.flag
+	}
+	if late := r.Took - c.Want.Took; 0 <= late && late <= 3*tick {
+		r.Took = c.Want.Took
 	}
 	if r.Flag != "-" {
 		r.Endpoint = "" // some upstream may have seen the request, none answered
@@ -219,9 +230,9 @@ func (s *proxyServer) Accept() (net.Conn, error) {
 
 // Close ends the listener.
 func (s *proxyServer) Close() error {
-	close(s.done)
+	s.ending.Do(func() { close(s.done) })
 	return nil
 }
 
-// Addr gives the listener's name in the network.
-func (s *proxyServer) Addr() net.Addr { return memory("proxy:15001") }
+// Addr gives the listener's name in the network. A sidecar has it on the loopback only.
+func (s *proxyServer) Addr() net.Addr { return memory("127.0.0.1:15001") }

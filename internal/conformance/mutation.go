@@ -67,9 +67,9 @@ func (m *Mutation) publish(e *transport.Engine) error {
 	live := e.Snapshot()
 	d := draft{clusters: slices.Clone(live.Clusters), outbound: live.Outbound}
 	for _, v := range live.Tables[snapshot.Mesh].VirtualHosts() {
-		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copied(v.Default)}
+		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copyOf(v.Default)}
 		for _, r := range v.Routes {
-			c.Routes = append(c.Routes, copied(r))
+			c.Routes = append(c.Routes, copyOf(r))
 		}
 		d.hosts = append(d.hosts, c)
 	}
@@ -82,7 +82,7 @@ func (m *Mutation) publish(e *transport.Engine) error {
 	})
 }
 
-func copied(r *routing.Route) *routing.Route {
+func copyOf(r *routing.Route) *routing.Route {
 	if r == nil {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (d *draft) eachRetry(edit func(*resilience.Retry)) {
 // Mutations gives every fault that the table must notice.
 func Mutations() []Mutation {
 	return slices.Concat(documentMutations(), lookupMutations(), matchMutations(), targetMutations(), retryMutations(),
-		outboundMutations(), delegateMutations(), scopeMutations(), workshopMutations(),
+		outboundMutations(), delegateMutations(), scopeMutations(), workshopMutations(), actionMutations(),
 		hashMutations(), localityMutations(), tlsMutations())
 }
 

@@ -24,6 +24,7 @@ type Upstream struct {
 	Down   []string    // addresses that refuse every connection
 	TLS    *Secured    // they speak TLS only, nil for plaintext
 	Script []Behaviour // what the tries meet, one after the other and whichever endpoint they reach; then 200
+	Shadow Behaviour   // what copies meet, at every address of mirrors
 }
 
 // A Behaviour is what one try meets.
@@ -35,6 +36,8 @@ type Behaviour struct {
 	GRPC   int  // the grpc-status of the answer, trailers-only
 	Late   bool // the grpc-status comes after a body
 	Header http.Header
+	After  time.Duration // goes by before the answer, or all time there is
+	Half   time.Duration // goes by between half of a body and the rest
 }
 
 func refused() Behaviour              { return Behaviour{Refuse: true} }
@@ -66,13 +69,15 @@ type Network struct {
 	mu     sync.Mutex
 	down   []string
 	script []Behaviour
+	shadow Behaviour
 	tried  []string
 	seen   Result
+	copies []Copy
 }
 
 // NewNetwork starts the upstreams; they end with the test.
 func NewNetwork(t testing.TB, u Upstream) *Network {
-	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script, paths: strings.NewReplacer()}
+	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script, shadow: u.Shadow, paths: strings.NewReplacer()}
 	if u.TLS != nil {
 		n.secure(t, u.TLS)
 	}
@@ -146,6 +151,10 @@ func (n *Network) dialled(at string) Behaviour {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var b Behaviour
+	if mirrors(at) {
+		b.Refuse = slices.Contains(n.down, at)
+		return b
+	}
 	switch {
 	case len(n.script) > 0 && (n.script[0].Refuse || n.script[0].Stream):
 		b = n.script[0]
@@ -182,7 +191,10 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			seen.Caller = r.TLS.PeerCertificates[0].Subject.CommonName
 		}
 	}
-	b := n.arrived(seen)
+	b := n.arrived(seen, r.Method)
+	if !b.waits(r.Context(), b.After) {
+		panic(http.ErrAbortHandler)
+	}
 	if b.Reset {
 		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			_ = c.Close() // over HTTP/2 the panic ends the stream only
@@ -197,7 +209,34 @@ func (n *Network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if b.Status != 0 {
 		w.WriteHeader(b.Status)
 	}
+	if b.Half > 0 {
+		_, _ = io.WriteString(w, half)
+		_ = http.NewResponseController(w).Flush()
+		if !b.waits(r.Context(), b.Half) {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, half)
+	}
 }
+
+// half of a body.
+const half = "half"
+
+// waits lets time go by. It reports false where the caller has gone meanwhile.
+func (b *Behaviour) waits(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// mirrors reports an address of mirrors.
+func mirrors(at string) bool { return strings.HasPrefix(at, "10.8.0.") }
 
 // connKey is where the context of a request has its connection.
 type connKey struct{}
@@ -214,9 +253,13 @@ func answerRPC(w http.ResponseWriter, b Behaviour) {
 	w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
 }
 
-func (n *Network) arrived(r Result) Behaviour {
+func (n *Network) arrived(r Result, method string) Behaviour {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if mirrors(r.Endpoint) {
+		n.copies = append(n.copies, Copy{At: r.Endpoint, Method: method, Host: r.Host, Path: r.Path, Header: r.Header, Body: r.Body})
+		return n.shadow
+	}
 	n.seen = r
 	n.tried = append(n.tried, r.Endpoint)
 	if len(n.script) == 0 {
@@ -231,7 +274,7 @@ func (n *Network) arrived(r Result) Behaviour {
 func (n *Network) Begin() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.tried, n.seen = nil, Result{}
+	n.tried, n.seen, n.copies = nil, Result{}, nil
 }
 
 // Seen gives the upstreams' side of the call since Begin.
@@ -241,6 +284,8 @@ func (n *Network) Seen() Result {
 	r := n.seen
 	slices.Sort(n.tried)
 	r.Tried = len(slices.Compact(n.tried))
+	r.Copies = n.copies
+	slices.SortFunc(r.Copies, func(a, b Copy) int { return strings.Compare(a.At, b.At) })
 	return r
 }
 

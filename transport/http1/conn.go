@@ -32,6 +32,7 @@ type Conn struct {
 
 var (
 	errOpen  = errors.New("http1: read message: the body before it is not done")
+	errStale = errors.New("http1: write request: the connection has ended, or has something to read that nobody asked for")
 	errStuck = errors.New("http1: read: the connection gives neither bytes nor an error")
 )
 
@@ -215,6 +216,32 @@ func (c *Conn) await(size int) (*buffer, int, error) {
 	b := takeBuffer(size)
 	b.b[0] = c.one[0]
 	return b, 1, nil
+}
+
+// Ask finishes the request that w writes to c, where c is Alive, and on TCP and Unix connections waits until there is
+// something to read or that has failed, which ReadResponse then tells. It gives the error of [Writer.Finish]; where c is
+// not alive nothing of the request is sent. It looks, sends and waits with one system call less than Alive, Finish and ReadResponse.
+// Nothing of the request may have been sent before.
+func (c *Conn) Ask(w *Writer, last []byte) error {
+	if c.raw.conn == nil || c.in != nil || c.open || c.err != nil {
+		if !c.Alive() {
+			return errStale
+		}
+		return w.Finish(last)
+	}
+	b, n, sent, err := c.raw.ask(w, last)
+	switch {
+	case sent != nil:
+		if errors.Is(sent, errStale) {
+			_ = c.fail(sent)
+		}
+		return sent
+	case err != nil:
+		_ = c.fail(err)
+	default:
+		c.in, c.r, c.w = b, 0, n
+	}
+	return nil
 }
 
 // Alive reports, without blocking, whether an idle client connection can be used again: the last body is done, no byte

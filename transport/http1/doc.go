@@ -49,8 +49,8 @@
 //	}
 //
 // The client's side is [Writer.Request] and [Conn.ReadResponse], once for each 1xx (at most [MaxInformational])
-// and once for the final response; [Pool] keeps connections between requests. [Fields] serves as a matcher's
-// view of the header through a type of the caller's:
+// and once for the final response; [Pool] keeps connections between requests, and [Conn.Ask] sends on one that was
+// kept. [Fields] serves as a matcher's view of the header through a type of the caller's:
 //
 //	type headers http1.Fields
 //	func (h *headers) Value(n *call.Name, i int) (string, bool) { return (*http1.Fields)(h).Get(n.Lower(), i) }

@@ -66,6 +66,17 @@ func NewPool[K comparable](limits PoolLimits) *Pool[K] {
 // (Conn.Alive); it closes those that are. It gives nil if there is none.
 func (p *Pool[K]) Get(key K, now time.Time) *Conn {
 	for {
+		c := p.Take(key, now)
+		if c == nil || c.Alive() {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+// Take is Get for what is sent by Conn.Ask: it does not look whether the connection is dead, for Ask does.
+func (p *Pool[K]) Take(key K, now time.Time) *Conn {
+	for {
 		p.mu.Lock()
 		s := p.byKey[key]
 		if s == nil || s.depth == 0 {
@@ -75,7 +86,7 @@ func (p *Pool[K]) Get(key K, now time.Time) *Conn {
 		since := s.top.since
 		c := p.take(s.top)
 		p.mu.Unlock()
-		if now.Sub(since) < p.limits.IdleTimeout && !p.worn(c, now) && c.Alive() {
+		if now.Sub(since) < p.limits.IdleTimeout && !p.worn(c, now) {
 			return c
 		}
 		_ = c.Close()

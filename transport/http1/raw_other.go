@@ -15,6 +15,15 @@ func (*rawConn) init(net.Conn) {}
 
 func (*rawConn) await(int) (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
 
+func (*rawConn) ask(*Writer, []byte) (*buffer, int, error, error) {
+	return nil, 0, errors.ErrUnsupported, nil
+}
+
 func (*rawConn) quiet() bool { return true }
 
 func quiet(net.Conn) bool { return true }
+
+// rawWriter is for the same connections, none.
+type rawWriter struct{ conn syscall.RawConn }
+
+func (*rawWriter) write([]byte) (int, error) { return 0, errors.ErrUnsupported }

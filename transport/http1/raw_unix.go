@@ -8,15 +8,15 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"unsafe"
 )
 
 // rawConn reads from a socket inside the runtime's wait, so that a buffer is taken only when there are bytes
-// for it. Its two functions are made once: a closure for each read would be an allocation.
+// for it. Its functions are made once: a closure for each read would be an allocation.
 type rawConn struct {
-	conn syscall.RawConn
-	wait func(fd uintptr) bool
-	look func(fd uintptr) bool
+	conn     syscall.RawConn
+	wait     func(fd uintptr) bool
+	look     func(fd uintptr) bool
+	question func(fd uintptr) bool
 
 	// arguments and results of the function that runs
 	size int
@@ -24,6 +24,11 @@ type rawConn struct {
 	n    int
 	err  error
 	one  [1]byte
+
+	// of question alone
+	w    *Writer // nil once it has written
+	last []byte
+	sent error
 }
 
 // init leaves conn nil for connections whose bytes do not come from a socket as they are.
@@ -39,13 +44,17 @@ func (r *rawConn) init(nc net.Conn) {
 		r.conn = nil
 		return
 	}
-	r.wait, r.look = r.readable, r.peek
+	r.wait, r.look, r.question = r.readable, r.peek, r.asked
 }
 
 // await reads once into a buffer of the size, taken when there is something to read.
 func (r *rawConn) await(size int) (*buffer, int, error) {
 	r.size = size
-	err := r.conn.Read(r.wait)
+	return r.result(r.conn.Read(r.wait))
+}
+
+// result gives what the function that runs in the wait has read, or why it has not.
+func (r *rawConn) result(err error) (*buffer, int, error) {
 	b, n, readErr := r.buf, r.n, r.err
 	r.buf, r.n, r.err = nil, 0, nil
 	switch {
@@ -72,6 +81,41 @@ func (r *rawConn) readable(fd uintptr) bool {
 	return true
 }
 
+// ask lets w finish with last where there is nothing to read and no end, and then reads once as await does. sent is
+// errStale where there is, or the error of w.
+//
+// This is one system call less than to look, to send and to read: a read right after the sending would find nothing, as the
+// look before it has. The runtime forgets what it knows of a socket's readiness when the wait begins, before asked runs; so
+// what the look did not see comes after that and ends the wait, be it an answer or an end.
+func (r *rawConn) ask(w *Writer, last []byte) (b *buffer, n int, sent, err error) {
+	r.w, r.last, r.size = w, last, 0
+	err = r.conn.Read(r.question)
+	begun := r.w == nil
+	sent, r.w, r.last, r.sent = r.sent, nil, nil, nil
+	switch {
+	case !begun: // a deadline had passed, or the connection was closed here
+		return nil, 0, err, nil
+	case sent != nil:
+		return nil, 0, sent, nil
+	}
+	b, n, err = r.result(err)
+	return b, n, nil, err
+}
+
+func (r *rawConn) asked(fd uintptr) bool {
+	w := r.w
+	if w == nil {
+		return r.readable(fd)
+	}
+	r.w = nil
+	if _, err := sysRead(fd, r.one[:]); !errors.Is(err, syscall.EAGAIN) {
+		r.sent = errStale
+		return true
+	}
+	r.sent = w.Finish(r.last)
+	return r.sent != nil
+}
+
 // quiet reports, without waiting, that there is nothing to read and no end.
 func (r *rawConn) quiet() bool {
 	err := r.conn.Read(r.look)
@@ -85,16 +129,23 @@ func (r *rawConn) peek(fd uintptr) bool {
 	return true
 }
 
-func sysRead(fd uintptr, p []byte) (int, error) {
+func slowRead(fd uintptr, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
+		n, err := syscall.Read(int(fd), p)
+		if err == syscall.EINTR {
 			continue
 		}
-		return 0, errno
+		return max(n, 0), err
+	}
+}
+
+func slowWrite(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), p)
+		if err == syscall.EINTR {
+			continue
+		}
+		return max(n, 0), err
 	}
 }
 
@@ -104,46 +155,4 @@ func quiet(nc net.Conn) bool {
 	var r rawConn
 	r.init(nc)
 	return r.conn == nil || r.quiet()
-}
-
-// rawWriter writes to a socket as rawConn reads from it.
-type rawWriter struct {
-	conn syscall.RawConn
-	put  func(fd uintptr) bool
-
-	b   []byte
-	n   int
-	err error
-}
-
-// write writes all of b.
-func (r *rawWriter) write(b []byte) (int, error) {
-	if r.put == nil {
-		r.put = r.writable
-	}
-	r.b, r.n = b, 0
-	err := r.conn.Write(r.put)
-	if err == nil && r.err != nil {
-		err = os.NewSyscallError("write", r.err)
-	}
-	r.b, r.err = nil, nil
-	return r.n, err
-}
-
-func (r *rawWriter) writable(fd uintptr) bool {
-	for r.n < len(r.b) {
-		b := r.b[r.n:]
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		switch errno {
-		case 0:
-			r.n += int(n)
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return false
-		default:
-			r.err = errno
-			return true
-		}
-	}
-	return true
 }

@@ -147,7 +147,7 @@ func (w *Writer) send(p, end []byte) (int, error) {
 		w.n += copy(w.buf.b[w.n:], p)
 		w.n += copy(w.buf.b[w.n:], end)
 		w.write(w.buf.b[:w.n])
-	case w.vectored:
+	case w.raw.conn != nil:
 		w.writev(p, end)
 	default:
 		w.writeParts(p, end)

@@ -12,11 +12,10 @@ import (
 // Nothing malformed is written. The first bad argument is an *Error that every call after it returns, and nothing of the
 // head that it was meant for is sent; what is written to the connection after a head was sent and then fails, ends it.
 type Writer struct {
-	nc       net.Conn
-	vectored bool // nc takes several pieces in one system call
-	raw      rawWriter
-	vec      net.Buffers
-	store    [3][]byte
+	nc    net.Conn
+	raw   rawWriter // of nc, where its bytes go to a socket as they are, which takes several pieces in one system call
+	vec   net.Buffers
+	store [3][]byte
 
 	buf  *buffer // buf[:n] is not sent yet
 	n    int
@@ -47,7 +46,6 @@ func (w *Writer) Reset(c *Conn) {
 	w.Release()
 	w.nc, w.sent, w.err, w.state = c.nc, 0, nil, betweenMessages
 	w.raw.conn = c.raw.conn
-	w.vectored = w.raw.conn != nil
 }
 
 // Release gives the buffers back and drops what is pending.
