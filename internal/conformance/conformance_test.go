@@ -39,6 +39,9 @@ func TestConformance(t *testing.T) {
 					if why != "" {
 						t.Skip(why)
 					}
+					if raceEnabled && c.Repeat > manyCalls {
+						t.Skip("shares are counted without the race detector: it would take minutes")
+					}
 					for _, problem := range c.Check(run(t, d, &c, nil)) {
 						t.Error(problem)
 					}
@@ -51,10 +54,16 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// manyCalls of one row are for counting shares.
+const manyCalls = 500
+
 // TestMutationsAreCaught proves that the table can fail: a group whose rows all hold under its mutation does
 // not test what it claims to.
 func TestMutationsAreCaught(t *testing.T) {
 	t.Parallel()
+	if raceEnabled {
+		t.Skip("that rows can fail is shown without the race detector")
+	}
 	groups := byGroup()
 	for _, d := range drivers {
 		for _, m := range Mutations() {
