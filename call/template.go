@@ -177,7 +177,11 @@ func (t *Template) Text(v *Values) string {
 	if text, ok := t.Literal(); ok {
 		return text
 	}
-	return string(t.Append(nil, v))
+	if p := &t.parts[0]; len(t.parts) == 1 && p.command == reqHeader && p.most == 0 && p.other == nil {
+		return v.Request.field(p.name)
+	}
+	var room [128]byte
+	return string(t.Append(room[:0], v))
 }
 
 // Append is Text onto a buffer.

@@ -91,6 +91,12 @@ route:
 		`IST0106! 7:49 spec.http[0].redirect.authority ~ "a/b" is no authority`,
 		`IST0106! 7:71 spec.http[0].redirect.prefixRewrite ~ has a control character`,
 	}},
+	{"redirect into the host", ruleSpec("redirect: {uri: .evil.example/x}"), []string{
+		`IST0106! 7:21 spec.http[0].redirect.uri ~ ".evil.example/x" does not begin with "/"`,
+	}},
+	{"host that is none", ruleSpec("headers: {request: {set: {host: '%REQ(x-host)%'}}}" + toA), []string{
+		`IST0106! 7:37 spec.http[0].headers.request.set.host ~ is no authority`,
+	}},
 	{"redirect of nothing", ruleSpec("redirect: {}"), []string{
 		`IST0106! 7:5 spec.http[0].redirect ~ the redirect changes nothing`,
 	}},

@@ -161,7 +161,7 @@ func (x *exchange) ask() {
 	case step.Kind == transport.Reject:
 		x.reply(replyOf(step.Err))
 	case step.Kind == transport.Reply:
-		x.answer(step.Answer)
+		x.answer(x.call.Reply())
 	case step.Kind == transport.Direct || !x.call.Plain():
 		x.handOver(step)
 	default:

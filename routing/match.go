@@ -99,8 +99,16 @@ func (h *HeaderMatch) matches(q *call.Request) bool {
 
 // headerValue gives the field's value; it allocates only where the field is there several times.
 func headerValue(q *call.Request, name *call.Name) (string, bool) {
-	if q.Headers == nil {
+	switch h := q.Headers.(type) {
+	case nil:
 		return "", false
+	case call.HTTPHeaders: // one look-up in place of two
+		switch v := h[name.Canonical()]; len(v) {
+		case 0:
+			return "", false
+		case 1:
+			return v[0], true
+		}
 	}
 	v, ok := q.Headers.Value(name, 0)
 	if !ok {
@@ -128,11 +136,16 @@ func (p *QueryMatch) matches(q *call.Request) bool {
 // QueryValue finds the first parameter of the name, as it is spelled.
 func QueryValue(query, name string) (string, bool) {
 	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		if key, value, _ := strings.Cut(pair, "="); key == name {
-			return value, true
+		pair, rest := query, ""
+		if i := strings.IndexByte(query, '&'); i >= 0 {
+			pair, rest = query[:i], query[i+1:]
 		}
+		if len(pair) >= len(name) && pair[:len(name)] == name {
+			if key, value, _ := strings.Cut(pair, "="); key == name {
+				return value, true
+			}
+		}
+		query = rest
 	}
 	return "", false
 }

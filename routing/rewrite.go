@@ -35,7 +35,8 @@ func (w *Rewrite) PathOf(path string, m *Match) (rewritten string, safe bool) {
 			rewritten = "/" + rewritten
 		}
 	case w.Path != "":
-		rewritten = replaceMatched(path, m, w.Path)
+		front, rest := replaceMatched(path, m, w.Path)
+		rewritten = front + rest
 	default:
 		return path, true
 	}
@@ -57,8 +58,8 @@ func sound(path string) bool {
 	return true
 }
 
-// replaceMatched puts text in the place of what the match took of the path.
-func replaceMatched(path string, m *Match, text string) string {
+// replaceMatched puts text in the place of what the match took of the path: the new path is front and rest.
+func replaceMatched(path string, m *Match, text string) (front, rest string) {
 	taken := 1 // the "/" of a match on nothing
 	if m != nil {
 		switch m.PathKind {
@@ -68,14 +69,14 @@ func replaceMatched(path string, m *Match, text string) string {
 			taken = len(m.Path.Text())
 		case PathSegment:
 			// Gateway API, ReplacePrefixMatch: slashes between the two come to one.
-			rest := path[len(strings.TrimSuffix(m.Path.Text(), "/")):]
-			if joined := strings.TrimSuffix(text, "/") + rest; joined != "" {
-				return joined
+			rest = path[len(strings.TrimSuffix(m.Path.Text(), "/")):]
+			if front = strings.TrimSuffix(text, "/"); front+rest == "" {
+				return "/", ""
 			}
-			return "/"
+			return front, rest
 		}
 	}
-	return text + path[min(taken, len(path)):]
+	return text, path[min(taken, len(path)):]
 }
 
 // A Substitution is the right side of an RE2 rewrite: text in which \0 to \9 stand for groups, \\ for a
@@ -157,7 +158,7 @@ func (r *Redirect) Location(q *call.Request, m *Match) string {
 	if scheme == "" {
 		scheme = q.Scheme
 	}
-	path, query, fragment := q.Path, q.Query, ""
+	path, rest, query, fragment := q.Path, "", q.Query, ""
 	switch {
 	case r.Path != "":
 		path = r.Path
@@ -168,25 +169,20 @@ func (r *Redirect) Location(q *call.Request, m *Match) string {
 			query = ""
 		}
 	case r.Prefix != "":
-		path = replaceMatched(path, m, r.Prefix)
+		path, rest = replaceMatched(path, m, r.Prefix)
 	}
-	var b strings.Builder
-	b.WriteString(scheme)
-	b.WriteString("://")
-	b.WriteString(r.authority(q, scheme))
-	b.WriteString(path)
+	host, port := r.authority(q, scheme)
+	mark := ""
 	if query != "" {
-		b.WriteByte('?')
-		b.WriteString(query)
+		mark = "?"
 	}
-	b.WriteString(fragment)
-	return b.String()
+	return scheme + "://" + host + port + path + rest + mark + query + fragment
 }
 
 // authority is Envoy's: a new host stands without port, the request's keeps its own unless it was the
 // default of a scheme that changes.
-func (r *Redirect) authority(q *call.Request, scheme string) string {
-	host, port := r.Authority, ""
+func (r *Redirect) authority(q *call.Request, scheme string) (host, port string) {
+	host = r.Authority
 	if host == "" {
 		host = q.Authority
 		if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
@@ -202,7 +198,7 @@ func (r *Redirect) authority(q *call.Request, scheme string) string {
 			port = ""
 		}
 	}
-	return host + port
+	return host, port
 }
 
 func defaultPort(scheme string) string {

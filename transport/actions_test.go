@@ -284,6 +284,7 @@ func TestRouteTimeout(t *testing.T) {
 			if mesh.ReasonOf(err) != mesh.ReasonTimeout || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &timeout) || !timeout.Timeout() {
 				t.Errorf("%s: %v", what, err)
 			}
+			synctest.Wait() // the service has heard of it too
 		}
 		wait := func(r *http.Request, d time.Duration) {
 			select {

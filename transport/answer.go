@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/routing"
@@ -31,8 +32,9 @@ const (
 	detailsDirect = "direct_response"
 	detailsAbort  = "fault_filter_abort"
 	detailsCORS   = "cors_response"
-	bodyAbort     = "fault filter abort"
 )
+
+var bodyAbort = []byte("fault filter abort")
 
 // answer asks whether the rule answers the call itself: an injected fault, then a preflight, then what it says
 // in place of a destination (istiod's order of Envoy's filters: fault, cors, router).
@@ -47,11 +49,11 @@ func (c *Call) answer(q *call.Request) (step Step, answered bool) {
 		step.Delay = delay
 		if abort {
 			c.flag("FI")
-			a := &Answer{Status: r.Fault.AbortStatus, GRPC: r.Fault.AbortGRPC, Body: []byte(bodyAbort), Details: detailsAbort}
-			if a.Status == 0 {
-				a.Status = http.StatusOK
+			c.reply = Answer{Status: r.Fault.AbortStatus, GRPC: r.Fault.AbortGRPC, Body: bodyAbort, Details: detailsAbort}
+			if c.reply.Status == 0 {
+				c.reply.Status = http.StatusOK
 			}
-			step.Kind, step.Answer = Reply, a
+			step.Kind = Reply
 			return step, true
 		}
 	}
@@ -60,22 +62,25 @@ func (c *Call) answer(q *call.Request) (step Step, answered bool) {
 		c.origin, preflight = r.CORS.Judge(q)
 		c.origin = strings.Clone(c.origin)
 		if preflight {
-			step.Kind, step.Answer = Reply, &Answer{Status: http.StatusOK, Details: detailsCORS, preflight: true}
+			c.reply = Answer{Status: http.StatusOK, Details: detailsCORS, preflight: true}
+			step.Kind = Reply
 			return step, true
 		}
 	}
 	switch {
 	case r.Redirect != nil:
-		step.Kind = Reply
-		step.Answer = &Answer{Status: r.Redirect.Code, Details: detailsDirect, location: r.Redirect.Location(q, c.match), ops: r.Answer}
+		c.reply = Answer{Status: r.Redirect.Code, Details: detailsDirect, location: r.Redirect.Location(q, c.match), ops: r.Answer}
 	case r.Direct != nil:
-		step.Kind = Reply
-		step.Answer = &Answer{Status: r.Direct.Status, Body: r.Direct.Body, Details: detailsDirect, ops: r.Answer}
+		c.reply = Answer{Status: r.Direct.Status, Body: r.Direct.Body, Details: detailsDirect, ops: r.Answer}
 	default:
 		return step, false
 	}
+	step.Kind = Reply
 	return step, true
 }
+
+// Reply gives the rule's own answer, where a Step says Reply. It must not be changed.
+func (c *Call) Reply() *Answer { return &c.reply }
 
 // flag notes what was injected, in Envoy's flags.
 func (c *Call) flag(f string) {
@@ -138,7 +143,7 @@ func (a *Answer) response(req *http.Request, c *Call, q *call.Request) *http.Res
 			h["Grpc-Message"] = []string{call.GRPCMessage(message)}
 		}
 	}
-	resp.Status = strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode)
+	resp.Status = statusLines()[resp.StatusCode]
 	resp.ContentLength = int64(len(body))
 	if bodyless := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified; !bodyless {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
@@ -153,6 +158,15 @@ func (a *Answer) response(req *http.Request, c *Call, q *call.Request) *http.Res
 	}
 	return resp
 }
+
+// statusLines is what net/http makes of each status, "404 Not Found". Rules answer with 200 to 599.
+var statusLines = sync.OnceValue(func() *[600]string {
+	var all [600]string
+	for code := range all {
+		all[code] = strconv.Itoa(code) + " " + http.StatusText(code)
+	}
+	return &all
+})
 
 // speaksGRPC reports gRPC, not gRPC-Web.
 func speaksGRPC(h http.Header) bool {

@@ -29,6 +29,7 @@ type Call struct {
 
 	routeName string // the route's, with the name of the match that took the request
 	path      string // as the rule rewrites it, "" where it does not
+	reply     Answer // the rule's own, where it has one
 	flags     string // Envoy's, of what was injected
 
 	host       string // as the caller wrote it
@@ -55,14 +56,13 @@ const (
 	Forward StepKind = iota // pick an endpoint and send
 	Direct                  // send to the host itself as the program would without a mesh
 	Reject                  // fail with Step.Err; nothing is sent
-	Reply                   // answer with Step.Answer; nothing is sent
+	Reply                   // answer with Call.Reply; nothing is sent
 )
 
 // A Step is Begin's answer.
 type Step struct {
-	Kind   StepKind
-	Err    *call.Error // for Reject
-	Answer *Answer     // for Reply
+	Kind StepKind
+	Err  *call.Error // for Reject
 	// Delay is an injected one: the driver waits before it heeds Kind.
 	Delay time.Duration
 }
@@ -118,7 +118,7 @@ func (c *Call) decide(q *call.Request) Step {
 	step, answered := c.answer(q)
 	if answered {
 		if c.info != nil {
-			c.info.Details = step.Answer.Details
+			c.info.Details = c.reply.Details
 		}
 		return step
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
@@ -96,4 +97,42 @@ func (c *Call) values(q *call.Request) call.Values {
 		v.Cluster = c.dest.Cluster
 	}
 	return v
+}
+
+// requestHeader is a request's header as rules edit it.
+type requestHeader struct{ call.HTTPHeaders }
+
+// Remove implements call.HeaderEditor. In place of a User-Agent that is not there net/http would send its own;
+// an empty one it leaves out.
+func (h requestHeader) Remove(n *call.Name) {
+	if n.Canonical() == "User-Agent" {
+		h.Set(n, "")
+		return
+	}
+	h.HTTPHeaders.Remove(n)
+}
+
+// Add implements call.HeaderEditor. Of several User-Agents net/http would send the first: they are joined, as Envoy
+// joins them.
+func (h requestHeader) Add(n *call.Name, value string) {
+	if n.Canonical() == "User-Agent" {
+		if first, _ := h.Value(n, 0); first != "" {
+			value = first + "," + value
+		}
+		h.Set(n, value)
+		return
+	}
+	h.HTTPHeaders.Add(n, value)
+}
+
+// editResponse makes the rule's changes to the header of an answer. A passthrough of the program's own may have left it
+// out.
+func editResponse(resp *http.Response, c *Call, q *call.Request) {
+	if !c.EditsResponse() {
+		return
+	}
+	if resp.Header == nil {
+		resp.Header = make(http.Header)
+	}
+	c.EditResponse(call.HTTPHeaders(resp.Header), q, resp.StatusCode)
 }

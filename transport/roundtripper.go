@@ -74,7 +74,7 @@ func (t *RoundTripper) take(step Step, req *http.Request, c *Call, q *call.Reque
 		return nil, step.Err
 	case Reply:
 		closeBody(req)
-		return step.Answer.response(req, c, q), nil
+		return c.Reply().response(req, c, q), nil
 	}
 	return t.forward(req, c, q)
 }
@@ -96,9 +96,7 @@ func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*htt
 		}
 		return nil, c.FailDirect(err)
 	}
-	if c.EditsResponse() {
-		c.EditResponse(call.HTTPHeaders(resp.Header), q, resp.StatusCode)
-	}
+	editResponse(resp, c, q)
 	out.limit(resp, c)
 	return resp, nil
 }
@@ -127,9 +125,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 		out.stop()
 		return nil, err
 	}
-	if c.EditsResponse() {
-		c.EditResponse(call.HTTPHeaders(resp.Header), q, resp.StatusCode)
-	}
+	editResponse(resp, c, q)
 	out.limit(resp, c)
 	return resp, nil
 }
@@ -351,7 +347,12 @@ func (o *outgoing) edit(c *Call, q *call.Request, carry []CarriedField) {
 
 // setPath changes the URL's path, which is percent-encoded. The query stays.
 func (o *outgoing) setPath(path, authority, query string) {
-	u := *o.original.URL
+	both := new(struct { // of one allocation
+		url url.URL
+		req http.Request
+	})
+	u := &both.url
+	*u = *o.original.URL
 	if i := strings.IndexByte(path, '?'); i >= 0 { // a rewrite may bring its own
 		if query != "" {
 			query = "?" + query
@@ -369,7 +370,11 @@ func (o *outgoing) setPath(path, authority, query string) {
 			u.Opaque = "//" + authority + path
 		}
 	}
-	o.copy().URL = &u
+	if o.req == o.original {
+		both.req = *o.original
+		o.req = &both.req
+	}
+	o.req.URL = u
 }
 
 // ownHeader gives the header of the request, which may be changed, with room for a few
@@ -382,32 +387,6 @@ func (o *outgoing) ownHeader(more int) http.Header {
 		o.copy().Header = h
 	}
 	return o.req.Header
-}
-
-// requestHeader is a request's header as rules edit it.
-type requestHeader struct{ call.HTTPHeaders }
-
-// Remove implements call.HeaderEditor. In place of a User-Agent that is not there net/http would send its own;
-// an empty one it leaves out.
-func (h requestHeader) Remove(n *call.Name) {
-	if n.Canonical() == "User-Agent" {
-		h.Set(n, "")
-		return
-	}
-	h.HTTPHeaders.Remove(n)
-}
-
-// Add implements call.HeaderEditor. Of several User-Agents net/http would send the first: they are joined, as Envoy
-// joins them.
-func (h requestHeader) Add(n *call.Name, value string) {
-	if n.Canonical() == "User-Agent" {
-		if first, _ := h.Value(n, 0); first != "" {
-			value = first + "," + value
-		}
-		h.Set(n, value)
-		return
-	}
-	h.HTTPHeaders.Add(n, value)
 }
 
 // hideKeys respells the header keys by which net/http decides to send a request again. On the wire field names

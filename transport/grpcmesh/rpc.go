@@ -124,7 +124,7 @@ func (r *rpc) take(step transport.Step) error {
 	case transport.Reject:
 		return wrap(step.Err)
 	case transport.Reply:
-		return answered(step.Answer)
+		return answered(r.call.Reply())
 	case transport.Direct:
 		if r.driver.creds == nil {
 			return wrap(r.unsecured())
