@@ -154,6 +154,30 @@ func TestA015KindsThatAreNotBuilt(t *testing.T) {
 	}
 }
 
+// TestInstalledPolicyIsNotOverlooked: REGISTRY_ONLY in a document that is otherwise of no concern must not be passed over.
+func TestInstalledPolicyIsNotOverlooked(t *testing.T) {
+	t.Parallel()
+	for mesh, refused := range map[string]bool{
+		"{}":                            false,
+		"{outboundTrafficPolicy: null}": false,
+		"{outboundTrafficPolicy: {mode: ALLOW_ANY}}":     false,
+		"{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}": true,
+		"{outboundTrafficPolicy: {}}":                    true,
+	} {
+		text := "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: x}\nspec: {meshConfig: " + mesh + "}\n"
+		s := newWorld(t, Options{}, text).Status()
+		if (s.Refused != nil) != refused {
+			t.Errorf("%s: %v %v", mesh, s.Refused, s.Findings)
+		}
+		if s.Refused != nil && (s.Refused.Findings[0].Line != 4 || s.Refused.Findings[0].Code != codeRestricts) {
+			t.Errorf("%s: %v", mesh, s.Refused.Findings)
+		}
+		if s := newWorld(t, Options{IgnoredKinds: []string{"IstioOperator"}}, text).Status(); s.Refused != nil {
+			t.Errorf("%s, ignored: %v", mesh, s.Refused)
+		}
+	}
+}
+
 // TestA084 takes an IPv4 address in the IPv6 spelling for itself, wherever documents have addresses today.
 func TestA084MappedAddresses(t *testing.T) {
 	t.Parallel()

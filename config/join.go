@@ -266,6 +266,12 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 			d.key.Kind+" restricts traffic, and this version cannot enforce it",
 			"name the kind in WithIgnoredKinds or --ignore-kind where running without it is acceptable"))
 	case kindAdditive:
+		if path := d.installsPolicy(); path != nil {
+			h.findings = append(h.findings, d.finding(Error, codeRestricts, true, path,
+				"an outbound traffic policy for the mesh, which is not read from an "+d.key.Kind,
+				"write it in a MeshConfig document, and name the kind in WithIgnoredKinds or --ignore-kind"))
+			break
+		}
 		h.findings = append(h.findings, d.finding(Warning, codeNotServed, false, []any{"kind"},
 			d.key.Kind+" has no effect in this version", ""))
 	default:
@@ -275,6 +281,20 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 		}
 	}
 	return h
+}
+
+// installsPolicy finds what restricts in a document of how Istio is installed: REGISTRY_ONLY, which is what a policy
+// without a mode says too. It gives nil where there is none.
+func (d *document) installsPolicy() []any {
+	path := []any{"spec", "meshConfig", "outboundTrafficPolicy"}
+	_, policy, ok := d.find(path)
+	if d.key.Kind != "IstioOperator" || !ok || policy.Tag == "!!null" {
+		return nil
+	}
+	if _, mode, ok := d.find(at(path, "mode")); ok && mode.Value == "ALLOW_ANY" {
+		return nil
+	}
+	return path
 }
 
 // forTheMesh takes the edge off what is not built yet where it is not asked for here: a VirtualService that

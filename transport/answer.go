@@ -143,7 +143,7 @@ func (a *Answer) response(req *http.Request, c *Call, q *call.Request) *http.Res
 			h["Grpc-Message"] = []string{call.GRPCMessage(message)}
 		}
 	}
-	resp.Status = statusLines()[resp.StatusCode]
+	resp.Status = statusLine(resp.StatusCode)
 	resp.ContentLength = int64(len(body))
 	if bodyless := resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified; !bodyless {
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
@@ -159,7 +159,14 @@ func (a *Answer) response(req *http.Request, c *Call, q *call.Request) *http.Res
 	return resp
 }
 
-// statusLines is what net/http makes of each status, "404 Not Found". Rules answer with 200 to 599.
+// statusLine is what net/http makes of a status, "404 Not Found". Istio's rules answer with 200 to 599.
+func statusLine(code int) string {
+	if all := statusLines(); code >= 0 && code < len(all) {
+		return all[code]
+	}
+	return strconv.Itoa(code) + " "
+}
+
 var statusLines = sync.OnceValue(func() *[600]string {
 	var all [600]string
 	for code := range all {
