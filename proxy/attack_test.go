@@ -686,3 +686,26 @@ func TestExpectations(t *testing.T) {
 	}
 	_ = r
 }
+
+// TestRefusedAfterHead: what is refused after a HEAD has a body to its answer all the same.
+func TestRefusedAfterHead(t *testing.T) {
+	t.Parallel()
+	_, addresses := both(t, upstream(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	for side, address := range addresses {
+		c, br := dial(t, address)
+		send(t, c, "HEAD / HTTP/1.1\r\n"+hostLine+"\r\n"+"GET\r\n\r\n")
+		for _, want := range []struct {
+			method string
+			status int
+		}{{http.MethodHead, http.StatusOK}, {http.MethodGet, http.StatusBadRequest}} {
+			resp, err := http.ReadResponse(br, &http.Request{Method: want.method})
+			if err != nil {
+				t.Fatalf("%s: %v", side, err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			if resp.StatusCode != want.status || err != nil || (len(body) > 0) != (want.method == http.MethodGet) {
+				t.Errorf("%s: %d %q %v", side, resp.StatusCode, body, err)
+			}
+		}
+	}
+}

@@ -11,25 +11,11 @@ import (
 const quick = 16 << 10
 
 // sysRead reads once from a socket that does not block.
-//
-// Telling the scheduler of a system call, as syscall.Read does, costs more than the bookkeeping: on a busy machine it makes
-// the runtime's monitor look every 20 µs whether somebody else could have the processor meanwhile, and take it away. Measured
-// in the sidecar (docs/performance.md), a tenth of what a request costs. The call cannot wait, so that there is nothing to tell;
-// the runtime does the same with its own epoll_ctl.
 func sysRead(fd uintptr, p []byte) (int, error) {
 	if len(p) > quick {
 		return slowRead(fd, p)
 	}
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-		default:
-			return 0, errno
-		}
-	}
+	return quickly(syscall.SYS_READ, fd, p)
 }
 
 // sysWrite writes once, as sysRead reads.
@@ -37,8 +23,18 @@ func sysWrite(fd uintptr, p []byte) (int, error) {
 	if len(p) > quick {
 		return slowWrite(fd, p)
 	}
+	return quickly(syscall.SYS_WRITE, fd, p)
+}
+
+// quickly makes a system call without telling the scheduler.
+//
+// Telling it, as syscall.Read does, costs more than the bookkeeping: on a busy machine it makes the runtime's monitor look
+// every 20 µs whether somebody else could have the processor meanwhile, and take it away. Measured in the sidecar
+// (docs/performance.md), a tenth of what a request costs. The call cannot wait, so that there is nothing to tell; the runtime
+// does the same with its own epoll_ctl.
+func quickly(trap, fd uintptr, p []byte) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		switch errno {
 		case 0:
 			return int(n), nil

@@ -107,6 +107,9 @@ func (q *Request) ExpectContinue() bool { return q.expect }
 func (c *Conn) ReadRequest(q *Request) error {
 	q.Fields.reset()
 	q.Body.reset()
+	// Of a request that is refused nothing is known, and least of all what stood in a buffer that is another's by now.
+	q.method, q.target, q.scheme, q.auth, q.path, q.query, q.host = "", "", "", "", "", "", ""
+	q.form, q.minor, q.differs, q.persist, q.expect = OriginForm, 0, false, false, false
 	return c.readHead(q, false)
 }
 

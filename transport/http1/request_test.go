@@ -340,3 +340,20 @@ func TestText(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedRequestHasNothingOfTheOneBefore: a Request is used again, and its buffer may be another's by then.
+func TestRefusedRequestHasNothingOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	c := NewConn(whole("HEAD http://h/p?q HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n\x00"), nil)
+	defer c.Close()
+	var q Request
+	if err := c.ReadRequest(&q); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ReadRequest(&q); err == nil {
+		t.Fatal("NUL is a request")
+	}
+	if s := q.Method() + q.Target() + q.Scheme() + q.Authority() + q.Host() + q.Path() + q.Query(); s != "" || q.Persistent() || q.ExpectContinue() || q.Form() != OriginForm {
+		t.Errorf("the refused request has %q of the one before", s)
+	}
+}

@@ -37,6 +37,7 @@ func (p *Response) Tunnel() bool { return p.tunnel }
 func (c *Conn) ReadResponse(p *Response, method string) error {
 	p.Fields.reset()
 	p.Body.reset()
+	p.reason, p.status, p.minor, p.persist, p.tunnel = "", 0, 0, false, false
 	p.toHead, p.toConn = method == "HEAD", method == "CONNECT"
 	return c.readHead(p, true)
 }
