@@ -7,15 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/drain"
 )
 
-const (
-	// queueTime is how long a listener that stops goes on taking connections, so that those that stand in the
-	// kernel's queue, for whom the three-way handshake is done and a request may be on its way, are not reset.
-	queueTime = 5 * time.Millisecond
-	// speakTime is how long connections that were taken last may take to begin their first request.
-	speakTime = 250 * time.Millisecond
-)
+// speakTime is how long connections that were taken last may take to begin their first request.
+const speakTime = 250 * time.Millisecond
 
 // A gentleListener can stop listening before it is closed: what it has handed out by then is served.
 type gentleListener struct {
@@ -49,7 +46,7 @@ func (l *gentleListener) Accept() (net.Conn, error) {
 		if !l.stopping.Load() {
 			return nil, err
 		}
-		for conn := queued(l.Listener); conn != nil; conn = queued(l.Listener) {
+		for conn := drain.Queued(l.Listener); conn != nil; conn = drain.Queued(l.Listener) {
 			l.accepted.Add(1)
 			l.left = append(l.left, conn)
 		}
@@ -79,8 +76,7 @@ func (l *gentleListener) Close() error {
 // requests that it has read at that moment. The server's answers must end their connections by then.
 func (l *gentleListener) stop(ctx context.Context) {
 	l.stopping.Store(true)
-	d, ok := l.Listener.(interface{ SetDeadline(time.Time) error })
-	if !ok || d.SetDeadline(time.Now().Add(queueTime)) != nil {
+	if !drain.Stop(l.Listener) {
 		_ = l.Listener.Close()
 	}
 	select {
@@ -200,4 +196,11 @@ func (c *connections) count(s http.ConnState, by int) {
 	case http.StateActive:
 		c.active += by
 	}
+}
+
+// listen opens a listener that can end without resetting anybody.
+func listen(network, address string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), network, address)
 }

@@ -35,7 +35,8 @@ type Config struct {
 	Admin    string // address of the admin listener, "" for none
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
 	AllowNonLoopback bool
-	// Listen opens listeners. Default: net.Listen.
+	// Listen opens listeners. Default: net.ListenConfig's without multipath TCP, with whose listeners a few connections
+	// can be reset at the moment of Drain.
 	Listen func(network, address string) (net.Listener, error)
 	// OnReply hears of every answer of the sidecar's own; it is called concurrently. Default: nobody does.
 	OnReply func(LocalReply)
@@ -82,7 +83,7 @@ func Start(c Config) (*Sidecar, error) {
 		return nil, errors.New("start sidecar: no mesh")
 	}
 	if c.Listen == nil {
-		c.Listen = net.Listen
+		c.Listen = listen
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/drain"
 )
 
 // SniffTimeout is how long a new connection may say nothing before a Listener closes it. After the first
@@ -21,6 +24,9 @@ const (
 	// silent longest: a client that speaks is through within a round trip, so silence alone cannot shut it
 	// out. Where all have spoken and the server is behind, new ones wait in the kernel's backlog.
 	maxSniffs = 1024
+
+	// speakTime is how long connections that were taken last, before the end, may take to begin their first request.
+	speakTime = 250 * time.Millisecond
 
 	// Accept errors that pass, such as a lack of descriptors, are tried again after these waits, doubling.
 	minAcceptWait = 5 * time.Millisecond
@@ -52,11 +58,15 @@ type listener struct {
 	done    chan struct{} // closed by Close
 	ended   chan struct{} // closed when the loop has ended, with err
 	err     error
+	last    chan struct{} // closed when nothing more is accepted after leave
 	running sync.WaitGroup
+	// sniffing are those of running that have a connection to hand out.
+	sniffing sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	started bool
 	closed  bool
+	leaving bool
 	silent  list.List // of *sniffed, longest silent first
 }
 
@@ -68,7 +78,7 @@ type sniffed struct {
 func newListener(inner net.Listener, counters *inboundCounters) *listener {
 	return &listener{Listener: inner, counters: counters, timeout: SniffTimeout,
 		slots: make(chan struct{}, maxSniffs), ready: make(chan net.Conn),
-		done: make(chan struct{}), ended: make(chan struct{})}
+		done: make(chan struct{}), ended: make(chan struct{}), last: make(chan struct{})}
 }
 
 // Accept implements net.Listener. What it gives is a connection whose first byte has come, or a *tls.Conn
@@ -87,7 +97,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // waits for the listener's goroutines.
 func (l *listener) Close() error {
 	l.mu.Lock()
-	first := !l.closed
+	first, left := !l.closed, l.leaving
 	l.closed = true
 	var pending []net.Conn
 	for e := l.silent.Front(); e != nil; e = e.Next() {
@@ -105,7 +115,63 @@ func (l *listener) Close() error {
 		_ = conn.Close()
 	}
 	l.running.Wait()
+	if left && errors.Is(err, net.ErrClosed) {
+		return nil // leave closed it
+	}
 	return err
+}
+
+// leave ends listening in good order: it returns when whoever was connected by then has been handed out, but for
+// those that say nothing within speakTime. Accept blocks from there on until Close.
+func (l *listener) leave(ctx context.Context) {
+	l.mu.Lock()
+	begun := l.started && !l.closed && !l.leaving
+	l.leaving = true
+	l.mu.Unlock()
+	if !begun {
+		return
+	}
+	if !drain.Stop(l.Listener) {
+		_ = l.Listener.Close()
+	}
+	select {
+	case <-l.last:
+	case <-l.done:
+		return
+	case <-ctx.Done():
+		return
+	}
+	handed := make(chan struct{})
+	l.running.Go(func() {
+		l.sniffing.Wait()
+		close(handed)
+	})
+	t := time.NewTimer(speakTime)
+	defer t.Stop()
+	select {
+	case <-handed:
+	case <-t.C:
+	case <-l.done:
+	case <-ctx.Done():
+	}
+}
+
+// isLeaving reports whether leave has been called.
+func (l *listener) isLeaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving
+}
+
+// takeQueue admits what the kernel has accepted while the listener was ending, and closes it.
+func (l *listener) takeQueue() {
+	for conn := drain.Queued(l.Listener); conn != nil; conn = drain.Queued(l.Listener) {
+		if !l.admit(conn) {
+			break
+		}
+	}
+	_ = l.Listener.Close()
+	close(l.last)
 }
 
 func (l *listener) start() {
@@ -136,6 +202,11 @@ func (l *listener) loop() {
 				l.err = net.ErrClosed
 				return
 			}
+		case l.isLeaving():
+			l.takeQueue()
+			<-l.done
+			l.err = net.ErrClosed
+			return
 		case errors.As(err, &passing) && passing.Temporary():
 			wait = min(max(2*wait, minAcceptWait), maxAcceptWait)
 			if !l.pause(wait) {
@@ -182,7 +253,9 @@ func (l *listener) admit(conn net.Conn) bool {
 		return false
 	}
 	e := l.silent.PushBack(s)
+	l.sniffing.Add(1)
 	l.running.Go(func() {
+		defer l.sniffing.Done()
 		l.sniff(s, e)
 		<-l.slots
 	})

@@ -118,7 +118,7 @@ func (s *shadow) send(to *routing.Mirror, body []byte) {
 		u.Host = net.JoinHostPort(def.Set.Host, strconv.Itoa(int(def.Set.Port)))
 		req.URL = &u
 		resp, err := s.driver.passthrough.RoundTrip(req)
-		drain(resp, err)
+		useUp(resp, err)
 		return
 	}
 	for unresolved := c.Unresolved(); unresolved != nil; unresolved = c.Unresolved() {
@@ -138,12 +138,12 @@ func (s *shadow) send(to *routing.Mirror, body []byte) {
 		o.Reason = call.ReasonTimeout
 	}
 	a.Answered(o)
-	drain(resp, err)
+	useUp(resp, err)
 	a.Finish()
 }
 
-// drain reads an answer that nobody wants. Of one that switches protocols there is no end to wait for.
-func drain(resp *http.Response, err error) {
+// useUp reads an answer that nobody wants. Of one that switches protocols there is no end to wait for.
+func useUp(resp *http.Response, err error) {
 	switch {
 	case err != nil:
 	case resp.StatusCode == http.StatusSwitchingProtocols:

@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,8 +36,10 @@ type Inbound struct {
 }
 
 type served struct {
-	serving int
-	drained bool // Serve returned because the server is shut down
+	arrivals  arrivals
+	listeners map[net.Listener]int // what it serves on, and how often
+	serving   int
+	drained   bool // Serve returned because the server is shut down
 }
 
 // NewInbound makes the receiving side of the engine's mesh.
@@ -72,16 +76,17 @@ func (in *Inbound) Serve(srv *http.Server, l net.Listener) error {
 	if srv == nil || l == nil {
 		return errors.New("serve: no server or no listener")
 	}
-	if !in.begin(srv) {
+	l = in.Listener(l)
+	if !in.begin(srv, l) {
 		_ = l.Close()
 		return http.ErrServerClosed
 	}
-	err := srv.Serve(in.Listener(l))
-	in.end(srv, err)
+	err := srv.Serve(l)
+	in.end(srv, l, err)
 	return err
 }
 
-func (in *Inbound) begin(srv *http.Server) bool {
+func (in *Inbound) begin(srv *http.Server, l net.Listener) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.shutting || in.engine.closed.Load() {
@@ -89,21 +94,26 @@ func (in *Inbound) begin(srv *http.Server) bool {
 	}
 	s := in.servers[srv]
 	if s == nil {
-		s = new(served)
+		s = &served{listeners: make(map[net.Listener]int)}
 		in.servers[srv] = s
 		in.configure(srv)
+		s.arrivals.configure(srv)
 	}
 	s.serving++
+	s.listeners[l]++
 	return true
 }
 
 // end forgets a server that its owner has shut down. One whose listener broke may have requests under way
 // still, for Shutdown to wait for.
-func (in *Inbound) end(srv *http.Server, err error) {
+func (in *Inbound) end(srv *http.Server, l net.Listener, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s := in.servers[srv]
 	s.serving--
+	if s.listeners[l]--; s.listeners[l] == 0 {
+		delete(s.listeners, l)
+	}
 	s.drained = s.drained || errors.Is(err, http.ErrServerClosed)
 	if s.serving == 0 && s.drained && !in.shutting {
 		delete(in.servers, srv)
@@ -143,22 +153,36 @@ func (in *Inbound) configure(srv *http.Server) {
 	}
 }
 
-// Shutdown shuts down all servers given to Serve, concurrently, as http.Server.Shutdown does: listeners
-// close at once, then it waits for the requests under way until ctx ends. Hijacked connections are not
-// waited for. It gives all errors joined. Further calls wait again.
+// Shutdown shuts down all servers given to Serve, concurrently: listeners end, and whoever was connected by then still
+// has his request answered, with the end of the connection announced; then it waits, as http.Server.Shutdown does, for
+// the requests under way until ctx ends. A connection that says nothing within 250 ms is closed, hijacked ones are not
+// waited for. On Linux nobody is reset, where the listener is plain TCP (net.ListenConfig.SetMultipathTCP(false));
+// elsewhere those are who connect in the last microseconds. It gives all errors joined. Further calls wait again.
 func (in *Inbound) Shutdown(ctx context.Context) error {
 	in.mu.Lock()
 	in.shutting = true
-	servers := make([]*http.Server, 0, len(in.servers))
-	for srv := range in.servers {
-		servers = append(servers, srv)
+	var wg sync.WaitGroup
+	errs := make([]error, len(in.servers))
+	i := 0
+	for srv, s := range in.servers {
+		err, listeners := &errs[i], slices.Collect(maps.Keys(s.listeners))
+		i++
+		wg.Go(func() { *err = s.shutdown(ctx, srv, listeners) })
 	}
 	in.mu.Unlock()
-	errs := make([]error, len(servers))
-	var wg sync.WaitGroup
-	for i, srv := range servers {
-		wg.Go(func() { errs[i] = srv.Shutdown(ctx) })
-	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+func (s *served) shutdown(ctx context.Context, srv *http.Server, listeners []net.Listener) error {
+	srv.SetKeepAlivesEnabled(false)
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		if own, ok := l.(*listener); ok {
+			wg.Go(func() { own.leave(ctx) })
+		}
+	}
+	wg.Wait()
+	s.arrivals.settle(ctx)
+	return srv.Shutdown(ctx)
 }

@@ -400,3 +400,64 @@ func TestServeEndsSlowRequests(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestShutdownResetsNobody: clients come all the time, each on a connection of its own; whoever is connected
+// is answered.
+func TestShutdownResetsNobody(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("without Linux a connection is reset now and then")
+	}
+	for range 20 {
+		in := inbound(t)
+		var config net.ListenConfig
+		config.SetMultipathTCP(false)
+		l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, in, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })}, l)
+		var clients sync.WaitGroup
+		var served atomic.Int32
+		over := make(chan struct{})
+		for range 4 {
+			clients.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					visit(t, l.Addr().String(), &served)
+				}
+			})
+		}
+		for served.Load() < 20 {
+			visit(t, l.Addr().String(), &served)
+		}
+		if err := in.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		close(over)
+		clients.Wait()
+	}
+}
+
+// visit fails the test where a connection that was made gets no answer.
+func visit(t *testing.T, addr string, served *atomic.Int32) {
+	conn, err := net.DialTimeout("tcp", addr, 50*time.Millisecond) // a dropped SYN is sent again after a second
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Errorf("a connection that was made got %v", err)
+		return
+	}
+	if got := body(t, resp); got != "served" {
+		t.Errorf("a connection that was made got %q", got)
+	}
+	served.Add(1)
+}

@@ -33,7 +33,9 @@ func serve(service, version string) error {
 	signal.Ignore(os.Interrupt) // where Ctrl-C reaches us all the same, the parent decides when we end
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	l, err := net.Listen("tcp", os.Getenv("BOOKINFO_LISTEN"))
+	var listen net.ListenConfig
+	listen.SetMultipathTCP(false) // Shutdown then resets nobody, whenever he comes
+	l, err := listen.Listen(ctx, "tcp", os.Getenv("BOOKINFO_LISTEN"))
 	if err != nil {
 		return err
 	}
