@@ -45,11 +45,22 @@ func usageError(format string, args ...any) error {
 // Main runs the command line and gives the exit code. SIGINT and SIGTERM end what is under way; the second
 // one ends the process as it would any other. It is called once in a process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		sig := <-asked
+		signal.Stop(asked)
+		cancel(signalled{sig})
+	}()
 	return run(ctx, args, stdin, stdout, stderr)
 }
+
+// signalled is the cause of a context that a signal ended.
+type signalled struct{ os.Signal }
+
+func (s signalled) Error() string { return s.String() }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"syscall"
@@ -67,7 +68,10 @@ func (v *supervisor) run(ctx context.Context) int {
 			}
 		case <-done:
 			done = nil
-			begin(v.delayFor(syscall.SIGTERM))
+			if by, ok := errors.AsType[signalled](context.Cause(ctx)); ok {
+				last = by.Signal
+			}
+			begin(v.delayFor(last))
 		case <-quit:
 			quit = nil
 			begin(v.delayFor(syscall.SIGTERM))
