@@ -143,19 +143,25 @@ func reaches(ctx context.Context, what string, count *atomic.Int64, n int64) err
 	})
 }
 
-// closes waits until new connections are refused. It gives the last moment when they were not, and that when they
-// were; the sidecar's admin page must then say why.
+// closes waits until new connections are refused. It gives the last moment when they were not, and that from which on
+// they were; the sidecar's admin page must then say why.
 func (c *check) closes(ctx context.Context, front instanceInfo, open time.Time) (_, closed time.Time, err error) {
 	err = until(ctx, func() error {
 		began := time.Now()
-		conn, err := net.DialTimeout("tcp", front.addr, time.Second)
+		// A listener that is about to close hears nobody, who would try again after a second.
+		conn, err := net.DialTimeout("tcp", front.addr, 100*time.Millisecond)
 		if err == nil {
-			open = began
+			open, closed = began, time.Time{}
 			_ = conn.Close()
 			c.notes.progress("the listener is still open")
 			return errors.New("expected the listener to close after SIGTERM, found it open")
 		}
-		closed = time.Now()
+		if closed.IsZero() {
+			closed = began
+		}
+		if silent, ok := errors.AsType[net.Error](err); ok && silent.Timeout() {
+			return errors.New("expected the listener to refuse connections after SIGTERM, found it silent")
+		}
 		return nil
 	})
 	if err != nil || front.sidecar == 0 {
