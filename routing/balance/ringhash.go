@@ -19,8 +19,10 @@ const (
 // the first one that is not below its own.
 //
 // As in Envoy the circle has about the same number of hashes however many endpoints there are, so that, where
-// one is gone, the others have more than before. That moves calls between those, too: up to 1/n of them beside
-// the 1/n that must move. An ejection moves no others.
+// one of n is gone, the others have more than before. What they get moves calls between them, too, beside the 1/n
+// that must move: (n-2)/(n(n+1)) of all where the endpoints are alike and the ring is large. That is 10 % at
+// its most, with 4 and 5 endpoints, below 5 % from 17 on, and does not shrink with a larger ring; rounding and
+// the small numbers of 1024 add up to 3 %. Maglev moves fewer than 1 %. An ejection moves no others.
 type ring struct {
 	hashes []uint64 // ascending
 	owners []uint32 // whose they are
