@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // hashed is a service with two endpoints, whose calls are kept together by their source.
@@ -71,6 +73,34 @@ func TestSourceAddress(t *testing.T) {
 				t.Errorf("calls from one address went to %v", seen)
 			}
 		})
+	}
+}
+
+// TestGoneEndpoints: an endpoint that is taken out of the configuration keeps no idle connection.
+func TestGoneEndpoints(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 1)
+	gone := raw(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			if _, err := http.ReadRequest(br); err != nil {
+				ended <- struct{}{}
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	r := start(t, service("reviews", "HTTP", gone), nil)
+	if resp, _ := r.get("http://reviews/"); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	if err := r.mesh.Apply(t.Context(), []byte(service("reviews", "HTTP", "127.0.0.1:1"))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-t.Context().Done():
+	case <-time.After(time.Minute):
+		t.Error("the connection is kept")
 	}
 }
 

@@ -3,22 +3,15 @@ package proxy
 import (
 	"bytes"
 	"net"
-	"time"
 
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // join copies between client and endpoint, both ways, after the endpoint has switched protocols. What either has sent
-// too early goes first. Neither side's buffers are held on to.
+// too early goes first. Neither side's buffers are held on to. The route's time-out reaches to the 101 and no further, as
+// Envoy's does.
 func (x *exchange) join() {
 	up, client := x.up, x.s.conn
-	if until := x.s.untilWhen(); !until.IsZero() { // the route's time-out reaches to the end of the answer
-		late := time.AfterFunc(time.Until(until), func() {
-			_ = up.NetConn().Close()
-			_ = client.NetConn().Close()
-		})
-		defer late.Stop()
-	}
 	x.s.finish()
 	x.s.tunnelled.Store(true)
 	x.s.attend(up.NetConn()) // for those who cut it off

@@ -187,13 +187,6 @@ func (s *session) attendCall(cancel func()) bool {
 	return !s.gone && !s.late
 }
 
-// untilWhen gives the end that bound has set, zero for none.
-func (s *session) untilWhen() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.until
-}
-
 // answering says that from now on there is no other answer to give.
 func (s *session) answering() {
 	s.mu.Lock()

@@ -4,10 +4,16 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/proxy"
 )
 
 const (
@@ -63,6 +69,86 @@ func TestUpgrade(t *testing.T) {
 	if got, err := io.ReadAll(br); err != nil || string(got) != "TOO EARLY HELLObye" {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// TestUpgradeAndTimeout: the route's time-out ends the wait for the 101 and not the WebSocket, on the wire and where net/http
+// sends the request.
+func TestUpgradeAndTimeout(t *testing.T) {
+	t.Parallel()
+	for name, policy := range map[string]string{
+		"on the wire": "{}", "by net/http": "{connectionPool: {http: {idleTimeout: 3600s}}}",
+	} {
+		for after, want := range map[time.Duration]string{0: "HTTP/1.1 101 ", time.Minute: "HTTP/1.1 504 "} {
+			t.Run(name+" "+after.String(), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { upgradeAfter(t, policy, after, want) })
+			})
+		}
+	}
+}
+
+// upgradeAfter offers a WebSocket to an endpoint that thinks about it, by a rule with a time-out of two seconds.
+func upgradeAfter(t *testing.T, policy string, after time.Duration, want string) {
+	up, served := newMemoryListener("10.0.0.1:80"), make(chan struct{})
+	go func() {
+		defer close(served)
+		c, err := up.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		br := bufio.NewReader(c)
+		if _, err := http.ReadRequest(br); err != nil {
+			t.Error(err)
+			return
+		}
+		time.Sleep(after)
+		_, _ = io.WriteString(c, upgradeAnswer)
+		_, _ = io.Copy(c, br)
+	}()
+	m, err := mesh.New(t.Context(), mesh.WithDialer(up.dial), mesh.WithLogger(slog.New(slog.DiscardHandler)),
+		mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80")+`apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec: {hosts: [reviews], http: [{timeout: 2s, route: [{destination: {host: reviews}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, trafficPolicy: `+policy+`}
+`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newMemoryListener("127.0.0.1:15001")
+	s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:15001", Listen: func(string, string) (net.Listener, error) { return l, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := l.dial(t.Context(), "", "")
+	_, _ = io.WriteString(c, upgradeRequest)
+	br := bufio.NewReader(c)
+	line, _ := br.ReadString('\n')
+	if !strings.HasPrefix(line, want) {
+		t.Errorf("%q, want %q", line, want)
+	}
+	if strings.Contains(line, " 101 ") {
+		for line != "\r\n" && err == nil {
+			line, err = br.ReadString('\n')
+		}
+		time.Sleep(time.Hour)
+		_, _ = io.WriteString(c, "hello\n")
+		if line, err = br.ReadString('\n'); line != "hello\n" {
+			t.Errorf("an hour later: %q, %v", line, err)
+		}
+	}
+	_ = c.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_ = m.Close()
+	_ = up.Close()
+	<-served
 }
 
 // TestUpgradeDeclined: what follows an offer that was not taken is no request.

@@ -36,3 +36,8 @@ func (u *upstreams) open(ctx context.Context, key upstreamKey, timeout time.Dura
 	}
 	return http1.NewConn(nc, u.limits), nil
 }
+
+// forget closes the idle connections to an address.
+func (u *upstreams) forget(address discovery.Address) {
+	u.pool.CloseIdle(upstreamKey{address: address})
+}

@@ -29,6 +29,7 @@ type wire struct {
 	app  upstreamKey
 
 	upstreams *upstreams
+	forget    func() // ends what it is told of, nil for nothing
 	running   sync.WaitGroup
 }
 
@@ -48,6 +49,7 @@ func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *tra
 	w := newWire(f, l, wheel)
 	w.mesh = &outbound{engine: e, others: rt.(*transport.RoundTripper)}
 	w.upstreams = newUpstreams(90*time.Second, e.Dial)
+	w.forget = e.OnRetired(w.upstreams.forget)
 	return w
 }
 
@@ -102,6 +104,9 @@ func (w *wire) wait(ctx context.Context) error {
 		}
 		w.conns.cut()
 		<-done
+	}
+	if w.forget != nil {
+		w.forget()
 	}
 	w.upstreams.pool.Close()
 	return err

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -138,9 +139,33 @@ func (e *Engine) retire(r *records, keep map[recordKey]bool) {
 	}
 }
 
+// OnRetired has f told of the address of each endpoint that is gone, when its last attempt is over, until stop: for drivers
+// with connections of their own. It is called concurrently and must neither wait nor call the engine. Other endpoints can
+// have the address still.
+func (e *Engine) OnRetired(f func(discovery.Address)) (stop func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.retired.Store(new(append(slices.Clone(e.hooks()), &f)))
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.retired.Store(new(slices.DeleteFunc(slices.Clone(e.hooks()), func(h *func(discovery.Address)) bool { return h == &f })))
+	}
+}
+
+func (e *Engine) hooks() []*func(discovery.Address) {
+	if list := e.retired.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
 // release lets go of an endpoint's connections: those of the record at hand, and where its pool has been
 // opened anew since, the newest.
 func (e *Engine) release(ep *balance.Endpoint) {
+	for _, f := range e.hooks() {
+		(*f)(ep.Def.Address)
+	}
 	e.pools.Release(ep.Conns)
 	if newest := ep.Newest(); newest != nil {
 		e.pools.Release(newest)

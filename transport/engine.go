@@ -60,6 +60,8 @@ type Engine struct {
 	mu       sync.Mutex // guards what follows, and publication
 	clusters map[string]*records
 	changed  chan struct{} // closed at the next change; nil where nobody waits for it
+
+	retired atomic.Pointer[[]*func(discovery.Address)] // see OnRetired; replaced as a whole
 }
 
 // state is what one call pins: a snapshot and its clusters, by the snapshot's own index.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"io"
 	"maps"
 	"net/http"
 	"strings"
@@ -24,12 +25,12 @@ func (in *Inbound) Handler(next http.Handler) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
-	return &handler{rand: in.engine.rand, next: next}
+	return &handler{engine: in.engine, next: next}
 }
 
 type handler struct {
-	rand func() uint64
-	next http.Handler
+	engine *Engine
+	next   http.Handler
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +71,7 @@ func (h *handler) settle(r *http.Request) http.Header {
 		header = make(http.Header, 1)
 	}
 	if !named {
-		header["X-Request-Id"] = []string{requestID(h.rand(), h.rand())}
+		header["X-Request-Id"] = []string{h.engine.RequestID()}
 	}
 	if h2c {
 		// net/http has made its own decisions about the connection by now.
@@ -92,9 +93,27 @@ func offersH2C(h http.Header) bool {
 	return false
 }
 
-// requestID makes a UUID of version 4 (RFC 9562 §5.4) from random bits.
-func requestID(hi, lo uint64) string {
+// RequestID makes an x-request-id for a request that came without: a UUID of version 4 (RFC 9562 §5.4) from the engine's
+// random bits.
+func (e *Engine) RequestID() string {
 	var s [36]byte
-	fillRequestID(&s, hi, lo)
+	fillRequestID(&s, e.rand(), e.rand())
 	return string(s[:])
 }
+
+// A generalOptions answers OPTIONS * as net/http does by itself, past all handlers, unless it is told not to.
+type generalOptions struct{ next http.Handler }
+
+// ServeHTTP implements http.Handler.
+func (g generalOptions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.RequestURI != "*" || r.Method != http.MethodOptions {
+		g.next.ServeHTTP(w, r)
+		return
+	}
+	if r.ContentLength != 0 { // a body that is there has no meaning here (RFC 9110 §9.3.7)
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, optionsBody))
+	}
+	w.Header().Set("Content-Length", "0")
+}
+
+const optionsBody = 4 << 10 // net/http's own bound

@@ -507,15 +507,13 @@ func (o *outgoing) stop() {
 	}
 }
 
-// limit lets the route's time-out reach to the end of the answer's body.
+// limit lets the route's time-out reach to the end of the answer's body, or to the 101 where the answer switches protocols:
+// what is spoken then can be silent for as long as it likes (Envoy disarms its time-out there too).
 func (o *outgoing) limit(resp *http.Response, c *Call) {
 	switch {
 	case o.cancel == nil:
-	case resp.Body == nil || resp.Body == http.NoBody:
+	case resp.Body == nil || resp.Body == http.NoBody, resp.StatusCode == http.StatusSwitchingProtocols:
 		o.stop()
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		body := resp.Body
-		context.AfterFunc(o.ctx, func() { _ = body.Close() })
 	default:
 		resp.Body = &timedBody{ReadCloser: resp.Body, ctx: o.ctx, caller: o.original.Context(), stop: o.cancel,
 			late: c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)}

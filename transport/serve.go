@@ -67,8 +67,8 @@ func (in *Inbound) Counts() InboundCounts {
 }
 
 // Serve serves srv on l, like srv.Serve, behind Handler and Listener, and returns what srv.Serve returns.
-// It changes srv, the first time it is given: Handler is wrapped; Protocols, where nil, become net/http's
-// own and HTTP/2 without TLS; MaxHeaderBytes, HTTP2.MaxConcurrentStreams, ReadHeaderTimeout and
+// It changes srv, the first time it is given: Handler is wrapped, and answers OPTIONS * as net/http did unless
+// DisableGeneralOptionsHandler was set; Protocols, where nil, become net/http's own and HTTP/2 without TLS; MaxHeaderBytes, HTTP2.MaxConcurrentStreams, ReadHeaderTimeout and
 // IdleTimeout, where zero (the two times: where ReadTimeout is zero too), become this package's defaults.
 // So srv must not be serving elsewhere by then. It may be served on several listeners. l is closed when
 // Serve returns. After Shutdown or the engine's Close it returns http.ErrServerClosed at once.
@@ -121,9 +121,15 @@ func (in *Inbound) end(srv *http.Server, l net.Listener, err error) {
 }
 
 func (in *Inbound) configure(srv *http.Server) {
-	if _, ours := srv.Handler.(*handler); !ours {
-		srv.Handler = in.Handler(srv.Handler)
+	h, ours := srv.Handler.(*handler)
+	if !ours {
+		h = in.Handler(srv.Handler).(*handler)
 	}
+	if !srv.DisableGeneralOptionsHandler {
+		srv.DisableGeneralOptionsHandler = true // or OPTIONS * would go past Handler
+		h = &handler{engine: h.engine, next: generalOptions{h.next}}
+	}
+	srv.Handler = h
 	if srv.Protocols == nil {
 		srv.Protocols = new(http.Protocols)
 		srv.Protocols.SetHTTP1(true)

@@ -226,7 +226,7 @@ func TestServeConfigures(t *testing.T) {
 		t.Error("the second Serve wrapped the handler again")
 	}
 	own := in.Handler(nil)
-	if configured(&http.Server{Handler: own}).Handler != own {
+	if configured(&http.Server{Handler: own, DisableGeneralOptionsHandler: true}).Handler != own {
 		t.Error("a handler wrapped by Handler was wrapped again")
 	}
 	h2 := &http.HTTP2Config{MaxReadFrameSize: 1 << 16}
@@ -460,4 +460,45 @@ func visit(t *testing.T, addr string, served *atomic.Int32) {
 		t.Errorf("a connection that was made got %q", got)
 	}
 	served.Add(1)
+}
+
+// TestServeOptionsAsterisk: OPTIONS * goes through Handler like every request. Then it is answered as net/http does, or by
+// the program where that wants it.
+func TestServeOptionsAsterisk(t *testing.T) {
+	t.Parallel()
+	ask := func(t *testing.T, base, fields string) (*http.Response, string) {
+		t.Helper()
+		c, err := net.Dial("tcp", base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "OPTIONS * HTTP/1.1\r\nHost: a\r\n%sConnection: close\r\n\r\n", fields)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, body(t, resp)
+	}
+	program := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "id "+r.Header.Get("X-Request-Id")) })
+	for _, own := range []bool{false, true} {
+		for _, wrapped := range []bool{false, true} {
+			in, l := inbound(t), listen(t)
+			srv := &http.Server{Handler: program, DisableGeneralOptionsHandler: own}
+			if wrapped {
+				srv.Handler = in.Handler(srv.Handler)
+			}
+			run(t, in, srv, l)
+			resp, text := ask(t, l.Addr().String(), "")
+			if resp.StatusCode != http.StatusOK || own == (text == "") || own && text == "id " || !own && resp.ContentLength != 0 {
+				t.Errorf("own %v, wrapped %v: %s, %q", own, wrapped, resp.Status, text)
+			}
+			if resp, _ := ask(t, l.Addr().String(), strings.Repeat("A: b\r\n", MaxHeaderFields)); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("own %v, wrapped %v: %s past Handler", own, wrapped, resp.Status)
+			}
+			if resp, _ := ask(t, l.Addr().String(), "Content-Length: 3\r\n\r\nabc"); resp.StatusCode != http.StatusOK {
+				t.Errorf("own %v, wrapped %v: %s for a body", own, wrapped, resp.Status)
+			}
+		}
+	}
 }

@@ -38,7 +38,7 @@ func View(req *http.Request) (*call.Request, bool) {
 	return &q, ok
 }
 
-// RequestID makes an x-request-id in b, which the text aliases: a UUID of version 4 (RFC 9562 §5.4) from random bits.
+// RequestID is Engine.RequestID in b, which the text aliases, for who has no engine.
 func RequestID(b *[36]byte) string {
 	fillRequestID(b, rand.Uint64(), rand.Uint64())
 	return unsafe.String(&b[0], len(b))

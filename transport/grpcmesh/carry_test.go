@@ -3,6 +3,7 @@ package grpcmesh_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,39 @@ func TestHeadersTravel(t *testing.T) {
 	}
 	if md["tracestate"] != nil || len(md["x-request-id"]) != 1 {
 		t.Errorf("tracestate %q belongs to the other traceparent; x-request-id %q", md["tracestate"], md["x-request-id"])
+	}
+}
+
+// TestRequestIDIsMade: an RPC that comes without one is given one, which its server sees and its calls carry.
+func TestRequestIDIsMade(t *testing.T) {
+	t.Parallel()
+	last := newEcho("last")
+	seen := make(chan metadata.MD, 2)
+	last.answer = func(ctx context.Context, _ string) (string, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		seen <- md
+		return "last", nil
+	}
+	startAt(t, "127.0.0.1:0", last)
+	m := newMesh(t, service(last.addr))
+	cc := dial(t, m, "echo:9080")
+	middle := newEcho("middle", grpcmesh.ServerOptions(m)...)
+	middle.answer = func(ctx context.Context, own string) (string, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		seen <- md
+		return ask(ctx, cc, who)
+	}
+	startAt(t, "127.0.0.1:0", middle)
+	first := dial(t, newMesh(t, service(middle.addr)), "echo:9080")
+	made := make(map[string]bool)
+	for range 3 {
+		must(t, first, who, "cookie", "c")
+		md, next := <-seen, <-seen
+		id := md["x-request-id"]
+		if len(id) != 1 || len(id[0]) != 36 || made[id[0]] || !slices.Equal(id, next["x-request-id"]) || len(md["cookie"]) != 1 {
+			t.Fatalf("%q, then %q", map[string][]string(md), next["x-request-id"])
+		}
+		made[id[0]] = true
 	}
 }
 

@@ -57,11 +57,13 @@ var connectParams = grpc.ConnectParams{
 }
 
 // ServerOptions makes a server pass on what belongs to a whole call tree: the trace headers and request id of
-// an RPC travel, by its context, to the calls made for it over the same or another mesh.
-func ServerOptions(_ interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
+// an RPC travel, by its context, to the calls made for it over the same or another mesh. An RPC without x-request-id is
+// given one, as Envoy does, which is in its incoming metadata too.
+func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
+	v := server{m.Engine()}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(serveUnary),
-		grpc.ChainStreamInterceptor(serveStream),
+		grpc.ChainUnaryInterceptor(v.unary),
+		grpc.ChainStreamInterceptor(v.stream),
 	}
 }
 

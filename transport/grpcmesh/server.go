@@ -9,22 +9,26 @@ import (
 	"github.com/heddlemesh/mesh/transport"
 )
 
-func serveUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	return handler(carrying(ctx), req)
+// A server is the receiving side of a mesh for RPCs. It is immutable.
+type server struct{ engine *transport.Engine }
+
+func (v server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(v.carrying(ctx), req)
 }
 
-func serveStream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if ctx := carrying(s.Context()); ctx != s.Context() {
-		s = &serverStream{s, ctx}
-	}
-	return handler(srv, s)
+func (v server) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(srv, &serverStream{s, v.carrying(s.Context())})
 }
 
-// carrying gives a context whose calls carry what the RPC came with.
-func carrying(ctx context.Context) context.Context {
-	md, ok := metadata.FromIncomingContext(ctx)
-	if !ok {
-		return ctx
+// carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
+func (v server) carrying(ctx context.Context) context.Context {
+	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	if id := md["x-request-id"]; len(id) == 0 || id[0] == "" {
+		if md == nil {
+			md = make(metadata.MD, 1)
+		}
+		md["x-request-id"] = []string{v.engine.RequestID()}
+		ctx = metadata.NewIncomingContext(ctx, md)
 	}
 	return transport.WithCarried(ctx, transport.Collect(headers(md)))
 }
