@@ -22,6 +22,9 @@ type Request struct {
 	Headers   Headers
 	// Source is the address of who sent the request to us, invalid where it begins here.
 	Source netip.Addr
+	// Room is where what is made of the request stands, for drivers that use the texts no longer than the room. Default nil:
+	// texts are allocated.
+	Room *Room
 }
 
 // Headers is the view of header fields that matchers need. http.Header, gRPC metadata and a codec's head

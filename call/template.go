@@ -180,6 +180,11 @@ func (t *Template) Text(v *Values) string {
 	if p := &t.parts[0]; len(t.parts) == 1 && p.command == reqHeader && p.most == 0 && p.other == nil {
 		return v.Request.field(p.name)
 	}
+	if r := v.Request.Room; r != nil {
+		from := len(r.texts)
+		r.texts = t.Append(r.texts, v)
+		return r.since(from)
+	}
 	var room [128]byte
 	return string(t.Append(room[:0], v))
 }
@@ -239,7 +244,7 @@ func (q *Request) field(n *Name) string {
 		return q.Authority
 	case ":path":
 		if q.Query != "" {
-			return q.Path + "?" + q.Query
+			return q.Room.Join(q.Path, "?", q.Query)
 		}
 		return q.Path
 	}

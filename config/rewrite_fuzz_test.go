@@ -36,7 +36,7 @@ func FuzzRewrite(f *testing.F) {
 		w := rewrite(spec)
 		exact, segment := call.Exact(path), call.Prefix(prefix)
 		for _, m := range []*routing.Match{nil, {}, {PathKind: routing.PathPrefix, Path: call.Prefix(prefix)}, {PathKind: routing.PathExact, Path: exact}, {PathKind: routing.PathRegex, Path: exact}, {PathKind: routing.PathSegment, Path: segment}} {
-			got, safe := w.PathOf(path, m)
+			got, safe := w.PathOf(&call.Request{Path: path}, m)
 			if got == path && safe {
 				continue // as it came
 			}

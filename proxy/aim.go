@@ -46,7 +46,7 @@ func (x *exchange) aim() *LocalReply {
 		x.aimAt(canonical, q.Query())
 	}
 	x.view = call.Request{Method: q.Method(), Scheme: "http", Authority: x.host, Path: canonical, Query: q.Query(),
-		Protocol: "HTTP/1.1", Headers: &x.forth, Source: sourceOf(x.s.nc)}
+		Protocol: "HTTP/1.1", Headers: &x.forth, Source: sourceOf(x.s.nc), Room: &x.room}
 	if q.Minor() == 0 {
 		x.view.Protocol = "HTTP/1.0"
 	}
@@ -63,9 +63,9 @@ func (x *exchange) aim() *LocalReply {
 func (x *exchange) aimAt(path, query string) {
 	switch {
 	case query != "":
-		x.target = path + "?" + query
+		x.target = x.room.Join(path, "?", query)
 	case strings.HasSuffix(x.q.Target(), "?") && !strings.Contains(path, "?"):
-		x.target = path + "?"
+		x.target = x.room.Join(path, "?")
 	default:
 		x.target = path
 	}

@@ -29,6 +29,7 @@ type exchange struct {
 	upload   upload
 
 	view   call.Request // what the mesh decides on
+	room   call.Room    // of the texts that are made for it
 	call   transport.Call
 	info   *transport.CallInfo // of a call that somebody is yet to be told of
 	target string              // what the request line says on the way on
@@ -121,6 +122,7 @@ func (x *exchange) release() {
 		x.edited.reset()
 	}
 	x.call, x.view = transport.Call{}, call.Request{}
+	x.room.Empty()
 	x.s, x.f, x.up, x.info = nil, nil, nil, nil
 	exchanges.Put(x)
 }

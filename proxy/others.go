@@ -88,6 +88,8 @@ func (r resumed) RoundTrip(req *http.Request) (*http.Response, error) {
 // request makes net/http's form of the request. Nothing in it aliases a buffer: its transport may hold on to it.
 func (x *exchange) request(ctx context.Context, w *responder) *http.Request {
 	q := &x.q
+	x.view.Room = nil
+	x.room.Leave()
 	x.host = strings.Clone(x.host)
 	x.view.Method, x.view.Authority = strings.Clone(x.view.Method), x.host
 	x.view.Path, x.view.Query = strings.Clone(x.view.Path), strings.Clone(x.view.Query)

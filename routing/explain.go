@@ -85,7 +85,7 @@ func (r *Route) Effects(q *call.Request, m *Match) []string {
 	if !r.Answer.Empty() && (r.Redirect != nil || r.Direct != nil) {
 		say("response headers: %s", r.Answer)
 	}
-	if path, safe := r.Rewrite.PathOf(q.Path, m); !safe {
+	if path, safe := r.Rewrite.PathOf(q, m); !safe {
 		say("path: %s, which has no safe spelling: the call is refused", call.Printable(path))
 	} else if path != q.Path {
 		say("path becomes %s", call.Printable(path))

@@ -25,7 +25,8 @@ type Rewrite struct {
 // expression leaves without gets one, so that it cannot be read as another host's (RFC 9112 §3.2). It reports false for
 // a path that has no safe spelling: "/a../b" with "/x/" for "/a" leads out of "/x/", and what cuts an escape in two makes
 // another of it.
-func (w *Rewrite) PathOf(path string, m *Match) (rewritten string, safe bool) {
+func (w *Rewrite) PathOf(q *call.Request, m *Match) (rewritten string, safe bool) {
+	path := q.Path
 	switch {
 	case w == nil:
 		return path, true
@@ -36,7 +37,7 @@ func (w *Rewrite) PathOf(path string, m *Match) (rewritten string, safe bool) {
 		}
 	case w.Path != "":
 		front, rest := replaceMatched(path, m, w.Path)
-		rewritten = front + rest
+		rewritten = q.Room.Join(front, rest)
 	default:
 		return path, true
 	}
@@ -176,7 +177,7 @@ func (r *Redirect) Location(q *call.Request, m *Match) string {
 	if query != "" {
 		mark = "?"
 	}
-	return scheme + "://" + host + port + path + rest + mark + query + fragment
+	return q.Room.Join(scheme, "://", host, port, path, rest, mark, query, fragment)
 }
 
 // authority is Envoy's: a new host stands without port, the request's keeps its own unless it was the

@@ -49,12 +49,12 @@ func TestRewritePath(t *testing.T) {
 		{"nothing to do", pathMatch(routing.PathPrefix, "/foo"), "/foo", "", "/foo"},
 	} {
 		w := &routing.Rewrite{Path: c.uri}
-		if got, safe := w.PathOf(c.path, c.m); got != c.want || !safe {
+		if got, safe := w.PathOf(&call.Request{Path: c.path}, c.m); got != c.want || !safe {
 			t.Errorf("%s: %s with %s = %s, want %s", c.name, c.path, c.uri, got, c.want)
 		}
 	}
 	var none *routing.Rewrite
-	if got, safe := none.PathOf("/a", nil); got != "/a" || !safe {
+	if got, safe := none.PathOf(&call.Request{Path: "/a"}, nil); got != "/a" || !safe {
 		t.Error(got)
 	}
 }
@@ -73,7 +73,7 @@ func TestRewriteRegex(t *testing.T) {
 		{`/nothing`, `/y`, "/x", "/x"},
 	} {
 		w := &routing.Rewrite{Regex: regexp.MustCompile(c.re), Substitution: routing.ParseSubstitution(c.sub)}
-		if got, safe := w.PathOf(c.path, nil); got != c.want || !safe {
+		if got, safe := w.PathOf(&call.Request{Path: c.path}, nil); got != c.want || !safe {
 			t.Errorf("%s with %s → %s on %s = %s, want %s", c.re, c.re, c.sub, c.path, got, c.want)
 		}
 	}
@@ -243,7 +243,7 @@ func TestRewriteIsSafe(t *testing.T) {
 		{"a query of its own", prefix("/x?y=1&z=../.."), "/foo", "/x?y=1&z=../..", true},
 		{"a backslash", regex("^/r/", `/\\..\\`), "/r/x", `/\..\x`, false},
 	} {
-		if got, safe := c.w.PathOf(c.path, foo); got != c.want || safe != c.safe {
+		if got, safe := c.w.PathOf(&call.Request{Path: c.path}, foo); got != c.want || safe != c.safe {
 			t.Errorf("%s: %s, %v, want %s, %v", c.name, got, safe, c.want, c.safe)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/heddlemesh/mesh/call"
@@ -60,7 +59,7 @@ func (c *Call) answer(q *call.Request) (step Step, answered bool) {
 	if r.CORS != nil {
 		var preflight bool
 		c.origin, preflight = r.CORS.Judge(q)
-		c.origin = strings.Clone(c.origin)
+		c.origin = q.Room.Join(c.origin)
 		if preflight {
 			c.reply = Answer{Status: http.StatusOK, Details: detailsCORS, preflight: true}
 			step.Kind = Reply

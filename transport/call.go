@@ -137,7 +137,7 @@ func (c *Call) decide(q *call.Request) Step {
 	c.dest, c.cluster = d, st.clusters[d.Index]
 	c.seen(d.Cluster)
 	c.path = ""
-	path, safe := c.route.Rewrite.PathOf(q.Path, c.match)
+	path, safe := c.route.Rewrite.PathOf(q, c.match)
 	if path != q.Path {
 		c.path = path
 	}

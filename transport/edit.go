@@ -59,7 +59,7 @@ func (c *Call) EditRequest(h call.HeaderEditor, q *call.Request, path, authority
 	if path != q.Path {
 		old := q.Path
 		if q.Query != "" {
-			old += "?" + q.Query
+			old = q.Room.Join(old, "?", q.Query)
 		}
 		h.Set(originalPath, old)
 	}

@@ -98,7 +98,7 @@ func (e *Engine) Explain(q *call.Request) Decision {
 		d.Verdict = "reply"
 		return d
 	}
-	if _, safe := route.Rewrite.PathOf(q.Path, match); !safe {
+	if _, safe := route.Rewrite.PathOf(q, match); !safe {
 		return d.reject(call.ReasonInvalidRequest, unsafeRewrite)
 	}
 	d.Destinations = st.destinations(route, q, e.now())
