@@ -1,6 +1,10 @@
 package conformance
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/heddlemesh/mesh"
+)
 
 // kubernetes writes one of Kubernetes' own documents. name is "namespace/name", followed by more fields of metadata
 // where there are any; rest is what stands beside them.
@@ -51,6 +55,8 @@ func kubernetesRows() []Case {
 	const (
 		http = "ports: [{port: 9080, name: http}]"
 		one  = "{addresses: [10.0.0.1]}"
+
+		region = "deprecatedTopology: {topology.kubernetes.io/region: eu}"
 	)
 	service := kubeService("default/reviews", http)
 	plain := service + kubeSlice("default/reviews", one)
@@ -143,6 +149,15 @@ func kubernetesRows() []Case {
 		{Name: "selector picks Pods", Cite: selector, Request: call, Repeat: 10, Want: Result{Cluster: clusterAll, Endpoint: "10.0.8.1:9080"},
 			Deviation: "in a cluster EndpointSlices stand between a Service and its Pods; files that have none are read as if they did",
 			Config:    selecting + kubePod("default/r1", "app: reviews", "podIP: 10.0.8.1") + kubePod("default/r2", "app: reviews", "podIP: 10.0.8.2, conditions: [{type: Ready, status: 'False'}]")},
+
+		{Name: "a Pod that is ending", Cite: selector, Request: call, Repeat: 10, Want: Result{Cluster: clusterAll, Endpoint: "10.0.8.1:9080"},
+			Config: selecting + kubePod("default/r1", "app: reviews", "podIP: 10.0.8.1") + kubePod("default/r2, deletionTimestamp: '2026-01-02T03:04:05Z'", "app: reviews", "podIP: 10.0.8.2")},
+		{Name: "a Pod's port by its name", Cite: selector + " targetPort", Request: call, Want: Result{Cluster: clusterAll, Endpoint: "10.0.8.1:7070"},
+			Config: kubeService("default/reviews", "selector: {app: reviews}, ports: [{port: 9080, name: http, targetPort: web}]") +
+				kubePod("default/r1", "app: reviews", "podIP: 10.0.8.1") + "spec: {serviceAccountName: reviews, containers: [{name: a}, {name: b, ports: [{name: web, containerPort: 7070}]}]}\n"},
+		{Name: "near by the zones of a slice", Cite: slices + " zone; §2.3 built-in priorities", Request: call, Repeat: 10, Workload: mesh.Workload{Locality: "eu/eu-1b"}, Want: Result{Cluster: clusterAll, Endpoint: v2},
+			Config: service + kubeSlice("default/reviews", "{addresses: [10.0.0.1], zone: eu-1a, "+region+"}, {addresses: [10.0.0.2], zone: eu-1b, "+region+"}") +
+				destinationRule("default/reviews", "host: reviews\ntrafficPolicy: {outlierDetection: {consecutive5xxErrors: 5}}")},
 
 		{Name: "ExternalName is resolved", Cite: external, Config: outside, Request: get("http://db/"),
 			Want: Result{Cluster: "outbound|80||db.default.svc.cluster.local", Endpoint: "10.0.9.9:80", Host: "db"}},

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"strings"
+	"time"
 
 	"github.com/heddlemesh/mesh"
 )
@@ -33,6 +34,10 @@ func meshConfigRows() []Case {
 		export   = "§2.1 defaultServiceExportTo etc.; exportTo unset → mesh default"
 		root     = "§2.1 rootNamespace"
 		retry    = "§2.1 defaultHttpRetryPolicy; §2.2 Retries (block missing: mesh policy)"
+		connect  = "§2.1 connectTimeout (10 s); §2.3 .connectTimeout"
+		upgrade  = "§2.3 .h2UpgradePolicy (DEFAULT: mesh)"
+		paths    = "istio.io MeshConfig.pathNormalization"
+		once     = "defaultHttpRetryPolicy: {attempts: 0}"
 
 		registryOnly, allowAny = "outboundTrafficPolicy: {mode: REGISTRY_ONLY}", "outboundTrafficPolicy: {mode: ALLOW_ANY}"
 	)
@@ -57,6 +62,7 @@ func meshConfigRows() []Case {
 	noSubset := Result{Route: "r", Status: 503, Flag: "NC"}
 	subset := Result{Route: "r", Cluster: clusterV2, Endpoint: v2}
 
+	hanging := Upstream{Script: []Behaviour{{Refuse: true, After: time.Hour}}}
 	down := Upstream{Down: []string{v1, v2, v3}}
 	failed := func(attempts int) Result { return Result{Status: 503, Flag: "UF", Attempts: attempts} }
 	own := get(reviewsURL)
@@ -88,6 +94,16 @@ func meshConfigRows() []Case {
 		{Name: "policies of what was the root", Cite: root + "; §2.3 Which rule applies", Config: byRoot("istio-system") + meshConfig("rootNamespace: control"), Request: own, Want: noSubset},
 		{Name: "the root's Sidecar", Cite: root + "; §2.7 workloadSelector", Config: reviews() + meshConfig("rootNamespace: control") + sidecar("control/all", "egress: [{hosts: [~/*]}]"), Request: own, Want: Result{Cluster: passthrough, Endpoint: "reviews:9080"}},
 		{Name: "the ConfigMap of another root", Cite: root, Config: reviews() + configMap("control", registryOnly+"\nrootNamespace: control"), Request: unknown, Want: blocked},
+
+		{Name: "HTTP/2 for everybody", Cite: upgrade, Config: reviews() + meshConfig("h2UpgradePolicy: UPGRADE"), Request: own, Want: Result{Cluster: clusterAll, Proto: "HTTP/2.0"}},
+		{Name: "HTTP/2 for everybody else", Cite: upgrade, Config: reviews() + meshConfig("h2UpgradePolicy: UPGRADE") + destinationRule("default/reviews", "host: reviews\ntrafficPolicy: {connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}"),
+			Request: own, Want: Result{Cluster: clusterAll, Proto: "HTTP/1.1"}},
+		{Name: "time to connect", Cite: connect, Config: reviews() + meshConfig("connectTimeout: 2s\n"+once), Upstream: hanging, Request: own, Fake: true, Want: Result{Status: 503, Flag: "UF", Attempts: 1, Took: 2 * time.Second}},
+		{Name: "time to connect by default", Cite: connect, Config: reviews() + meshConfig(once), Upstream: hanging, Request: own, Fake: true, Want: Result{Status: 503, Flag: "UF", Attempts: 1, Took: 10 * time.Second}},
+		{Name: "time to connect of a rule", Cite: connect, Config: reviews() + meshConfig("connectTimeout: 2s\n"+once) + destinationRule("default/reviews", "host: reviews\ntrafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s}}}"),
+			Upstream: hanging, Request: own, Fake: true, Want: Result{Status: 503, Flag: "UF", Attempts: 1, Took: time.Second}},
+		{Name: "paths by default", Cite: paths, Config: when("[{uri: {prefix: /b}}]") + meshConfig("pathNormalization: {normalization: DEFAULT}"), Request: get(reviewsURL + "a/../b"), Want: took(true)},
+		{Name: "paths by RFC 3986", Cite: paths, Config: when("[{uri: {prefix: /b}}]") + meshConfig("pathNormalization: {normalization: BASE}"), Request: get(reviewsURL + "a/../b"), Want: took(true)},
 
 		{Name: "retries by default", Cite: retry, Config: reviews() + meshConfig("defaultHttpRetryPolicy: {attempts: 1, backoff: 1ms}"), Upstream: down, Request: own, Want: failed(2)},
 		{Name: "no retries by default", Cite: retry, Config: reviews() + meshConfig("defaultHttpRetryPolicy: {attempts: 0}"), Upstream: down, Request: own, Want: failed(1)},

@@ -85,6 +85,7 @@ host: reviews
 trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}
 subsets: [{name: v2, labels: {version: v2}}]`)
 	rule := rules("- {name: r, match: [{uri: {prefix: /x}}], route: [{destination: {host: reviews, subset: v2}}]}")
+	ownProtocol := destinationRule("default/reviews", "host: reviews\ntrafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}")
 	const http1, http2 = "HTTP/1.1", "HTTP/2.0"
 	pair := []string{v1, v2}
 	rows := []Case{
@@ -112,6 +113,9 @@ subsets: [{name: v2, labels: {version: v2}}]`)
 		{Name: "refused stream, retries off", Cite: "§2.2 Retries attempts (0 disables); §3.6 UR", Config: port("HTTP2") + rules("- {name: r, route: [{destination: {host: reviews}}], retries: {attempts: 0}}"),
 			Upstream: Upstream{Script: []Behaviour{refusedStream()}}, Want: Result{Status: 503, Flag: "UR", Attempts: 1},
 			Except: resentInside},
+		{Name: "useClientProtocol, a client of HTTP/1.1", Cite: "§2.3 .useClientProtocol", Config: port("HTTP2") + ownProtocol, Want: Result{Proto: http1, Cluster: clusterAll}},
+		{Name: "useClientProtocol, an RPC", Cite: "§2.3 .useClientProtocol", Config: port("HTTP2") + ownProtocol, Want: Result{Cluster: clusterAll},
+			Request: Request{Method: "POST", URL: reviewsURL + "s.S/M", Header: map[string][]string{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}}},
 		{Name: "protocol names in lower case", Cite: upstream, Config: port("grpc"), Want: Result{Proto: http2, Cluster: clusterAll}},
 	}
 	for i := range rows {

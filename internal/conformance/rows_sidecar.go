@@ -82,6 +82,8 @@ func sidecarRows() []Case {
 		{Name: "listener of a port, its host on another port", Cite: ports, Config: byPort, Request: stock, Want: noStock},
 		{Name: "listener of a port alone", Cite: ports, Config: sidecar("default/web", "egress: [{port: {number: 9080, protocol: HTTP, name: a}, hosts: [shop/*]}]"), Request: stock, Want: noStock},
 
+		{Name: "a listener that captures as all do", Cite: "§2.7 egress captureMode", Config: sidecar("default/web", "egress: [{captureMode: DEFAULT, hosts: [shop/*]}]"), Request: carts, Want: toCarts},
+
 		{Name: "rules bring in what they lead to", Cite: rules, Config: front + only("shop/front.shop.svc.cluster.local"), Request: frontAt, Want: toFront},
 		{Name: "what rules lead to cannot be called by itself", Cite: rules, Config: front + only("shop/front.shop.svc.cluster.local"), Request: carts, Want: noCarts},
 		{Name: "rules of another namespace, with it", Cite: rules, Config: foreign + only(`"*/*"`), Request: own, Want: Result{Route: "foreign", Endpoint: cartsAt}},

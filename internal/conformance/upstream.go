@@ -29,7 +29,7 @@ type Upstream struct {
 
 // A Behaviour is what one try meets.
 type Behaviour struct {
-	Refuse bool // the connection is refused
+	Refuse bool // the connection is refused, After some time
 	Stream bool // the connection is made, but its HTTP/2 streams are refused
 	Reset  bool // the connection ends after the request and before the answer
 	Status int  // of the answer; 0 is 200
@@ -124,6 +124,7 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 	}
 	meets := n.dialled(at)
 	if meets.Refuse {
+		meets.waits(ctx, meets.After)
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: memory(at),
 			Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
