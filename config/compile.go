@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	meshapi "istio.io/api/mesh/v1alpha1"
-	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/resilience"
@@ -107,7 +106,7 @@ func (c *compiler) cluster(host string, port uint32, subset string) (name string
 	if p == nil {
 		return name, -1, host + " has no port " + strconv.FormatUint(uint64(port), 10) + ", only " + s.portList()
 	}
-	policy, labels, missing := c.policy(s, p, subset)
+	policy, labels, direct, missing := c.policy(s, p, subset)
 	if missing != "" {
 		return name, -1, missing
 	}
@@ -118,7 +117,7 @@ func (c *compiler) cluster(host string, port uint32, subset string) (name string
 	c.clusterAt[name] = index
 	c.clusters = append(c.clusters, snapshot.Cluster{
 		Name: name, Set: discovery.Key{Host: host, Port: uint16(port)}, Subset: subset, Select: labels,
-		Policy: policy, Direct: s.resolution == networking.ServiceEntry_NONE,
+		Policy: policy, Direct: direct,
 		Origin: c.clusterOrigin(s, port, subset),
 	})
 	return name, index, ""

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,30 @@ func TestServiceNamesOfCertificates(t *testing.T) {
 	}
 	if got := names("{mode: SIMPLE, subjectAltNames: [c]}"); got != "c" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestPassthrough: PASSTHROUGH and resolution NONE leave the endpoint to the caller, and say what they cannot do.
+func TestPassthrough(t *testing.T) {
+	t.Parallel()
+	entry := doc("ServiceEntry", "api", `{hosts: [api.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}`)
+	rule := func(policy string) string {
+		return doc("DestinationRule", "api", "{host: api.example.com, trafficPolicy: {"+policy+"}}")
+	}
+	for policy, found := range map[string]string{
+		"loadBalancer: {simple: PASSTHROUGH}":                                              "",
+		"loadBalancer: {simple: PASSTHROUGH}, connectionPool: {tcp: {connectTimeout: 1s}}": "connectionPool has no effect",
+		"loadBalancer: {simple: PASSTHROUGH}, tls: {mode: SIMPLE}":                         "tls with loadBalancer PASSTHROUGH",
+		"portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: PASSTHROUGH}}]":   "",
+	} {
+		w := newWorld(t, Options{}, entry, rule(policy))
+		text := fmt.Sprint(w.Status().Findings)
+		if secured := strings.Contains(policy, "SIMPLE"); secured != (len(w.live.Clusters) == 0) || !secured && !w.live.Clusters[0].Direct {
+			t.Errorf("%s: %+v", policy, w.live.Clusters)
+		}
+		if found == "" && strings.Contains(text, "spec.host") || !strings.Contains(text, found) {
+			t.Errorf("%s: %s", policy, text)
+		}
 	}
 }
 

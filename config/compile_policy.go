@@ -135,13 +135,14 @@ func moreSpecific(a, b string) bool {
 	return len(a) > len(b)
 }
 
-// policy gives how a cluster's endpoints are used, and the labels of its subset. missing says why the
-// subset does not exist.
-func (c *compiler) policy(s *service, p *servicePort, subset string) (policy snapshot.Policy, labels map[string]string, missing string) {
+// policy gives how a cluster's endpoints are used, and the labels of its subset, or that calls go where the caller has
+// pointed them: by the service's resolution NONE, or by PASSTHROUGH, which is istiod's ORIGINAL_DST cluster and has no
+// endpoints to choose from either. missing says why the subset does not exist.
+func (c *compiler) policy(s *service, p *servicePort, subset string) (policy snapshot.Policy, labels map[string]string, direct bool, missing string) {
 	policy.Protocol = p.protocol
 	rule := c.rule(s)
 	if rule == nil && subset != "" {
-		return policy, nil, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
+		return policy, nil, false, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
 	}
 	var blocks *networking.TrafficPolicy
 	if rule != nil && rule.policy != nil {
@@ -150,7 +151,7 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 	if subset != "" {
 		sub := rule.subset(subset)
 		if sub == nil {
-			return policy, nil, fmt.Sprintf("subset %s of %s is not defined by %s (%s)%s",
+			return policy, nil, false, fmt.Sprintf("subset %s of %s is not defined by %s (%s)%s",
 				subset, s.host, rule.first.doc.key, rule.first.doc.place("spec", "subsets"), rule.subsetList())
 		}
 		labels = maps.Clone(sub.GetLabels())
@@ -158,18 +159,28 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 	}
 	c.balancing(&policy, blocks)
 	c.connections(&policy, blocks.GetConnectionPool())
-	if policy.TLS = originates(blocks.GetTls(), s); policy.TLS != nil && s.resolution == networking.ServiceEntry_NONE {
-		return policy, nil, c.unsecured(s, rule)
+	none := s.resolution == networking.ServiceEntry_NONE
+	direct = none || blocks.GetLoadBalancer().GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
+	if policy.TLS = originates(blocks.GetTls(), s); policy.TLS != nil && direct {
+		return policy, nil, false, c.unsecured(s, rule, none)
 	}
-	return policy, labels, ""
+	if direct && blocks.GetConnectionPool() != nil {
+		c.add(rule.first.doc.finding(Warning, codeUnbuilt, false, []any{"spec", "host"},
+			fmt.Sprintf("connectionPool has no effect on calls to %s: they go where the caller has pointed them, over connections of the program's own", s.host),
+			"remove it, or have the service's endpoints chosen by the mesh"))
+	}
+	return policy, labels, direct, ""
 }
 
-// unsecured says why a service without endpoints of its own cannot be called over TLS, and adds the finding. Its calls
-// go as the program makes them: without the mesh's TLS, if they were made.
-func (c *compiler) unsecured(s *service, rule *mergedRule) string {
-	const why = "tls with resolution NONE is not built in this version yet"
+// unsecured says why a service whose calls go where the caller has pointed them cannot be called over TLS, and adds the
+// finding. They go as the program makes them: without the mesh's TLS, if they were made.
+func (c *compiler) unsecured(s *service, rule *mergedRule, none bool) string {
+	why, hint := "tls with loadBalancer PASSTHROUGH is not built in this version yet", "write another loadBalancer"
+	if none {
+		why, hint = "tls with resolution NONE is not built in this version yet", "write resolution: DNS in "+s.doc.key.String()
+	}
 	c.add(rule.first.doc.finding(Error, codeUnbuilt, false, []any{"spec", "host"},
-		fmt.Sprintf("%s: calls to %s get 503, flag NC", why, s.host), "write resolution: DNS in "+s.doc.key.String()))
+		fmt.Sprintf("%s: calls to %s get 503, flag NC", why, s.host), hint))
 	return why + ": " + s.host
 }
 

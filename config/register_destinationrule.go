@@ -39,11 +39,10 @@ func destinationRuleFields() register {
 		}},
 		"LoadBalancerSettings": {test: "TestCompilesBalancing", fields: []fieldEntry{
 			{name: "simple", value: "ROUND_ROBIN"},
-			{name: "simple=PASSTHROUGH", outcome: Refused},
 			{name: "simple=LEAST_CONN"},
 			{name: "consistentHash"},
 			{name: "localityLbSetting"},
-			{name: "zoneAwareLbSetting", outcome: Warned, value: "{enabled: true}", note: "not built yet; failover and failoverPriority in it are refused"},
+			{name: "zoneAwareLbSetting", outcome: Warned, value: "{enabled: true}", note: "not built yet: it weighs zones by how many callers run in each, which nothing tells a mesh without a control plane; failover and failoverPriority in it are refused"},
 			{name: "warmupDurationSecs", beside: "{simple: ROUND_ROBIN}"},
 			{name: "warmup", beside: "{simple: ROUND_ROBIN}"},
 		}},

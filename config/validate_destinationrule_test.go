@@ -151,9 +151,7 @@ var balancerCases = []validateCase{
 	{"A-037 old name", balancerSpec(`simple: LEAST_CONN`), []string{
 		`HDL0009? 7:28 spec.trafficPolicy.loadBalancer.simple ~ LEAST_CONN is the old name of LEAST_REQUEST`,
 	}},
-	{"A-037 passthrough", balancerSpec(`simple: PASSTHROUGH`), []string{
-		`HDL0008! 7:28 spec.trafficPolicy.loadBalancer.simple ~ is not built`,
-	}},
+	{"A-037 passthrough", balancerSpec(`simple: PASSTHROUGH`), nil},
 	{"A-037 no key", balancerSpec(`consistentHash: {}`), []string{
 		`IST0106! 7:20 spec.trafficPolicy.loadBalancer.consistentHash ~ there is nothing to hash`,
 	}},

@@ -16,11 +16,8 @@ func (v *validation) loadBalancer(p fieldPath, lb *networking.LoadBalancerSettin
 	}
 	switch t := lb.GetLbPolicy().(type) {
 	case *networking.LoadBalancerSettings_Simple:
-		switch t.Simple {
-		case networking.LoadBalancerSettings_LEAST_CONN: //nolint:staticcheck // SA1019: documents still have it
+		if t.Simple == networking.LoadBalancerSettings_LEAST_CONN { //nolint:staticcheck // SA1019: documents still have it
 			v.doubt(p.at("simple"), "LEAST_CONN is the old name of LEAST_REQUEST", "write LEAST_REQUEST")
-		case networking.LoadBalancerSettings_PASSTHROUGH:
-			v.unbuilt(p.at("simple"), "connections would not go to the address that the caller asked for")
 		}
 	case *networking.LoadBalancerSettings_ConsistentHash:
 		v.consistentHash(p.at("consistentHash"), t.ConsistentHash)

@@ -1,11 +1,14 @@
 package conformance
 
+import "github.com/heddlemesh/mesh"
+
 // loadBalancerRows: loadBalancer.simple, and which of several policies counts.
 func loadBalancerRows() []Case {
 	const (
-		simple = "§2.3 loadBalancer.simple"
-		levels = "§2.3 Levels"
-		weight = "§2.6 weight; §2.3 loadBalancer.simple"
+		simple   = "§2.3 loadBalancer.simple"
+		original = simple + " PASSTHROUGH (original destination)"
+		levels   = "§2.3 Levels"
+		weight   = "§2.6 weight; §2.3 loadBalancer.simple"
 	)
 	// Four endpoints, two of each version; the subset of v2 has a turn of its own.
 	service := serviceEntry("default/reviews", `
@@ -27,6 +30,7 @@ endpoints:
 	}
 	const (
 		robin   = "{loadBalancer: {simple: ROUND_ROBIN}}"
+		pass    = "{loadBalancer: {simple: PASSTHROUGH}}"
 		random  = "{loadBalancer: {simple: RANDOM}}"
 		connect = "{connectionPool: {tcp: {connectTimeout: 5s}}}"
 		v4      = "10.0.0.4:9080"
@@ -39,6 +43,7 @@ endpoints:
 	}
 	shares := map[string]float64{v1: 70, v2: 20, v3: 10}
 	alt := get("http://reviews:8080/")
+	pointed := func(at, cluster string) Result { return Result{Cluster: cluster, Endpoint: at, Attempts: anyAttempts} }
 
 	rows := []Case{
 		{Name: "ROUND_ROBIN takes turns", Cite: simple, Config: policy("trafficPolicy: " + robin), Repeat: 41, Cycle: all},
@@ -49,6 +54,16 @@ endpoints:
 		{Name: "LEAST_CONN is LEAST_REQUEST", Cite: simple, Config: policy("trafficPolicy: {loadBalancer: {simple: LEAST_CONN}}"), Repeat: 60, Random: true},
 		{Name: "UNSPECIFIED is LEAST_REQUEST", Cite: simple, Config: policy("trafficPolicy: {loadBalancer: {simple: UNSPECIFIED}}"), Repeat: 60, Random: true},
 		{Name: "the default is LEAST_REQUEST", Cite: simple + "; §6.13", Config: service, Repeat: 60, Random: true},
+		{Name: "PASSTHROUGH goes where the caller pointed", Cite: original, Config: policy("trafficPolicy: " + pass), Repeat: 5, Want: pointed("reviews:9080", clusterAll)},
+		{Name: "PASSTHROUGH of a subset", Cite: original + "; " + levels, Config: subset(robin, pass), Repeat: 5, Want: pointed("reviews:9080", clusterV2)},
+		{Name: "a subset of a PASSTHROUGH", Cite: original + "; " + levels, Config: subset(pass, robin), Repeat: 20, Cycle: pair},
+		{Name: "PASSTHROUGH of another port", Cite: original + "; " + levels, Config: policy("trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 8080}, loadBalancer: {simple: PASSTHROUGH}}]}"), Repeat: 41, Cycle: all},
+		{Name: "PASSTHROUGH of a rule's destination", Cite: original, Config: reviews() + ratings() + destinationRule("default/ratings", "host: ratings\ntrafficPolicy: "+pass) +
+			rules("- {name: r, headers: {request: {set: {x-env: test}}}, route: [{destination: {host: ratings}}]}"),
+			Want: Result{Route: "r", Cluster: "outbound|9080||ratings.default.svc.cluster.local", Endpoint: "reviews:9080", Attempts: anyAttempts, Header: map[string][]string{"X-Env": {"test"}}}},
+		{Name: "PASSTHROUGH, REGISTRY_ONLY", Cite: original + "; §2.1 outboundTrafficPolicy", Config: policy("trafficPolicy: " + pass), Outbound: mesh.RegistryOnly, Want: pointed("reviews:9080", clusterAll)},
+		{Name: "PASSTHROUGH over TLS", Cite: original, Deviation: "TLS of the mesh's needs an endpoint of the mesh's, so far", Config: policy("trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, tls: {mode: SIMPLE}}"),
+			Want: Result{Status: 503, Flag: "NC"}},
 		{Name: "subset's policy before the host's", Cite: levels, Config: subset(random, robin), Repeat: 20, Cycle: pair},
 		{Name: "subset's RANDOM before the host's turns", Cite: levels, Config: subset(robin, random), Repeat: 60, Random: true},
 		{Name: "subset inherits block by block", Cite: levels + " (overrides per block)", Config: subset(robin, connect), Repeat: 20, Cycle: pair},

@@ -6,6 +6,7 @@ func visibilityRows() []Case {
 		export   = "§2.1 exportTo"
 		service  = export + "; §2.5 exportTo"
 		rule     = export + "; §2.2 Spec exportTo"
+		claimed  = "attacks.md A-064 (the owner's namespace wins; never both); istio model/sidecar.go"
 		conflict = "§2.1 Two VirtualServices, same host; §2.1 Conflict order; §6.19"
 	)
 	seen := func(exportTo string) string {
@@ -25,6 +26,11 @@ endpoints: [{address: 10.0.0.1}]
 hosts: [reviews]
 http: [{name: r, route: [{destination: {host: ratings}}]}]
 `+exportTo)
+	}
+	both := staticHost("shop/api", "api.example.com", "80", "10.0.4.9") + staticHost("default/api", "api.example.com", "80", "10.0.4.1")
+	apiAt := get("http://api.example.com/")
+	at := func(endpoint string) Result {
+		return Result{Cluster: "outbound|80||api.example.com", Endpoint: endpoint}
 	}
 	byRule := Result{Route: "r", Endpoint: ratingsAt}
 	byDefault := Result{Route: "default", Endpoint: v1}
@@ -50,6 +56,9 @@ http:
 		{Name: "service for the caller's namespace", Cite: service, Config: seen(`exportTo: [default, third]`), Request: call, Want: known},
 		{Name: "service for another namespace", Cite: service, Config: seen(`exportTo: [third]`), Request: call, Want: unknown},
 		{Name: "service for nobody", Cite: service, Config: seen(`exportTo: ["~"]`), Workload: in("shop"), Request: call, Want: unknown},
+		{Name: "a host of two namespaces, from one", Cite: claimed, Config: both, Request: apiAt, Repeat: 5, Want: at("10.0.4.1:80")},
+		{Name: "a host of two namespaces, from the other", Cite: claimed, Config: both, Workload: in("shop"), Request: apiAt, Repeat: 5, Want: at("10.0.4.9:80")},
+		{Name: "a host of two namespaces, from a third", Cite: claimed + "; §2.1 Conflict order", Config: both, Workload: in("third"), Request: apiAt, Repeat: 5, Want: at("10.0.4.9:80")},
 		{Name: "rules are seen everywhere by default", Cite: rule, Config: ruled(""), Request: call, Want: byRule},
 		{Name: "rules for their namespace, from elsewhere", Cite: rule, Config: ruled(`exportTo: ["."]`), Request: call, Want: byDefault},
 		{Name: "rules for their namespace, from there", Cite: rule, Config: ruled(`exportTo: ["."]`), Workload: in("shop"), Request: call, Want: byRule},
