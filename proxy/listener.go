@@ -12,7 +12,7 @@ import (
 )
 
 // speakTime is how long connections that were taken last may take to begin their first request.
-const speakTime = 250 * time.Millisecond
+const speakTime = time.Second
 
 // A gentleListener can stop listening before it is closed: what it has handed out by then is served.
 type gentleListener struct {

@@ -24,6 +24,9 @@ type arrival struct {
 
 type arrivalKey struct{}
 
+// arrivalTime is how long Shutdown waits for the header of a first request that has begun. It is net/http's own.
+const arrivalTime = 5 * time.Second
+
 // configure has the server tell of its connections, beside what its owner has it tell.
 func (a *arrivals) configure(srv *http.Server) {
 	a.fresh = make(map[net.Conn]*arrival)
@@ -71,9 +74,9 @@ func beginArrival(ctx context.Context) {
 	}
 }
 
-// settle waits until every connection has begun a request, at most for speakTime.
+// settle waits until every connection has begun a request, at most for arrivalTime.
 func (a *arrivals) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, speakTime)
+	ctx, cancel := context.WithTimeout(ctx, arrivalTime)
 	defer cancel()
 	check := time.NewTicker(time.Millisecond)
 	defer check.Stop()

@@ -25,8 +25,8 @@ const (
 	// out. Where all have spoken and the server is behind, new ones wait in the kernel's backlog.
 	maxSniffs = 1024
 
-	// speakTime is how long connections that were taken last, before the end, may take to begin their first request.
-	speakTime = 250 * time.Millisecond
+	// speakTime is how long connections that were taken last, before the end, may say nothing.
+	speakTime = time.Second
 
 	// Accept errors that pass, such as a lack of descriptors, are tried again after these waits, doubling.
 	minAcceptWait = 5 * time.Millisecond

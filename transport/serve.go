@@ -161,7 +161,7 @@ func (in *Inbound) configure(srv *http.Server) {
 
 // Shutdown shuts down all servers given to Serve, concurrently: listeners end, and whoever was connected by then still
 // has his request answered, with the end of the connection announced; then it waits, as http.Server.Shutdown does, for
-// the requests under way until ctx ends. A connection that says nothing within 250 ms is closed, hijacked ones are not
+// the requests under way until ctx ends. A connection that says nothing within a second is closed, hijacked ones are not
 // waited for. On Linux nobody is reset, where the listener is plain TCP (net.ListenConfig.SetMultipathTCP(false));
 // elsewhere those are who connect in the last microseconds. It gives all errors joined. Further calls wait again.
 func (in *Inbound) Shutdown(ctx context.Context) error {
