@@ -278,7 +278,7 @@ func TestOpaqueURLs(t *testing.T) {
 		{"a query inside, and one beside", url.URL{Opaque: "/x?a=1", RawQuery: "b=2"}, "/x", "a=1?b=2", "svc /x?a=1?b=2"},
 		{"a query inside, path respelled", url.URL{Opaque: "/%61?a=1"}, "/a", "a=1", "svc /a?a=1"},
 		{"an encoded slash beside what a URL would escape", url.URL{Opaque: `/%61"/..%2Fadmin`}, `/a"/..%2Fadmin`, "", `svc /a"/..%2Fadmin`},
-		{"a raw byte beside", url.URL{Opaque: "/%61\xff/..%2Fadmin"}, "/a\xff/..%2Fadmin", "", "svc /a\xff/..%2Fadmin"},
+		{"a raw byte beside", url.URL{Opaque: "/%61\xff/..%2Fadmin"}, "/a\xff/..%2Fadmin", "", "svc /a%FF/..%2Fadmin"}, // the same octets
 		{"double slash, respelled", url.URL{Path: "//x/../y"}, "//y", "", "svc //y"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,11 +27,12 @@ type bodyError struct{ err error }
 func (e *bodyError) Error() string { return "read request body: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
-// classify says how an attempt over a net/http leaf ended.
+// classify says how an attempt over a leaf ended.
 func classify(ctx context.Context, resp *http.Response, err error) call.Outcome {
 	if err == nil {
 		return answered(resp)
 	}
+	var own *exchangeError
 	var connect *connectError
 	var body *bodyError
 	var stream http2.StreamError
@@ -41,6 +42,8 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.Outcome{Reason: call.ReasonCanceled}
 	case errors.As(err, &body):
 		return call.Outcome{Reason: call.ReasonCanceled}
+	case errors.As(err, &own):
+		return own.outcome
 	case unsendable(err):
 		return call.Outcome{Reason: call.ReasonInvalidRequest}
 	case errors.As(err, &connect), isTLSError(err):

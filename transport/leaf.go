@@ -21,8 +21,9 @@ const DefaultConnectTimeout = 10 * time.Second
 // address whatever the URL says. So the caller's request goes down untouched, its Host is the service's
 // name, and one endpoint's connections can go without the others'. It is safe for concurrent use.
 type Leaves struct {
-	dial DialFunc
-	tls  *tls.Config // for the program's own TLS, https URLs
+	dial    DialFunc
+	tls     *tls.Config // for the program's own TLS, https URLs
+	netHTTP bool        // HTTP/1.1 goes over net/http too
 
 	mu      sync.Mutex
 	byKey   map[leafKey]*leaf
@@ -51,6 +52,13 @@ func NewLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
 	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf), secured: make(map[securedKey]*originator)}
+}
+
+// NewNetHTTPLeaves is NewLeaves with net/http for HTTP/1.1 too.
+func NewNetHTTPLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
+	l := NewLeaves(dial, tlsConfig)
+	l.netHTTP = true
+	return l
 }
 
 // Open implements Pools.
@@ -90,6 +98,9 @@ func (l *Leaves) Release(conns any) {
 	}
 	l.mu.Unlock()
 	if unused {
+		if h.http1 != nil {
+			h.http1.pool.Close() // those in use are closed when their answer has ended
+		}
 		h.CloseIdleConnections()
 		// To net/http an HTTP/2 stream is over a moment after its body has ended for us, and until then its
 		// connection is not idle.

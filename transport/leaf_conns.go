@@ -19,6 +19,7 @@ type leaf struct {
 	secure [2]*originator // for what is not HTTP/2 and what is; nil for none
 	refs   int            // guarded by Leaves.mu
 
+	http1 *http1Leaf // nil where net/http has HTTP/1.1 too
 	conns atomic.Pointer[connections]
 	mu    sync.Mutex // held by who replaces conns
 }
@@ -47,11 +48,18 @@ func newLeaf(l *Leaves, key leafKey) *leaf {
 		f.secure[1] = l.originator(key.tls, snapshot.HTTP2)
 	}
 	f.conns.Store(f.newConnections())
+	if !l.netHTTP && key.proto != snapshot.HTTP2 {
+		f.http1 = newHTTP1Leaf(f)
+	}
 	return f
 }
 
 // RoundTrip implements http.RoundTripper.
 func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
+	if f.http1 != nil && req.URL.Scheme == "http" && req.Method != http.MethodConnect &&
+		!(f.key.conns.ClientProtocol && req.ProtoMajor == 2) {
+		return f.http1.roundTrip(req)
+	}
 	c := f.conns.Load()
 	if !c.until.IsZero() && !time.Now().Before(c.until) {
 		c = f.renew(c)
@@ -115,7 +123,12 @@ func (f *leaf) renew(old *connections) *connections {
 }
 
 // CloseIdleConnections closes the connections that no call uses at the moment.
-func (f *leaf) CloseIdleConnections() { f.conns.Load().closeIdle() }
+func (f *leaf) CloseIdleConnections() {
+	if f.http1 != nil {
+		f.http1.pool.CloseIdle()
+	}
+	f.conns.Load().closeIdle()
+}
 
 func (c *connections) closeIdle() {
 	c.main.CloseIdleConnections()

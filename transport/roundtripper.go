@@ -240,15 +240,21 @@ func splitHost(authority string) (host string, port uint16, ok bool) {
 	if !strings.ContainsFunc(authority, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return "", 0, false
 	}
+	host, port, err = call.SplitAuthority(asciiHost(authority))
+	return host, port, err == nil
+}
+
+// asciiHost gives an authority with its host in ASCII, "" where it has no such form.
+func asciiHost(authority string) string {
 	name, rest := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 {
 		name, rest = authority[:i], authority[i:]
 	}
-	if name, err = idna.Lookup.ToASCII(name); err != nil {
-		return "", 0, false
+	name, err := idna.Lookup.ToASCII(name)
+	if err != nil {
+		return ""
 	}
-	host, port, err = call.SplitAuthority(name + rest)
-	return host, port, err == nil
+	return name + rest
 }
 
 // rawPath is the path that net/http would put on the request line.
@@ -483,7 +489,7 @@ func (o *outgoing) judge(resp *http.Response, err error) call.Outcome {
 		return call.Outcome{Reason: call.ReasonTimeout}
 	}
 	out := classify(o.original.Context(), resp, err)
-	out.StaleReuse = o.diedIdle(err)
+	out.StaleReuse = out.StaleReuse || o.diedIdle(err)
 	return out
 }
 

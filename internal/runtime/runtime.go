@@ -23,6 +23,7 @@ type Options struct {
 	Dial        transport.DialFunc // nil for a net.Dialer
 	Resolver    discovery.Resolver // nil for a net.Resolver
 	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
+	NetHTTP     bool               // HTTP/1.1 goes to endpoints over net/http
 	Outbound    transport.OutboundTrafficPolicy
 	Rand        func() uint64 // nil for math/rand/v2's
 	Logger      *slog.Logger
@@ -59,8 +60,12 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if t, ok := through.(*http.Transport); ok {
 		clientTLS = t.TLSClientConfig
 	}
+	leaves := transport.NewLeaves
+	if o.NetHTTP {
+		leaves = transport.NewNetHTTPLeaves
+	}
 	r.Engine = transport.NewEngine(transport.Config{
-		Registry: registry, Pools: transport.NewLeaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
+		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {

@@ -11,6 +11,8 @@ import (
 type Conn struct {
 	// Opened is when the connection was made, for the age limit of a [Pool]; the zero time is never too old.
 	Opened time.Time
+	// Owner, where there is one, is told once that the connection has been closed: by Close, which a [Pool] calls too.
+	Owner Owner
 
 	nc     net.Conn
 	raw    rawConn
@@ -29,6 +31,9 @@ type Conn struct {
 	final  int   // messages read, 1xx not counted
 	one    [1]byte
 }
+
+// An Owner keeps what belongs to a connection beside it.
+type Owner interface{ Closed() }
 
 var (
 	errOpen  = errors.New("http1: read message: the body before it is not done")
@@ -94,7 +99,12 @@ func (c *Conn) shrink() {
 // Close closes the connection and gives back its buffers, whatever is in them. Call it from the goroutine that reads.
 func (c *Conn) Close() error {
 	c.drop()
-	return c.nc.Close()
+	err := c.nc.Close()
+	if o := c.Owner; o != nil {
+		c.Owner = nil
+		o.Closed()
+	}
+	return err
 }
 
 func (c *Conn) drop() {

@@ -1,6 +1,9 @@
 package http1
 
-import "unsafe"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // Fields are the field lines of one head or trailer section in the order they came: an index over the buffer
 // that holds them, whose strings alias that buffer. Several goroutines may read a Fields at once.
@@ -24,6 +27,9 @@ const maxName = 256
 func (f *Fields) reset() {
 	f.b, f.list, f.seen, f.twice = nil, f.list[:0], 0, 0
 }
+
+// Own copies the section, in one allocation: strings that are looked up from now on are the caller's, for ever.
+func (f *Fields) Own() { f.b = bytes.Clone(f.b) }
 
 // view gives bytes as a string without a copy. The buffer beneath is written again only after the section has ended.
 func view(b []byte) string {
@@ -138,7 +144,7 @@ func (f *Fields) add(b []byte, start, end int) *refusal {
 	if !text(line[at:stop]) {
 		return badValue(line[at:stop])
 	}
-	id := identify(view(line[:i]))
+	id := Identify(view(line[:i]))
 	f.twice |= f.seen & (1 << id)
 	f.seen |= 1 << id
 	f.list = append(f.list, field{name: uint32(start), nameLen: uint16(i), at: uint32(start + at), end: uint32(start + stop), id: id})

@@ -39,8 +39,8 @@ func (id FieldID) lateForbidden() bool {
 	return id == FieldHost || id == FieldContentLength || id == FieldExpect || id.HopByHop()
 }
 
-// identify gives the ID of a name in any case.
-func identify(name string) FieldID {
+// Identify gives the ID of a name in any case.
+func Identify(name string) FieldID {
 	switch len(name) {
 	case 2:
 		return known(name, "te", FieldTE)

@@ -135,33 +135,46 @@ func (p *Pool[K]) Idle() int {
 	return p.count
 }
 
-// CloseIdle closes the idle connections of a key.
-func (p *Pool[K]) CloseIdle(key K) {
+// CloseIdle closes the idle connections of all keys.
+func (p *Pool[K]) CloseIdle() {
 	p.mu.Lock()
-	var gone []*Conn
-	if s := p.byKey[key]; s != nil {
-		for s.depth > 0 {
-			gone = append(gone, p.take(s.top))
-		}
-		delete(p.byKey, key)
-	}
+	gone := p.empty()
 	p.mu.Unlock()
 	closeAll(gone)
+}
+
+// CloseOldest closes the idle connection that was put first, and reports whether there was one.
+func (p *Pool[K]) CloseOldest() bool {
+	p.mu.Lock()
+	if p.count == 0 {
+		p.mu.Unlock()
+		return false
+	}
+	c := p.take(p.all.next)
+	p.mu.Unlock()
+	_ = c.Close()
+	return true
 }
 
 // Close closes all idle connections, and from then on those that are put.
 func (p *Pool[K]) Close() {
 	p.mu.Lock()
 	p.closed = true
-	var gone []*Conn
-	for p.count > 0 {
-		gone = append(gone, p.take(p.all.next))
-	}
+	gone := p.empty()
 	if p.timer != nil {
 		p.timer.Stop()
 	}
 	p.mu.Unlock()
 	closeAll(gone)
+}
+
+// empty takes all out.
+func (p *Pool[K]) empty() []*Conn {
+	var gone []*Conn
+	for p.count > 0 {
+		gone = append(gone, p.take(p.all.next))
+	}
+	return gone
 }
 
 func closeAll(conns []*Conn) {

@@ -33,6 +33,10 @@ func answer(t testing.TB, c *Conn, server net.Conn) {
 	<-wrote
 }
 
+type owner int
+
+func (o *owner) Closed() { *o++ }
+
 func TestPool(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
@@ -92,9 +96,19 @@ func TestPool(t *testing.T) {
 	if p.Put("e", conns[7], now) || !closed(servers[7]) {
 		t.Error("three answers are not too many")
 	}
-	p.CloseIdle("d")
-	p.CloseIdle("nobody")
-	if p.Idle() != 0 || !closed(servers[6]) {
+	if !p.CloseOldest() || !closed(servers[6]) || p.CloseOldest() {
+		t.Error("CloseOldest does not close the only one")
+	}
+	c, d := idleConn(t, unixPair)
+	var told owner
+	c.Owner = &told
+	p.Put("f", c, now)
+	p.CloseIdle()
+	p.CloseIdle()
+	if _ = c.Close(); told != 1 {
+		t.Errorf("the owner is told %d times", told)
+	}
+	if p.Idle() != 0 || !closed(d) {
 		t.Errorf("%d idle after CloseIdle", p.Idle())
 	}
 }
@@ -196,7 +210,7 @@ func TestPoolConcurrent(t *testing.T) {
 					p.Put(g%2, c, time.Now())
 				}
 			}
-			p.CloseIdle(g)
+			p.CloseIdle()
 		})
 	}
 	wg.Wait()

@@ -282,12 +282,12 @@ func TestIdentify(t *testing.T) {
 	}
 	for name, id := range names {
 		for _, s := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
-			if identify(s) != id {
-				t.Errorf("%s is %d, not %d", s, identify(s), id)
+			if Identify(s) != id {
+				t.Errorf("%s is %d, not %d", s, Identify(s), id)
 			}
 		}
 		for i := range len(name) {
-			if s := name[:i] + "_" + name[i+1:]; identify(s) != FieldOther {
+			if s := name[:i] + "_" + name[i+1:]; Identify(s) != FieldOther {
 				t.Errorf("%s is taken for %s", s, name)
 			}
 		}

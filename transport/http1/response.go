@@ -22,6 +22,15 @@ func (p *Response) Status() int { return int(p.status) }
 // Reason gives the reason phrase, which may be empty.
 func (p *Response) Reason() string { return p.reason }
 
+// StatusLine gives the status code and the reason phrase as the status line has them: "404 Not Found".
+func (p *Response) StatusLine() string { return view(p.b[p.reasonAt-len("404 ") : p.reasonEnd]) }
+
+// Own is [Fields.Own] for the whole head.
+func (p *Response) Own() {
+	p.Fields.Own()
+	p.reason = view(p.b[p.reasonAt:p.reasonEnd])
+}
+
 // Minor gives the minor version, 0 or 1.
 func (p *Response) Minor() int { return int(p.minor) }
 

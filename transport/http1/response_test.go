@@ -165,3 +165,27 @@ func TestResponseEnds(t *testing.T) {
 		}
 	}
 }
+
+// What was read before stays readable when the connection reads on.
+func TestResponseOwn(t *testing.T) {
+	t.Parallel()
+	a, b := tcpPair(t)
+	c := NewConn(b, nil)
+	defer c.Close()
+	var p Response
+	_, _ = io.WriteString(a, "HTTP/1.1 404 Not  Found\r\nX-A: one\r\nx-b:\ttwo \r\nContent-Length: 0\r\n\r\n")
+	if err := c.ReadResponse(&p, "GET"); err != nil {
+		t.Fatal(err)
+	}
+	p.Own()
+	line, name, value := p.StatusLine(), p.Name(1), p.Value(1)
+	c.Release()
+	_, _ = io.WriteString(a, "HTTP/1.1 200 Other\r\nY-Y: 1\r\nyyyy:\t222 \r\nContent-Length: 0\r\n\r\n")
+	var q Response
+	if err := c.ReadResponse(&q, "GET"); err != nil {
+		t.Fatal(err)
+	}
+	if line != "404 Not  Found" || name != "x-b" || value != "two" || p.Reason() != "Not  Found" {
+		t.Errorf("%q %q %q %q", line, name, value, p.Reason())
+	}
+}

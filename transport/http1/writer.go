@@ -105,7 +105,7 @@ func (w *Writer) begin(response bool) {
 // Field adds a field line. The name is a token, the value holds no control character but HTAB: what could end the line
 // or the head is refused (RFC 9110 §5.5). So are Content-Length and Transfer-Encoding: see Length and Chunked.
 func (w *Writer) Field(name, value string) {
-	switch id := identify(name); {
+	switch id := Identify(name); {
 	case w.state != inHead:
 		w.fail(errWriteOrder)
 	case id == FieldContentLength || id == FieldTransferEncoding:
@@ -212,7 +212,7 @@ func (w *Writer) ended() error {
 // §6.5.1).
 func (w *Writer) Trailer(name, value string) {
 	if w.ended() == nil && w.fits(name, value) {
-		w.lateLine(identify(name), name, value)
+		w.lateLine(Identify(name), name, value)
 	}
 }
 

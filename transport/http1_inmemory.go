@@ -1,0 +1,90 @@
+package transport
+
+import (
+	"bytes"
+	"io"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// inMemory reports a body that gives all it has without waiting.
+func inMemory(body io.Reader) bool {
+	switch b := body.(type) {
+	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
+		return true
+	case *replayBody:
+		return inMemory(b.replay.source)
+	case *teeBody:
+		return inMemory(b.ReadCloser)
+	}
+	// What http.NewRequest makes of a reader is of types that only reflection sees through.
+	if v := reflect.ValueOf(body); v.Type() == noCloser || v.Type() == noCloserWriterTo {
+		if inner, ok := v.Field(0).Interface().(io.Reader); ok {
+			return inMemory(inner)
+		}
+	}
+	return false
+}
+
+var (
+	noCloser         = reflect.TypeOf(io.NopCloser(struct{ io.Reader }{}))
+	noCloserWriterTo = reflect.TypeOf(io.NopCloser(new(bytes.Reader)))
+)
+
+// probe finds out whether a body of unknown length is empty, for methods that seldom have one: net/http sends such a
+// request without a body, and servers do not expect one. It does not wait long.
+func (s *sending) probe() {
+	first := &firstByte{body: s.body, read: make(chan struct{})}
+	if inMemory(s.body) {
+		first.run()
+	} else {
+		go first.run()
+	}
+	t := time.NewTimer(probeFor)
+	defer t.Stop()
+	select {
+	case <-first.read:
+		if first.n == 0 && first.err == io.EOF {
+			_ = s.body.Close()
+			s.body = nil
+			return
+		}
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
+	s.body = first
+}
+
+const probeFor = 200 * time.Millisecond
+
+// A firstByte is a body whose first byte is read ahead.
+type firstByte struct {
+	body io.ReadCloser
+	read chan struct{} // closed when what follows is there
+	b    [1]byte
+	n    int
+	err  error
+	done bool // it was passed on
+}
+
+func (f *firstByte) run() {
+	defer close(f.read)
+	f.n, f.err = io.ReadFull(f.body, f.b[:])
+}
+
+// Read implements io.Reader.
+func (f *firstByte) Read(p []byte) (int, error) {
+	if f.done {
+		return f.body.Read(p)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	<-f.read
+	f.done = true
+	return copy(p, f.b[:f.n]), f.err
+}
+
+// Close implements io.Closer.
+func (f *firstByte) Close() error { return f.body.Close() }
