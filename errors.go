@@ -30,6 +30,7 @@ const (
 	ReasonCanceled       = call.ReasonCanceled       // DC: the caller gave up or its own deadline passed
 	ReasonInvalidRequest = call.ReasonInvalidRequest // DPE: the request has no safe spelling, or cannot be sent as it is
 	ReasonClosed         = call.ReasonClosed         // LR: the mesh is closed
+	ReasonOverflow       = call.ReasonOverflow       // UO: a limit of the cluster is reached
 )
 
 // ReasonOf gives the reason of a call's error, ReasonNone where err is nil or not the mesh's.

@@ -19,6 +19,7 @@ const (
 	ReasonCanceled                     // the caller gave up, or its own deadline passed: DC, 499
 	ReasonInvalidRequest               // the request has no safe spelling or no host, or cannot be sent as it is: DPE, 400
 	ReasonClosed                       // the mesh is closed: LR, 503
+	ReasonOverflow                     // a limit of the cluster is reached; nothing was sent: UO, 503
 	reasonEnd
 )
 
@@ -39,6 +40,7 @@ var reasons = [reasonEnd]struct {
 	ReasonCanceled:       {"canceled", "DC", "canceled by the caller", 499},
 	ReasonInvalidRequest: {"invalid_request", "DPE", "invalid request", 400},
 	ReasonClosed:         {"closed", "LR", "mesh is closed", 503},
+	ReasonOverflow:       {"overflow", "UO", "a limit of the cluster is reached", 503},
 }
 
 func (r Reason) entry() (name, flag, text string, status int) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -172,20 +173,22 @@ func TestCompilesConnections(t *testing.T) {
 		"age":                     {`{connectionPool: {tcp: {maxConnectionDuration: 1m}}}`, pool(snapshot.Connections{MaxAge: time.Minute})},
 		"keep-alive":              {`{connectionPool: {tcp: {tcpKeepalive: {time: 60s, interval: 10s, probes: 4}}}}`, pool(snapshot.Connections{KeepAlive: snapshot.KeepAlive{Set: true, Time: time.Minute, Interval: 10 * time.Second, Probes: 4}})},
 		"keep-alive of defaults":  {`{connectionPool: {tcp: {tcpKeepalive: {}}}}`, pool(snapshot.Connections{KeepAlive: snapshot.KeepAlive{Set: true}})},
-		"one request each":        {`{connectionPool: {http: {maxRequestsPerConnection: 1}}}`, pool(snapshot.Connections{Single: true})},
-		"two requests each":       {`{connectionPool: {http: {maxRequestsPerConnection: 2}}}`, snapshot.Policy{}},
-		"pings":                   {`{connectionPool: {http: {http2KeepAlive: {interval: 10s, timeout: 2s}}}}`, pool(snapshot.Connections{Ping: snapshot.Ping{Interval: 10 * time.Second, Timeout: 2 * time.Second}})},
-		"upgrade":                 {`{connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}`, upgraded},
-		"no upgrade":              {`{connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}`, snapshot.Policy{}},
-		"the caller's protocol":   {`{connectionPool: {http: {useClientProtocol: true}}}`, pool(snapshot.Connections{ClientProtocol: true})},
-		"tls DISABLE":             {`{tls: {mode: DISABLE}}`, snapshot.Policy{}},
-		"tls SIMPLE":              {`{tls: {mode: SIMPLE}}`, secured(snapshot.TLS{})},
-		"tls SIMPLE in full":      {`{tls: {mode: SIMPLE, caCertificates: /ca, caCrl: /crl, sni: a.b, subjectAltNames: [a.b, "spiffe://x/y"]}}`, secured(snapshot.TLS{CAFile: "/ca", RevocationFile: "/crl", ServerName: "a.b", Names: "a.b\nspiffe://x/y"})},
-		"tls MUTUAL":              {`{tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k}}`, secured(snapshot.TLS{CertificateFile: "/c", KeyFile: "/k"})},
-		"tls SIMPLE has no own":   {`{tls: {mode: SIMPLE, clientCertificate: /c, privateKey: /k}}`, secured(snapshot.TLS{})},
-		"tls not verified":        {`{tls: {mode: SIMPLE, insecureSkipVerify: true}}`, secured(snapshot.TLS{SkipVerify: true})},
-		"tls of the port":         {`{tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 9080}, tls: {mode: SIMPLE, sni: p}}]}`, secured(snapshot.TLS{ServerName: "p"})},
-		"tls not of the port":     {`{tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 9080}}]}`, snapshot.Policy{}},
+		"one request each":        {`{connectionPool: {http: {maxRequestsPerConnection: 1}}}`, pool(snapshot.Connections{MaxRequests: 1})},
+		"two requests each":       {`{connectionPool: {http: {maxRequestsPerConnection: 2}}}`, pool(snapshot.Connections{MaxRequests: 2})},
+		"limits": {`{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 2, http2MaxRequests: 3}}}`,
+			snapshot.Policy{Limits: resilience.Limits{Connections: 1, Pending: 2, Requests: 3}}},
+		"pings":                 {`{connectionPool: {http: {http2KeepAlive: {interval: 10s, timeout: 2s}}}}`, pool(snapshot.Connections{Ping: snapshot.Ping{Interval: 10 * time.Second, Timeout: 2 * time.Second}})},
+		"upgrade":               {`{connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}`, upgraded},
+		"no upgrade":            {`{connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}`, snapshot.Policy{}},
+		"the caller's protocol": {`{connectionPool: {http: {useClientProtocol: true}}}`, pool(snapshot.Connections{ClientProtocol: true})},
+		"tls DISABLE":           {`{tls: {mode: DISABLE}}`, snapshot.Policy{}},
+		"tls SIMPLE":            {`{tls: {mode: SIMPLE}}`, secured(snapshot.TLS{})},
+		"tls SIMPLE in full":    {`{tls: {mode: SIMPLE, caCertificates: /ca, caCrl: /crl, sni: a.b, subjectAltNames: [a.b, "spiffe://x/y"]}}`, secured(snapshot.TLS{CAFile: "/ca", RevocationFile: "/crl", ServerName: "a.b", Names: "a.b\nspiffe://x/y"})},
+		"tls MUTUAL":            {`{tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k}}`, secured(snapshot.TLS{CertificateFile: "/c", KeyFile: "/k"})},
+		"tls SIMPLE has no own": {`{tls: {mode: SIMPLE, clientCertificate: /c, privateKey: /k}}`, secured(snapshot.TLS{})},
+		"tls not verified":      {`{tls: {mode: SIMPLE, insecureSkipVerify: true}}`, secured(snapshot.TLS{SkipVerify: true})},
+		"tls of the port":       {`{tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 9080}, tls: {mode: SIMPLE, sni: p}}]}`, secured(snapshot.TLS{ServerName: "p"})},
+		"tls not of the port":   {`{tls: {mode: SIMPLE}, portLevelSettings: [{port: {number: 9080}}]}`, snapshot.Policy{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -27,7 +28,9 @@ func (c *compiler) connections(policy *snapshot.Policy, pool *networking.Connect
 		to.KeepAlive = snapshot.KeepAlive{Set: true, Time: k.GetTime().AsDuration(), Interval: k.GetInterval().AsDuration(),
 			Probes: int(k.GetProbes())}
 	}
-	to.Single = http.GetMaxRequestsPerConnection() == 1
+	to.MaxRequests = int(http.GetMaxRequestsPerConnection())
+	policy.Limits = resilience.Limits{Connections: int(tcp.GetMaxConnections()), Pending: int(http.GetHttp1MaxPendingRequests()),
+		Requests: int(http.GetHttp2MaxRequests())}
 	if k := http.GetHttp2KeepAlive(); k != nil {
 		to.Ping = snapshot.Ping{Interval: k.GetInterval().AsDuration(), Timeout: k.GetTimeout().AsDuration()}
 	}

@@ -95,7 +95,7 @@ func destinationRuleFields() register {
 			{name: "http"},
 		}},
 		"ConnectionPoolSettings.TCPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
-			{name: "maxConnections", outcome: Warned},
+			{name: "maxConnections", note: "connections of HTTP/1.1, exactly; those of HTTP/2, of gRPC and of opaque TCP are not limited yet"},
 			{name: "connectTimeout"},
 			{name: "tcpKeepalive"},
 			{name: "maxConnectionDuration"},
@@ -107,9 +107,9 @@ func destinationRuleFields() register {
 			{name: "interval"},
 		}},
 		"ConnectionPoolSettings.HTTPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
-			{name: "http1MaxPendingRequests", outcome: Warned},
-			{name: "http2MaxRequests", outcome: Warned},
-			{name: "maxRequestsPerConnection", outcome: Warned, value: "10", note: "1, a connection for each request, is honoured; other numbers are not built yet"},
+			{name: "http1MaxPendingRequests"},
+			{name: "http2MaxRequests"},
+			{name: "maxRequestsPerConnection", value: "10", note: "over HTTP/2 1 is honoured, other numbers are not built yet"},
 			{name: "maxRetries", outcome: Warned},
 			{name: "idleTimeout"},
 			{name: "h2UpgradePolicy"},

@@ -146,7 +146,7 @@ func (v *validation) connectionPool(p fieldPath, c *networking.ConnectionPoolSet
 		}
 	}
 	unbuilt := slices.DeleteFunc(setFields(c), func(name string) bool {
-		return poolFields[name] || name == "http.maxRequestsPerConnection" && c.GetHttp().GetMaxRequestsPerConnection() <= 1
+		return poolFields[name]
 	})
 	if len(unbuilt) > 0 {
 		v.unenforced(p, listed(unbuilt))
@@ -157,6 +157,7 @@ func (v *validation) connectionPool(p fieldPath, c *networking.ConnectionPoolSet
 var poolFields = map[string]bool{
 	"tcp.connectTimeout": true, "tcp.idleTimeout": true, "tcp.maxConnectionDuration": true,
 	"tcp.tcpKeepalive.probes": true, "tcp.tcpKeepalive.time": true, "tcp.tcpKeepalive.interval": true,
+	"tcp.maxConnections": true, "http.http1MaxPendingRequests": true, "http.http2MaxRequests": true, "http.maxRequestsPerConnection": true,
 	"http.idleTimeout": true, "http.h2UpgradePolicy": true, "http.useClientProtocol": true,
 	"http.http2KeepAlive.interval": true, "http.http2KeepAlive.timeout": true,
 }

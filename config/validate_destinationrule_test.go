@@ -83,7 +83,7 @@ var policyCases = []validateCase{
       tcp: {maxConnections: -1, connectTimeout: 10us, tcpKeepalive: {time: 0s}}
       http: {http1MaxPendingRequests: -1, maxRequestsPerConnection: -1, maxRetries: 3,
         useClientProtocol: true, h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 1s}}`), []string{
-		`HDL0008? 7:5 spec.trafficPolicy.connectionPool ~ without effect, not built in this version yet: http.http1MaxPendingRequests, http.maxRetries, tcp.maxConnections`,
+		`HDL0008? 7:5 spec.trafficPolicy.connectionPool ~ without effect, not built in this version yet: http.maxRetries`,
 		`IST0106! 8:29 spec.trafficPolicy.connectionPool.tcp.maxConnections ~ -1 is negative`,
 		`IST0106! 8:49 spec.trafficPolicy.connectionPool.tcp.connectTimeout ~ "10us" is shorter than 1ms`,
 		`IST0106! 8:76 spec.trafficPolicy.connectionPool.tcp.tcpKeepalive.time ~ "0s" is shorter than 1ms`,

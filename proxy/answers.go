@@ -33,6 +33,9 @@ func (x *exchange) reply(l LocalReply) {
 	if l.Status == http.StatusMethodNotAllowed {
 		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 	}
+	if l.overloaded() {
+		x.w.Field("X-Envoy-Overloaded", "true")
+	}
 	x.write(l.Text)
 }
 

@@ -33,6 +33,9 @@ func (l LocalReply) Details() string {
 	return l.Err.Error()
 }
 
+// overloaded reports that the answer says so in a field of Envoy's, by which another mesh knows that a retry will not help.
+func (l *LocalReply) overloaded() bool { return l.Flag == mesh.ReasonOverflow.Flag() }
+
 func badRequest(text string) LocalReply {
 	return LocalReply{Status: http.StatusBadRequest, Flag: "DPE", Reason: "bad_request", Text: text}
 }
@@ -64,6 +67,8 @@ func replyOf(err error) LocalReply {
 	switch reason {
 	case mesh.ReasonConnect, mesh.ReasonReset, mesh.ReasonRefused, mesh.ReasonProtocol:
 		l.Text = "upstream connect error or disconnect/reset before headers: " + l.Text
+	case mesh.ReasonOverflow:
+		l.Text = "upstream connect error or disconnect/reset before headers. reset reason: overflow" // Envoy's
 	}
 	if errors.Is(err, errInformational) {
 		l.Status, l.Flag, l.Reason, l.Text = http.StatusBadGateway, "UPE", "too_many_informational", "upstream sent too many informational responses"
@@ -95,6 +100,9 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 	h.Set("X-Content-Type-Options", "nosniff")
 	if l.Status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
+	}
+	if l.overloaded() {
+		h.Set("X-Envoy-Overloaded", "true")
 	}
 	w.WriteHeader(l.Status)
 	_, _ = io.WriteString(w, l.Text+"\n")

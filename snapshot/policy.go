@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 )
 
@@ -18,6 +19,7 @@ type Policy struct {
 	Protocol       Protocol
 	ConnectTimeout time.Duration // covers the TLS handshake; 0 means 10 s, Istio's default
 	Connections    Connections
+	Limits         resilience.Limits
 	// TLS is what the mesh itself secures connections with, below http URLs. Default nil: plain text.
 	TLS *TLS
 }
@@ -25,7 +27,7 @@ type Policy struct {
 // Same reports whether both use endpoints alike.
 func (p *Policy) Same(o *Policy) bool {
 	return p.Config.Same(&o.Config) && p.Hash.same(&o.Hash) && p.Protocol == o.Protocol &&
-		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.TLS.Same(o.TLS)
+		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.Limits == o.Limits && p.TLS.Same(o.TLS)
 }
 
 // A HashKind is what calls are kept together by (DestinationRule loadBalancer.consistentHash).
@@ -90,11 +92,11 @@ func (p *HashPolicy) String() string {
 // Connections says how long connections to an endpoint live and what they speak (DestinationRule
 // connectionPool). It is comparable; its zero value is the default of everything.
 type Connections struct {
-	Idle      time.Duration // without a request (http.idleTimeout, else tcp.idleTimeout)
-	MaxAge    time.Duration // tcp.maxConnectionDuration
-	Single    bool          // one request each (http.maxRequestsPerConnection: 1)
-	KeepAlive KeepAlive
-	Ping      Ping
+	Idle        time.Duration // without a request (http.idleTimeout, else tcp.idleTimeout)
+	MaxAge      time.Duration // tcp.maxConnectionDuration
+	MaxRequests int           // on one connection, 0 for any number (http.maxRequestsPerConnection)
+	KeepAlive   KeepAlive
+	Ping        Ping
 	// ClientProtocol takes HTTP/2 for callers that speak it and HTTP/1.1 for others (http.useClientProtocol).
 	ClientProtocol bool
 }

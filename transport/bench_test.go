@@ -28,8 +28,8 @@ func (l *noop) RoundTrip(req *http.Request) (*http.Response, error) {
 
 type noopPools struct{ leaf noop }
 
-func (p *noopPools) Open(*discovery.Endpoint, snapshot.Policy) any { return &p.leaf }
-func (p *noopPools) Release(any)                                   {}
+func (p *noopPools) Open(*discovery.Endpoint, snapshot.Policy, *Load) any { return &p.leaf }
+func (p *noopPools) Release(any)                                          {}
 
 // benchRig: n hosts of three endpoints, each with ten rules ahead of the one that matches.
 func benchRig(tb testing.TB, n int) (*RoundTripper, []*http.Request) {

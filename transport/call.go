@@ -186,6 +186,32 @@ type Ready interface {
 // ready takes every endpoint. A retry prefers endpoints that this call has not tried
 // (HTTPRetry.retryIgnorePreviousHosts). Its error is a *call.Error.
 func (c *Call) Pick(ready Ready) (Attempt, error) {
+	requests, err := c.admit()
+	if err != nil {
+		return Attempt{}, err
+	}
+	a, err := c.pick(ready)
+	if err != nil && requests != nil {
+		requests.Leave()
+	}
+	a.requests = requests
+	return a, err
+}
+
+// admit counts the attempt against the limit of its cluster, where there is one.
+func (c *Call) admit() (*resilience.Gauge, error) {
+	most := c.cluster.def.Policy.Limits.Requests
+	if most == 0 {
+		return nil, nil //nolint:nilnil // nothing to count is no error
+	}
+	g := &c.cluster.records.load.Requests
+	if !g.Enter(most) {
+		return nil, c.fail(call.ReasonOverflow, nil, fmt.Sprintf("%d requests are under way, as many as http2MaxRequests allows", most))
+	}
+	return g, nil
+}
+
+func (c *Call) pick(ready Ready) (Attempt, error) {
 	p := c.cluster.picker.Load()
 	now := c.engine.now()
 	draw := balance.Draw{Random: c.engine.rand(), Hash: c.hash, Hashed: c.hashed, Now: now}
@@ -269,6 +295,7 @@ type Attempt struct {
 	Endpoint *balance.Endpoint
 	engine   *Engine
 	began    time.Duration
+	requests *resilience.Gauge // that counts it, nil for none
 }
 
 // Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
@@ -285,8 +312,16 @@ func (a Attempt) Answered(o call.Outcome) {
 
 // Finish ends the accounting of the attempt, when its body has ended or there will be none.
 func (a Attempt) Finish() {
+	a.leave()
 	if a.Endpoint.End(a.engine.now() - a.began) {
 		a.engine.release(a.Endpoint)
+	}
+}
+
+// leave ends the counting of the attempt against the limit of its cluster.
+func (a Attempt) leave() {
+	if a.requests != nil {
+		a.requests.Leave()
 	}
 }
 
@@ -322,7 +357,9 @@ func (c *Call) End(err error) {
 	}
 	c.info.Attempts = c.attempts
 	c.info.Duration = c.engine.now() - c.began
-	c.info.Reason = call.ReasonOf(err)
+	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonOverflow {
+		c.info.Details = "upstream_reset_before_response_started{overflow}"
+	}
 	if c.route != nil {
 		c.info.Route = c.routeName
 	}

@@ -457,6 +457,6 @@ type leafPools struct {
 	leaf func(*http.Request) (*http.Response, error)
 }
 
-func (p leafPools) Open(*discovery.Endpoint, snapshot.Policy) any       { return p }
-func (p leafPools) Release(any)                                         {}
-func (p leafPools) RoundTrip(req *http.Request) (*http.Response, error) { return p.leaf(req) }
+func (p leafPools) Open(*discovery.Endpoint, snapshot.Policy, *Load) any { return p }
+func (p leafPools) Release(any)                                          {}
+func (p leafPools) RoundTrip(req *http.Request) (*http.Response, error)  { return p.leaf(req) }

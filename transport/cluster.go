@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -35,6 +36,8 @@ type records struct {
 	// timeout and conns are the policy's by which the pools of all of them were opened.
 	timeout time.Duration
 	conns   snapshot.Connections
+	limits  resilience.Limits
+	load    *Load
 }
 
 // recordKey: what speaks to another peer, or in another way, is another record.
@@ -52,8 +55,9 @@ func (e *Engine) refresh(c *cluster) {
 	keep := make(map[recordKey]bool)
 	var replaced []any // pools
 	policy := &c.def.Policy
-	reopen := c.records.timeout != policy.ConnectTimeout || c.records.conns != policy.Connections
-	c.records.timeout, c.records.conns = policy.ConnectTimeout, policy.Connections
+	reopen := c.records.timeout != policy.ConnectTimeout || c.records.conns != policy.Connections ||
+		c.records.limits != policy.Limits
+	c.records.timeout, c.records.conns, c.records.limits = policy.ConnectTimeout, policy.Connections, policy.Limits
 	set := e.registry.Get(c.def.Set)
 	if set != nil && !c.def.Direct {
 		now := e.now() // once: what joins together warms up together
@@ -72,12 +76,12 @@ func (e *Engine) refresh(c *cluster) {
 			ep := c.records.byKey[key]
 			switch {
 			case ep == nil:
-				ep = balance.NewEndpoint(d, e.pools.Open(d, *policy))
+				ep = balance.NewEndpoint(d, e.pools.Open(d, *policy, c.records.load))
 				ep.Join(now)
 			case reopen:
 				replaced = append(replaced, ep.Conns)
 				ep = ep.Redefined(d)
-				ep.Reopened(e.pools.Open(d, *policy))
+				ep.Reopened(e.pools.Open(d, *policy, c.records.load))
 			case ep.Def != d:
 				ep = ep.Redefined(d) // the same state under new labels or weight
 			}

@@ -16,7 +16,8 @@ import (
 // Pools makes and releases the connection pools of endpoints. An implementation is safe for concurrent
 // use; Open must not connect. The RoundTripper needs pools that are http.RoundTrippers.
 type Pools interface {
-	Open(e *discovery.Endpoint, p snapshot.Policy) (conns any)
+	// load is the cluster's, of which the pool's connections are a part.
+	Open(e *discovery.Endpoint, p snapshot.Policy, load *Load) (conns any)
 	// Release says that the pool's endpoint is gone and its last attempt over, or that another pool has taken
 	// its place: attempts may then still use it. It may be called again, and concurrently, for the same pool:
 	// where an attempt began in between, or ended at that moment.
@@ -112,7 +113,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		def := &s.Clusters[i]
 		rec := e.clusters[def.Name]
 		if rec == nil {
-			rec = &records{byKey: make(map[recordKey]*balance.Endpoint)}
+			rec = &records{byKey: make(map[recordKey]*balance.Endpoint), load: new(Load)}
 		}
 		live[def.Name] = rec
 		c := previous[def.Name]

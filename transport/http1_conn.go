@@ -165,6 +165,9 @@ func (c *http1Conn) settle(alive bool) {
 	}
 	c.since = time.Now()
 	c.leaf.pool.Put(c.name, c.conn, c.since)
+	if load := c.leaf.leaf.key.load; load != nil {
+		load.wake()
+	}
 }
 
 // An exchangeError is the failure of an exchange with its outcome. It says what its cause says.
@@ -177,4 +180,9 @@ func (e *exchangeError) Error() string { return e.err.Error() }
 func (e *exchangeError) Unwrap() error { return e.err }
 
 // Closed implements http1.Owner.
-func (c *http1Conn) Closed() {}
+func (c *http1Conn) Closed() {
+	if load := c.leaf.leaf.key.load; load != nil {
+		load.Connections.Leave()
+		load.wake()
+	}
+}

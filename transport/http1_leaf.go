@@ -34,14 +34,15 @@ const idlePerHost = 64
 
 func newHTTP1Leaf(f *leaf) *http1Leaf {
 	set := &f.key.conns
-	limits := http1.PoolLimits{IdleTimeout: idleTimeout, MaxAge: set.MaxAge, PerKey: idlePerHost}
+	limits := http1.PoolLimits{IdleTimeout: idleTimeout, MaxAge: set.MaxAge, MaxRequests: set.MaxRequests, PerKey: idlePerHost}
 	if set.Idle > 0 {
 		limits.IdleTimeout = set.Idle
 	}
-	if set.Single {
-		limits.MaxRequests = 1
+	h := &http1Leaf{leaf: f, dial: f.dialer(f.secure[0]), pool: http1.NewPool[string](limits), requests: limits.MaxRequests}
+	if load := f.key.load; load != nil {
+		load.join(h)
 	}
-	return &http1Leaf{leaf: f, dial: f.dialer(f.secure[0]), pool: http1.NewPool[string](limits), requests: limits.MaxRequests}
+	return h
 }
 
 // roundTrip does what http.RoundTripper's RoundTrip does.
@@ -76,12 +77,21 @@ func (f *http1Leaf) connect(s *sending) (*http1Conn, error) {
 	if s.trace != nil && s.trace.GetConn != nil {
 		s.trace.GetConn(f.leaf.key.addr.Addr)
 	}
-	c := f.kept(s, name)
+	c := f.kept(name)
 	if c == nil {
 		var err error
-		if c, err = f.open(s.ctx, name); err != nil {
+		if load := f.leaf.key.load; load != nil {
+			c, err = load.connect(s.ctx, f, name)
+		} else {
+			c, err = f.open(s.ctx, name)
+		}
+		if err != nil {
 			return nil, err
 		}
+	}
+	if c.requests > 0 && !(c.asks && s.atOnce()) && !c.conn.Alive() { // else Ask looks by itself
+		_ = c.conn.Close()
+		return f.connect(s)
 	}
 	if s.trace != nil && s.trace.GotConn != nil {
 		info := httptrace.GotConnInfo{Conn: c.conn.NetConn(), Reused: c.requests > 0, WasIdle: c.requests > 0}
@@ -95,17 +105,19 @@ func (f *http1Leaf) connect(s *sending) (*http1Conn, error) {
 }
 
 // kept takes a connection from the pool, nil where there is none.
-func (f *http1Leaf) kept(s *sending, name string) *http1Conn {
-	for {
-		conn := f.pool.Take(name, time.Now())
-		if conn == nil {
-			return nil
-		}
-		c := conn.Owner.(*http1Conn)
-		if c.asks && s.atOnce() || conn.Alive() { // Ask looks by itself
-			return c
-		}
-		_ = conn.Close()
+func (f *http1Leaf) kept(name string) *http1Conn {
+	conn := f.pool.Take(name, time.Now())
+	if conn == nil {
+		return nil
+	}
+	return conn.Owner.(*http1Conn)
+}
+
+// close ends the leaf: connections in use are closed when their answer has ended.
+func (f *http1Leaf) close() {
+	f.pool.Close()
+	if load := f.leaf.key.load; load != nil {
+		load.leave(f)
 	}
 }
 

@@ -18,7 +18,7 @@ type CallInfo struct {
 	Attempts int
 	Tried    []string      // the endpoint of each attempt, in order, a hundred at most
 	Flags    string        // Envoy's response flags of what was injected: "DI", "FI", "DI,FI", "" for none
-	Details  string        // Envoy's response code details of an answer by the rules, "" for none
+	Details  string        // Envoy's response code details of an answer by the rules and of an overflow, "" for none
 	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
 	Duration time.Duration // to the response head
 

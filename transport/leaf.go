@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -38,6 +39,9 @@ type leafKey struct {
 	conns   snapshot.Connections
 	secured bool
 	tls     snapshot.TLS
+	// limits bound the connections of load's cluster; nil where nothing does, and other clusters share them.
+	limits resilience.Limits
+	load   *Load
 }
 
 type securedKey struct {
@@ -62,10 +66,13 @@ func NewNetHTTPLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 }
 
 // Open implements Pools.
-func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy) any {
+func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy, load *Load) any {
 	key := leafKey{addr: e.Address, proto: p.Protocol, timeout: p.ConnectTimeout, conns: p.Connections}
 	if p.TLS != nil {
 		key.secured, key.tls = true, *p.TLS
+	}
+	if !l.netHTTP && p.Limits.Connections+p.Limits.Pending > 0 {
+		key.load, key.limits = load, resilience.Limits{Connections: p.Limits.Connections, Pending: p.Limits.Pending}
 	}
 	if key.timeout == 0 {
 		key.timeout = DefaultConnectTimeout
@@ -99,7 +106,7 @@ func (l *Leaves) Release(conns any) {
 	l.mu.Unlock()
 	if unused {
 		if h.http1 != nil {
-			h.http1.pool.Close() // those in use are closed when their answer has ended
+			h.http1.close()
 		}
 		h.CloseIdleConnections()
 		// To net/http an HTTP/2 stream is over a moment after its body has ended for us, and until then its

@@ -181,7 +181,7 @@ func (f *leaf) configure(t *http.Transport) {
 		t.TLSClientConfig = f.leaves.tls.Clone()
 	}
 	set := &f.key.conns
-	t.DisableKeepAlives = set.Single
+	t.DisableKeepAlives = set.MaxRequests == 1
 	if set.Idle > 0 {
 		t.IdleConnTimeout = set.Idle
 	}

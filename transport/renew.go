@@ -24,6 +24,7 @@ func (c *Call) Drop(a Attempt) {
 	if c.info != nil && len(c.info.Tried) > 0 {
 		c.info.Tried = c.info.Tried[:len(c.info.Tried)-1]
 	}
+	a.leave()
 	if a.Endpoint.Withdraw() {
 		a.engine.release(a.Endpoint)
 	}

@@ -259,7 +259,7 @@ func TestTLSFilesChange(t *testing.T) {
 	ca := conformance.NewAuthority(t)
 	certFile, keyFile := ca.Files("own", ca.Issue("first"))
 	s := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{ca.Issue("api.example.com")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ca.Pool()})
-	_, client, _ := meshTo(t, s.addr, snapshot.Policy{Connections: snapshot.Connections{Single: true},
+	_, client, _ := meshTo(t, s.addr, snapshot.Policy{Connections: snapshot.Connections{MaxRequests: 1},
 		TLS: &snapshot.TLS{CAFile: ca.CAFile, CertificateFile: certFile, KeyFile: keyFile}})
 	want := func(name string) {
 		t.Helper()

@@ -18,7 +18,7 @@ import (
 // connection. Others are RoundTripper.Resume's.
 func (c *Call) Plain() bool {
 	p := c.Policy()
-	return p.Protocol != snapshot.HTTP2 && p.TLS == nil && p.Connections == snapshot.Connections{} &&
+	return p.Protocol != snapshot.HTTP2 && p.TLS == nil && p.Connections == snapshot.Connections{} && p.Limits.Connections+p.Limits.Pending == 0 &&
 		len(c.route.Mirrors) == 0 && c.Unresolved() == nil
 }
 

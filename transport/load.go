@@ -1,0 +1,136 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
+)
+
+// A Load is what a cluster has taken at the moment, whichever way its calls go, and who waits for a connection. Its zero
+// value is ready for use; it is safe for concurrent use.
+type Load struct {
+	resilience.Load
+
+	waiters atomic.Int32 // len(waiting)
+	again   atomic.Bool  // something changed while mu was held
+
+	mu      sync.Mutex // guards what follows
+	waiting []*waiter  // who came first is first
+	leaves  []*http1Leaf
+}
+
+// A waiter is a request that waits for a connection.
+type waiter struct {
+	leaf *http1Leaf
+	name string
+	// got takes one: a connection that was kept, or nil for leave to open one.
+	got chan *http1Conn
+}
+
+// join makes the leaf's idle connections count among those that can make room for others.
+func (l *Load) join(f *http1Leaf) {
+	l.mu.Lock()
+	l.leaves = append(l.leaves, f)
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *Load) leave(f *http1Leaf) {
+	l.mu.Lock()
+	l.leaves = slices.DeleteFunc(l.leaves, func(o *http1Leaf) bool { return o == f })
+	l.mu.Unlock()
+	l.wake()
+}
+
+// connect gives the leaf a connection within the limits of the cluster: a new one, or one that became free while the
+// request waited. It gives an overflow at once where as many wait as may, and the context's error where that ends.
+func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
+	limits := &f.leaf.key.limits
+	if !l.Pending.Enter(limits.Pending) {
+		return nil, &exchangeError{call.Outcome{Reason: call.ReasonOverflow},
+			fmt.Errorf("%d requests wait for a connection, as many as http1MaxPendingRequests allows", limits.Pending)}
+	}
+	defer l.Pending.Leave()
+	if l.waiters.Load() > 0 || !l.Connections.Enter(limits.Connections) {
+		c, err := l.wait(ctx, f, name)
+		if c != nil || err != nil {
+			return c, err
+		}
+	}
+	c, err := f.open(ctx, name)
+	if err != nil {
+		l.Connections.Leave()
+		l.wake()
+	}
+	return c, err
+}
+
+// wait gives a connection that became free, or nil for leave to open one.
+func (l *Load) wait(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
+	w := &waiter{leaf: f, name: name, got: make(chan *http1Conn, 1)}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, w)
+	l.waiters.Add(1)
+	l.mu.Unlock()
+	l.wake()
+	select {
+	case c := <-w.got:
+		return c, nil
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	i := slices.Index(l.waiting, w)
+	if i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.waiters.Add(-1)
+	}
+	l.mu.Unlock()
+	if i < 0 { // it was given something at that moment
+		if c := <-w.got; c != nil {
+			f.pool.Put(c.name, c.conn, c.since)
+		} else {
+			l.Connections.Leave()
+		}
+	}
+	l.wake()
+	return nil, context.Cause(ctx)
+}
+
+// wake gives those who wait what has become free. It may be called while it runs.
+func (l *Load) wake() {
+	if l.waiters.Load() == 0 {
+		return
+	}
+	l.again.Store(true)
+	for l.again.Load() && l.mu.TryLock() {
+		l.again.Store(false)
+		for len(l.waiting) > 0 && l.serve(l.waiting[0]) {
+			l.waiting = slices.Delete(l.waiting, 0, 1)
+			l.waiters.Add(-1)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// serve gives the first of them a connection of its leaf, or leave to open one. Where others have all of them idle, one
+// of those goes. mu is held.
+func (l *Load) serve(w *waiter) bool {
+	for {
+		if c := w.leaf.kept(w.name); c != nil {
+			w.got <- c
+			return true
+		}
+		if l.Connections.Enter(w.leaf.leaf.key.limits.Connections) {
+			w.got <- nil
+			return true
+		}
+		if !slices.ContainsFunc(l.leaves, func(f *http1Leaf) bool { return f.pool.CloseOldest() }) {
+			return false
+		}
+	}
+}
