@@ -37,7 +37,7 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	p.Own()
 	a := &http1Answer{Response: http.Response{
 		Status: p.StatusLine(), StatusCode: p.Status(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: p.Minor(),
-		Header: headerOf(&p.Fields), ContentLength: p.Body.Length(), Body: http.NoBody, Request: s.req,
+		Header: headerOf(&p.Fields, p.Has(http1.FieldTransferEncoding)), ContentLength: p.Body.Length(), Body: http.NoBody, Request: s.req,
 	}}
 	if p.Minor() == 0 {
 		a.Proto = "HTTP/1.0"
@@ -55,6 +55,9 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	default:
 	}
 	a.Close = a.Close || !p.Persistent()
+	if p.Lists(http1.FieldConnection, "close") {
+		delete(a.Header, "Connection") // Close says it
+	}
 	if p.Tunnel() {
 		return c.switched(s, a)
 	}
@@ -68,14 +71,14 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	return &a.Response, nil
 }
 
-// headerOf makes a header of fields that own their memory, its values in one array. What frames the message is left out, as
-// net/http does.
-func headerOf(f *http1.Fields) http.Header {
+// headerOf makes a header of fields that own their memory, its values in one array. What frames a chunked message is left
+// out, as net/http does.
+func headerOf(f *http1.Fields, chunked bool) http.Header {
 	n := f.Len()
 	h := make(http.Header, n)
 	values := make([]string, n)
 	for i := range n {
-		if id := f.ID(i); id == http1.FieldTransferEncoding || id == http1.FieldTrailer {
+		if id := f.ID(i); chunked && (id == http1.FieldTransferEncoding || id == http1.FieldTrailer) {
 			continue
 		}
 		key := textproto.CanonicalMIMEHeaderKey(f.Name(i))
@@ -182,7 +185,7 @@ func (b *answerBody) lateFields() {
 		return
 	}
 	f.Own()
-	h := headerOf(f)
+	h := headerOf(f, false)
 	if b.resp.Trailer == nil {
 		b.resp.Trailer = h
 		return

@@ -102,6 +102,9 @@ func (c *http1Conn) head(s *sending) error {
 	}
 	for n := 0; ; n++ {
 		if err := c.conn.ReadResponse(&c.p, s.method); err != nil {
+			if n > 0 && errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // it was answering
+			}
 			return err
 		}
 		status := c.p.Status()

@@ -309,5 +309,5 @@ func (s *sending) informed(p *http1.Response) error {
 		return nil
 	}
 	p.Own()
-	return s.trace.Got1xxResponse(p.Status(), textproto.MIMEHeader(headerOf(&p.Fields)))
+	return s.trace.Got1xxResponse(p.Status(), textproto.MIMEHeader(headerOf(&p.Fields, false)))
 }
