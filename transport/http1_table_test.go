@@ -211,6 +211,7 @@ type answerRow struct {
 	method string // "" for GET
 	answer string
 	cut    bool // the endpoint closes after it
+	more   bool // the endpoint sends more than the answer; whether net/http sees that in time is chance
 	want   string
 	// net is what net/http makes of it where that is something else, and why says why ours is right to differ.
 	net, why string
@@ -230,6 +231,10 @@ func TestAnswers(t *testing.T) {
 				want := row.want
 				if kind != "own leaf" && row.net != "" {
 					want = row.net
+				}
+				if kind != "own leaf" && row.more {
+					got, _, _ = strings.Cut(got, " >> ")
+					want, _, _ = strings.Cut(want, " >> ")
 				}
 				if got != want {
 					t.Errorf("%s:\n got %q\nwant %q", kind, got, want)
