@@ -41,7 +41,7 @@ func newTransport(t testing.TB, kind, addr string) http.RoundTripper {
 	if kind == "net/http leaf" {
 		leaves = NewNetHTTPLeaves(nil, nil)
 	}
-	leaf := leaves.Open(&discovery.Endpoint{Address: discovery.Address{Network: "tcp", Addr: addr}}, snapshot.Policy{Protocol: snapshot.HTTP1}, new(Load))
+	leaf := leaves.Open(endpointAt(addr), snapshot.Policy{Protocol: snapshot.HTTP1}, new(Load))
 	t.Cleanup(func() { leaves.Release(leaf) })
 	return leaf.(http.RoundTripper)
 }
@@ -296,3 +296,7 @@ func withBody(r *http.Request, method string, body io.Reader, length int64) {
 
 // trickle is a body of whose reader nothing is known.
 func trickle(s string) io.Reader { return struct{ io.Reader }{strings.NewReader(s)} }
+
+func endpointAt(addr string) *discovery.Endpoint {
+	return &discovery.Endpoint{Address: discovery.Address{Network: "tcp", Addr: addr}}
+}
