@@ -125,7 +125,7 @@ func (f *leaf) renew(old *connections) *connections {
 // CloseIdleConnections closes the connections that no call uses at the moment.
 func (f *leaf) CloseIdleConnections() {
 	if f.http1 != nil {
-		f.http1.pool.CloseIdle()
+		f.http1.pool.CloseAllIdle()
 	}
 	f.conns.Load().closeIdle()
 }

@@ -135,8 +135,22 @@ func (p *Pool[K]) Idle() int {
 	return p.count
 }
 
-// CloseIdle closes the idle connections of all keys.
-func (p *Pool[K]) CloseIdle() {
+// CloseIdle closes the idle connections of a key.
+func (p *Pool[K]) CloseIdle(key K) {
+	p.mu.Lock()
+	var gone []*Conn
+	if s := p.byKey[key]; s != nil {
+		for s.depth > 0 {
+			gone = append(gone, p.take(s.top))
+		}
+		delete(p.byKey, key)
+	}
+	p.mu.Unlock()
+	closeAll(gone)
+}
+
+// CloseAllIdle closes the idle connections of all keys.
+func (p *Pool[K]) CloseAllIdle() {
 	p.mu.Lock()
 	gone := p.empty()
 	p.mu.Unlock()

@@ -103,8 +103,8 @@ func TestPool(t *testing.T) {
 	var told owner
 	c.Owner = &told
 	p.Put("f", c, now)
-	p.CloseIdle()
-	p.CloseIdle()
+	p.CloseAllIdle()
+	p.CloseAllIdle()
 	if _ = c.Close(); told != 1 {
 		t.Errorf("the owner is told %d times", told)
 	}
@@ -210,7 +210,7 @@ func TestPoolConcurrent(t *testing.T) {
 					p.Put(g%2, c, time.Now())
 				}
 			}
-			p.CloseIdle()
+			p.CloseAllIdle()
 		})
 	}
 	wg.Wait()
