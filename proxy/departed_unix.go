@@ -7,7 +7,7 @@ import "syscall"
 // departed reports whether the other side of a socket has ended the connection, without taking what it has sent and
 // without waiting.
 func departed(conn syscall.RawConn) bool {
-	var n int
+	n := -1 // for a connection that has no socket after all
 	var err error
 	var one [1]byte
 	if conn.Control(func(fd uintptr) {

@@ -263,7 +263,7 @@ func converse(address, text string) (string, error) {
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
 	_, _ = io.WriteString(c, text)
@@ -327,7 +327,7 @@ func nginxRecorder(t testing.TB) upstreamRecord {
 		t.Fatal(err)
 	}
 	launch(t, exec.Command(program, "-p", dir, "-e", filepath.Join(dir, "error"), "-c", path))
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = c.Close()
@@ -429,7 +429,7 @@ func TestDesyncAnswers(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = c.SetDeadline(time.Now().Add(patience))
 				_, _ = io.WriteString(c, text)
 				br := bufio.NewReader(c)
 				for k := range 3 {

@@ -445,11 +445,7 @@ func TestClientGone(t *testing.T) {
 	send(t, c, "GET / HTTP/1.1\r\nHost: reviews\r\n\r\n")
 	<-arrived
 	_ = c.Close()
-	select {
-	case <-gone:
-	case <-time.After(5 * time.Second):
-		t.Error("the endpoint still works for nobody")
-	}
+	<-gone
 }
 
 // TestEarlyAnswer: an answer to a request whose body has not come yet is passed on at once, also where the

@@ -179,6 +179,9 @@ func answer(text string) func(net.Conn, *bufio.Reader) {
 	}
 }
 
+// patience is after how long a test gives up that would otherwise hang. It is no bound on anything that is measured.
+const patience = time.Minute
+
 // dial connects to a listener of the sidecar, for requests that no client would send.
 func dial(t testing.TB, address string) (net.Conn, *bufio.Reader) {
 	t.Helper()
@@ -187,7 +190,7 @@ func dial(t testing.TB, address string) (net.Conn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c, bufio.NewReader(c)

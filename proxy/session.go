@@ -53,9 +53,7 @@ const watchEvery = 500 * time.Millisecond
 
 func newSession(w *wire, nc net.Conn) *session {
 	s := &session{wire: w, nc: nc, conn: http1.NewConn(nc, w.limits)}
-	if sc, ok := nc.(*net.TCPConn); ok {
-		s.raw, _ = sc.SyscallConn()
-	} else if sc, ok := nc.(*net.UnixConn); ok {
+	if sc, ok := nc.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
 	s.reading = w.wheel.Add(func() { _ = nc.SetReadDeadline(past) })

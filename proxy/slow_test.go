@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,11 +40,112 @@ func newMemoryListener(address string) *memoryListener {
 
 func (l *memoryListener) dial(context.Context, string, string) (net.Conn, error) {
 	client, server := net.Pipe()
+	gone := new(atomic.Bool)
 	select {
-	case l.conns <- server:
-		return client, nil
+	case l.conns <- memoryServer{server, gone}:
+		return memoryClient{client, gone}, nil
 	case <-l.done:
 		return nil, net.ErrClosed
+	}
+}
+
+// A memoryClient is the end that dialled.
+type memoryClient struct {
+	net.Conn
+	gone *atomic.Bool
+}
+
+func (c memoryClient) Close() error {
+	c.gone.Store(true)
+	return c.Conn.Close()
+}
+
+// A memoryServer is the other end. As with a socket it shows without a read that the client has gone.
+type memoryServer struct {
+	net.Conn
+	gone *atomic.Bool
+}
+
+func (c memoryServer) SyscallConn() (syscall.RawConn, error) { return memoryRaw{gone: c.gone}, nil }
+
+type memoryRaw struct {
+	syscall.RawConn
+	gone *atomic.Bool
+}
+
+func (r memoryRaw) Control(func(uintptr)) error {
+	if r.gone.Load() {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// A memoryRig is a sidecar in a bubble, its outbound side before one endpoint. The listeners' connections are in memory.
+type memoryRig struct {
+	sidecar           *proxy.Sidecar
+	out, in, endpoint *memoryListener
+}
+
+// startMemory starts one. What it starts ends with stop, which must be called in the bubble.
+func startMemory(t *testing.T, rules string) (r *memoryRig, stop func()) {
+	t.Helper()
+	r = &memoryRig{out: newMemoryListener("127.0.0.1:15001"), in: newMemoryListener("127.0.0.1:9080"), endpoint: newMemoryListener("10.0.0.1:80")}
+	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80")+rules)),
+		mesh.WithDialer(r.endpoint.dial), mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.sidecar, err = proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:15001",
+		Inbound: []proxy.Inbound{{Listen: "127.0.0.1:9080", App: "127.0.0.1:19080"}},
+		Listen: func(_, address string) (net.Listener, error) {
+			if address == string(r.in.addr) {
+				return r.in, nil
+			}
+			return r.out, nil
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, func() {
+		if err := r.sidecar.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		_ = m.Close()
+	}
+}
+
+// serve runs an endpoint of net/http until stop, which must be called in the bubble.
+func (r *memoryRig) serve(h http.HandlerFunc) (stop func()) {
+	srv := &http.Server{Handler: h}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = srv.Serve(r.endpoint)
+	}()
+	return func() {
+		_ = srv.Close()
+		<-served
+	}
+}
+
+// answer runs an endpoint that does f with every connection, until stop, which must be called in the bubble.
+func (r *memoryRig) answer(f func(net.Conn, *bufio.Reader)) (stop func()) {
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := r.endpoint.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer c.Close()
+				f(c, bufio.NewReader(c))
+			})
+		}
+	})
+	return func() {
+		_ = r.endpoint.Close()
+		running.Wait()
 	}
 }
 
@@ -79,34 +182,13 @@ func TestSlowHeads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				up := newMemoryListener("10.0.0.1:80")
-				upstream := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hi") })}
-				served := make(chan struct{})
-				go func() {
-					defer close(served)
-					_ = upstream.Serve(up)
-				}()
-				m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80"))),
-					mesh.WithDialer(up.dial), mesh.WithLogger(slog.New(slog.DiscardHandler)))
-				if err != nil {
-					t.Fatal(err)
-				}
-				l, in := newMemoryListener("127.0.0.1:15001"), newMemoryListener("127.0.0.1:9080")
-				s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:15001",
-					Inbound: []proxy.Inbound{{Listen: "127.0.0.1:9080", App: "127.0.0.1:19080"}},
-					Listen: func(_, address string) (net.Listener, error) {
-						if address == string(in.addr) {
-							return in, nil
-						}
-						return l, nil
-					}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				r, stop := startMemory(t, "")
+				defer r.serve(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hi") })()
+				defer stop()
 				began := time.Now()
 				ended := make(chan time.Duration, clients)
 				for i := range clients {
-					c, err := []*memoryListener{l, in}[i%2].dial(t.Context(), "", "")
+					c, err := []*memoryListener{r.out, r.in}[i%2].dial(t.Context(), "", "")
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -123,7 +205,7 @@ func TestSlowHeads(t *testing.T) {
 					}()
 				}
 				for range 10 {
-					c, err := l.dial(t.Context(), "", "")
+					c, err := r.out.dial(t.Context(), "", "")
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -144,12 +226,6 @@ func TestSlowHeads(t *testing.T) {
 				if last > 10*time.Second+2*100*time.Millisecond+time.Second { // the last is for the byte that finds it closed
 					t.Errorf("a client was closed after %v", last)
 				}
-				if err := s.Shutdown(t.Context()); err != nil {
-					t.Error(err)
-				}
-				_ = m.Close()
-				_ = upstream.Close()
-				<-served
 			})
 		})
 	}
@@ -167,34 +243,19 @@ func TestManySlowStreams(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		const words = 12
-		up := newMemoryListener("10.0.0.1:80")
-		upstream := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		r, stop := startMemory(t, "")
+		defer r.serve(func(w http.ResponseWriter, _ *http.Request) {
 			for range words {
 				_, _ = io.WriteString(w, "word ")
 				_ = http.NewResponseController(w).Flush()
 				time.Sleep(10 * time.Second)
 			}
-		})}
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			_ = upstream.Serve(up)
-		}()
-		m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80"))),
-			mesh.WithDialer(up.dial), mesh.WithLogger(slog.New(slog.DiscardHandler)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := newMemoryListener("127.0.0.1:15001")
-		s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:15001",
-			Listen: func(string, string) (net.Listener, error) { return l, nil }})
-		if err != nil {
-			t.Fatal(err)
-		}
+		})()
+		defer stop()
 		var wg sync.WaitGroup
 		for range streams {
 			wg.Go(func() {
-				c, err := l.dial(t.Context(), "", "")
+				c, err := r.out.dial(t.Context(), "", "")
 				if err != nil {
 					t.Error(err)
 					return
@@ -212,11 +273,5 @@ func TestManySlowStreams(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if err := s.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-		_ = m.Close()
-		_ = upstream.Close()
-		<-served
 	})
 }
