@@ -13,10 +13,10 @@ import (
 )
 
 // attempt sends the request to one endpoint and reads the head of its answer. With an error there is none.
-func (x *exchange) attempt(key upstreamKey, timeout time.Duration) (call.Outcome, error) {
-	x.key = key
+func (x *exchange) attempt(to peer) (call.Outcome, error) {
+	x.to = to
 	for {
-		if o, err := x.connect(timeout); err != nil {
+		if o, err := x.connect(); err != nil {
 			return o, err
 		}
 		err := x.send()
@@ -53,12 +53,11 @@ func refusedByCodec(err error) bool {
 }
 
 // connect takes a kept connection or opens one.
-func (x *exchange) connect(timeout time.Duration) (call.Outcome, error) {
-	u := x.s.wire.upstreams
+func (x *exchange) connect() (call.Outcome, error) {
 	if now := time.Now(); x.upload.atOnce() {
-		x.up = u.pool.Take(x.key, now) // send looks whether it lives
+		x.up = x.to.pool.Take(x.to.key, now) // send looks whether it lives
 	} else {
-		x.up = u.pool.Get(x.key, now)
+		x.up = x.to.pool.Get(x.to.key, now)
 	}
 	x.reused = x.up != nil
 	if !x.reused {
@@ -66,7 +65,7 @@ func (x *exchange) connect(timeout time.Duration) (call.Outcome, error) {
 		defer cancel()
 		err := context.Canceled
 		if x.s.attendCall(cancel) {
-			x.up, err = u.open(ctx, x.key, timeout)
+			x.up, err = x.open(ctx)
 		}
 		x.s.attendCall(nil)
 		if err != nil {
@@ -138,7 +137,7 @@ func (x *exchange) requestFields() {
 	q, w := &x.q, &x.uw
 	host := x.host
 	if host == "" {
-		host = x.key.address.Addr
+		host = x.to.key.address.Addr
 	}
 	if !q.Has(http1.FieldHost) {
 		w.Field("Host", host)
@@ -169,9 +168,12 @@ func (x *exchange) requestFields() {
 	if !named && x.s.wire.mesh == nil {
 		w.Field("X-Request-Id", transport.RequestID(&x.id))
 	}
-	if x.protocol != "" {
+	switch {
+	case x.protocol != "":
 		w.Field("Connection", "Upgrade")
 		w.Field("Upgrade", x.protocol)
+	case x.to.policy != nil && x.to.policy.Connections.MaxRequests == 1:
+		w.Field("Connection", "close")
 	}
 	if q.Body.Framing() == http1.Chunked {
 		w.Chunked()

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -37,7 +39,7 @@ type exchange struct {
 	edits  bool // edited takes the place of the fields of q
 
 	up     *http1.Conn
-	key    upstreamKey
+	to     peer
 	reused bool
 	uw     http1.Writer // to the endpoint
 	p      http1.Response
@@ -123,7 +125,7 @@ func (x *exchange) release() {
 	}
 	x.call, x.view = transport.Call{}, call.Request{}
 	x.room.Empty()
-	x.s, x.f, x.up, x.info = nil, nil, nil, nil
+	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)
 }
 
@@ -164,6 +166,8 @@ func (x *exchange) ask() {
 		x.reply(replyOf(step.Err))
 	case step.Kind == transport.Reply:
 		x.answer(x.call.Reply())
+	case step.Kind == transport.Direct && m.outside != nil && !x.call.Mirrored():
+		x.direct()
 	case step.Kind == transport.Direct || !x.call.Plain():
 		x.handOver(step)
 	default:
@@ -184,18 +188,7 @@ func (x *exchange) told(err error) {
 // attempts tries endpoint after endpoint.
 func (x *exchange) attempts() {
 	c := &x.call
-	if d := c.Timeout(); d > 0 {
-		x.s.bound(d)
-	}
-	path := x.view.Path
-	if x.edits = c.EditsRequest(); x.edits {
-		path, x.host = c.Target(&x.view)
-		x.edited.take(&x.forth)
-		c.EditRequest(&x.edited, &x.view, path, x.host)
-	}
-	if path != x.q.Path() {
-		x.aimAt(path, x.view.Query)
-	}
+	x.edit()
 	if err := x.upload.prepare(&x.q, c.Retries()); err != nil {
 		x.brokenBody(err)
 		return
@@ -206,7 +199,7 @@ func (x *exchange) attempts() {
 			x.reply(replyOf(err))
 			return
 		}
-		o, err := x.attempt(upstreamKey{address: a.Endpoint.Def.Address}, c.Policy().ConnectTimeout)
+		o, err := x.attempt(x.s.wire.upstreams.to(a.Endpoint.Def.Address, c.Policy(), x.host))
 		var wait time.Duration
 		again := false
 		if o.Reason != call.ReasonTimeout && o.Reason != call.ReasonCanceled && (err != nil || c.Retries()) {
@@ -240,21 +233,64 @@ func (x *exchange) attempts() {
 	}
 }
 
-// visit asks the application. What its callers repeat is theirs to know; only a kept connection that turns out dead
-// is made anew, for requests that can be repeated.
+// edit starts the route's time-out and makes of the request what the rule does.
+func (x *exchange) edit() {
+	c := &x.call
+	if d := c.Timeout(); d > 0 {
+		x.s.bound(d)
+	}
+	path := x.view.Path
+	if x.edits = c.EditsRequest(); x.edits {
+		path, x.host = c.Target(&x.view)
+		x.edited.take(&x.forth)
+		c.EditRequest(&x.edited, &x.view, path, x.host)
+	}
+	if path != x.q.Path() {
+		x.aimAt(path, x.view.Query)
+	}
+}
+
+// direct sends the call to the host itself. What has no rule goes as it came.
+func (x *exchange) direct() {
+	c := &x.call
+	to := net.JoinHostPort(x.view.Host, strconv.Itoa(int(x.view.Port)))
+	if c.Ruled() {
+		x.edit()
+	} else if path, anew := spell(x.q.Path()); anew {
+		x.aimAt(path, x.q.Query())
+	}
+	x.once(peer{key: upstreamKey{address: discovery.Address{Network: "tcp", Addr: to}}, pool: x.s.wire.upstreams.plain},
+		func(o call.Outcome, err error) error {
+			if o.Reason == call.ReasonTimeout {
+				return c.Fail(o, context.DeadlineExceeded)
+			}
+			return c.FailDirect(err)
+		})
+}
+
+// visit asks the application.
 func (x *exchange) visit() {
+	app := x.s.wire.app
+	x.once(app.peer(x.s.wire.upstreams), func(o call.Outcome, err error) error {
+		return &call.Error{Reason: o.Reason, Host: strings.Clone(x.host), Endpoint: app.address, Attempts: 1, Err: err}
+	})
+}
+
+// once asks a peer of which there is only one. What its callers repeat is theirs to know; only a kept connection that turns out
+// dead is made anew, for requests that can be repeated. failed makes the error of an attempt that got no answer.
+func (x *exchange) once(to peer, failed func(call.Outcome, error) error) {
 	if err := x.upload.prepare(&x.q, true); err != nil {
 		x.brokenBody(err)
 		return
 	}
 	for fresh := false; ; fresh = true {
-		o, err := x.attempt(x.s.wire.app, 0)
+		o, err := x.attempt(to)
 		if o.StaleReuse && !fresh && safeMethod(x.q.Method()) && x.upload.again(yes) {
 			x.discard()
 			continue
 		}
 		if err != nil {
-			x.lose(o, &call.Error{Reason: o.Reason, Host: strings.Clone(x.host), Endpoint: x.s.wire.app.address.String(), Attempts: 1, Err: err})
+			x.lose(o, failed(o, err))
 			return
 		}
 		x.respond()
@@ -281,7 +317,7 @@ func (x *exchange) keep() {
 		return
 	}
 	x.uw.Release()
-	x.s.wire.upstreams.pool.Put(x.key, x.up, time.Now())
+	x.to.pool.Put(x.to.key, x.up, time.Now())
 	x.up = nil
 }
 

@@ -42,8 +42,13 @@ func newApplication(address string) *application {
 }
 
 // dial connects for a wire.
-func (a *application) dial(ctx context.Context, to discovery.Address, _ time.Duration) (net.Conn, error) {
-	return a.dialer.DialContext(ctx, to.Network, to.Addr)
+func (a *application) dial(ctx context.Context) (net.Conn, error) {
+	return a.dialer.DialContext(ctx, "tcp", a.address)
+}
+
+// peer is the application to a wire.
+func (a *application) peer(u *upstreams) peer {
+	return peer{key: upstreamKey{address: discovery.Address{Network: "tcp", Addr: a.address}}, pool: u.plain}
 }
 
 // via chooses by the version that the request came in; gRPC has no other than HTTP/2.

@@ -21,9 +21,9 @@ import (
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
-// What is not sent on the wire — to HTTP/2, to hosts that the mesh does not know, to mirrors beside, to clusters whose
-// endpoints are still to be found — is sent by net/http, with the forwarder as for requests that came in HTTP/2. To
-// that a wire is a net/http server.
+// What is not sent on the wire — to HTTP/2, to mirrors beside, to clusters whose endpoints are still to be found, and
+// without a Guard to hosts that the mesh does not know — is sent by net/http, with the forwarder as for requests that came
+// in HTTP/2. To that a wire is a net/http server.
 
 // handOver sends the call, on which the mesh has decided, by net/http.
 func (x *exchange) handOver(step transport.Step) {

@@ -60,7 +60,7 @@ func replyOf(err error) LocalReply {
 		reason = mesh.ReasonTimeout
 	case errors.As(err, &dial) && dial.Op == "dial":
 		reason = mesh.ReasonConnect
-	case errors.As(err, &protocol):
+	case errors.As(err, &protocol), refusedByCodec(err):
 		reason = mesh.ReasonProtocol
 	}
 	l.Status, l.Flag, l.Reason, l.Text = reason.HTTPStatus(), reason.Flag(), reason.String(), reason.Error()

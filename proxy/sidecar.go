@@ -124,7 +124,7 @@ func (s *Sidecar) open() error {
 		if err != nil {
 			return err
 		}
-		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), rt)
+		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), rt, c.Guard)
 		s.outbound = srv
 	}
 	if c.Admin != "" {

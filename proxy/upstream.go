@@ -3,41 +3,151 @@ package proxy
 import (
 	"context"
 	"net"
+	"sync"
 	"time"
+	"unique"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
-// An upstreamKey is all that connections to endpoints must agree in to be shared. They are all of HTTP/1.1.
+// A peer is whom an attempt goes to, and how connections to it are made and kept.
+type peer struct {
+	key    upstreamKey
+	pool   *http1.Pool[upstreamKey]
+	policy *snapshot.Policy // of an endpoint's cluster; nil for the application and for hosts outside the mesh
+}
+
+// An upstreamKey is what connections of one pool must agree in to be shared.
 type upstreamKey struct {
 	address discovery.Address
+	// host is the one that a TLS connection was made for, the zero handle where that makes no difference.
+	host unique.Handle[string]
 }
 
-// An upstreams keeps HTTP/1.1 connections to endpoints, and opens them. It is safe for concurrent use.
+// terms are what a cluster's policy says about connections of HTTP/1.1. Those on other terms are other connections.
+type terms struct {
+	secured bool
+	tls     snapshot.TLS
+	conns   snapshot.Connections
+}
+
+// maxTerms is how many pools there may be before those that hold nothing are given up.
+const maxTerms = 64
+
+// An upstreams keeps HTTP/1.1 connections to endpoints. It is safe for concurrent use.
 type upstreams struct {
-	pool   *http1.Pool[upstreamKey]
 	limits *http1.Limits
-	dial   func(ctx context.Context, to discovery.Address, timeout time.Duration) (net.Conn, error)
+	idle   time.Duration
+	plain  *http1.Pool[upstreamKey] // of plaintext about which no policy says anything
+
+	mu     sync.Mutex // guards what follows
+	pools  map[terms]*http1.Pool[upstreamKey]
+	closed bool
 }
 
-func newUpstreams(idle time.Duration, dial func(context.Context, discovery.Address, time.Duration) (net.Conn, error)) *upstreams {
+func newUpstreams(idle time.Duration) *upstreams {
 	limits := wireLimits()
 	limits.Head, limits.Fields = 127<<10, maxFields // an answer's is the program's to judge, within reason
-	return &upstreams{dial: dial, limits: limits,
-		pool: http1.NewPool[upstreamKey](http1.PoolLimits{IdleTimeout: idle, PerKey: 256, Total: 4096})}
+	u := &upstreams{limits: limits, idle: idle, pools: make(map[terms]*http1.Pool[upstreamKey])}
+	u.plain = u.newPool(&snapshot.Connections{})
+	return u
 }
 
-// open connects. The error is the dialer's.
-func (u *upstreams) open(ctx context.Context, key upstreamKey, timeout time.Duration) (*http1.Conn, error) {
-	nc, err := u.dial(ctx, key.address, timeout)
-	if err != nil {
-		return nil, err
+func (u *upstreams) newPool(c *snapshot.Connections) *http1.Pool[upstreamKey] {
+	l := http1.PoolLimits{IdleTimeout: u.idle, MaxAge: c.MaxAge, MaxRequests: c.MaxRequests, PerKey: 256, Total: 4096}
+	if c.Idle > 0 {
+		l.IdleTimeout = c.Idle
 	}
-	return http1.NewConn(nc, u.limits), nil
+	return http1.NewPool[upstreamKey](l)
+}
+
+// to gives the peer at an address under a policy, for calls to host, which may have a port.
+func (u *upstreams) to(address discovery.Address, p *snapshot.Policy, host string) peer {
+	to := peer{key: upstreamKey{address: address}, pool: u.plain, policy: p}
+	if p.TLS == nil && p.Connections == (snapshot.Connections{}) {
+		return to
+	}
+	on := terms{conns: p.Connections}
+	on.conns.Ping, on.conns.ClientProtocol = snapshot.Ping{}, false // of HTTP/2
+	if p.TLS != nil {
+		on.secured, on.tls = true, *p.TLS
+		if on.tls.ServerName == "" {
+			name, _, _ := call.SplitAuthority(host) // it is canonical, or there is none and the handshake says so
+			to.key.host = unique.Make(name)
+		}
+	}
+	to.pool = u.poolOf(on)
+	return to
+}
+
+func (u *upstreams) poolOf(on terms) *http1.Pool[upstreamKey] {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	p := u.pools[on]
+	if p != nil {
+		return p
+	}
+	if len(u.pools) >= maxTerms {
+		for old, p := range u.pools {
+			if p.Idle() == 0 {
+				p.Close() // what is in use ends with its request
+				delete(u.pools, old)
+			}
+		}
+	}
+	p = u.newPool(&on.conns)
+	if u.pools[on] = p; u.closed {
+		p.Close()
+	}
+	return p
 }
 
 // forget closes the idle connections to an address.
 func (u *upstreams) forget(address discovery.Address) {
-	u.pool.CloseIdle(upstreamKey{address: address})
+	gone := func(key upstreamKey) bool { return key.address == address }
+	u.plain.CloseIdle(upstreamKey{address: address})
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, p := range u.pools {
+		p.CloseIdleFunc(gone)
+	}
+}
+
+// close ends the connections that are kept, and from now on those that are no longer used.
+func (u *upstreams) close() {
+	u.plain.Close()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	for _, p := range u.pools {
+		p.Close()
+	}
+}
+
+// open connects to whom the attempt goes. The error is the dialer's, or that of the handshake.
+func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
+	w, to := x.s.wire, &x.to
+	var nc net.Conn
+	var err error
+	switch {
+	case w.mesh == nil:
+		nc, err = w.app.dial(ctx)
+	case to.policy == nil:
+		nc, err = w.mesh.outside(ctx, to.key.address.Network, to.key.address.Addr)
+	default:
+		host := ""
+		if to.key.host != (unique.Handle[string]{}) {
+			host = to.key.host.Value()
+		}
+		nc, err = w.mesh.engine.Open(ctx, to.key.address, to.policy, host)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := http1.NewConn(nc, w.upstreams.limits)
+	c.Opened = time.Now()
+	return c, nil
 }

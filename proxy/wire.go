@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -25,8 +24,8 @@ type wire struct {
 	date    atomic.Pointer[dateText]
 
 	// The two ways: calls of the mesh, or requests for one application.
-	mesh *outbound // nil for inbound
-	app  upstreamKey
+	mesh *outbound    // nil for inbound
+	app  *application // nil for outbound
 
 	upstreams *upstreams
 	forget    func() // ends what it is told of, nil for nothing
@@ -38,17 +37,22 @@ type outbound struct {
 	engine *transport.Engine
 	// others takes the calls that are not made on the wire, such as those over HTTP/2.
 	others *transport.RoundTripper
+	// outside dials hosts that the mesh does not know; nil where that is for others to do.
+	outside DialFunc
 }
 
 func newWire(f *forwarder, l *gentleListener, wheel *http1.Wheel) *wire {
 	return &wire{forward: f, conns: &l.conns, wheel: wheel, limits: wireLimits(), http2: newHandoff(l.Addr())}
 }
 
-// newOutboundWire serves the calls of programs. rt is the mesh's.
-func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *transport.Engine, rt http.RoundTripper) *wire {
+// newOutboundWire serves the calls of programs. rt is the mesh's; guard, nil for none, dials what that does not know.
+func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *transport.Engine, rt http.RoundTripper, guard *Guard) *wire {
 	w := newWire(f, l, wheel)
 	w.mesh = &outbound{engine: e, others: rt.(*transport.RoundTripper)}
-	w.upstreams = newUpstreams(90*time.Second, e.Dial)
+	if guard != nil {
+		w.mesh.outside = guard.DialContext
+	}
+	w.upstreams = newUpstreams(90 * time.Second)
 	w.forget = e.OnRetired(w.upstreams.forget)
 	return w
 }
@@ -56,8 +60,8 @@ func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *tra
 // newInboundWire serves the callers of an application.
 func newInboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, app *application) *wire {
 	w := newWire(f, l, wheel)
-	w.app = upstreamKey{address: discovery.Address{Network: "tcp", Addr: app.address}}
-	w.upstreams = newUpstreams(appIdleTimeout, app.dial)
+	w.app = app
+	w.upstreams = newUpstreams(appIdleTimeout)
 	return w
 }
 
@@ -108,7 +112,7 @@ func (w *wire) wait(ctx context.Context) error {
 	if w.forget != nil {
 		w.forget()
 	}
-	w.upstreams.pool.Close()
+	w.upstreams.close()
 	return err
 }
 

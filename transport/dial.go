@@ -45,11 +45,36 @@ func (e *Engine) Secure(ctx context.Context, conn net.Conn, p *snapshot.Policy, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if l, ok := e.pools.(*Leaves); ok {
-		l.mu.Lock()
-		o := l.originator(*p.TLS, snapshot.HTTP2)
-		l.mu.Unlock()
-		return o.secure(ctx, conn, host)
+	return e.originator(p, snapshot.HTTP2).secure(ctx, conn, host)
+}
+
+// Open connects to an endpoint as a policy has it, for HTTP/1.1 and by TLS where the policy has that, all within its
+// connect time-out. host is the one that is called: the name of the server where the policy gives none.
+func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Policy, host string) (net.Conn, error) {
+	timeout := p.ConnectTimeout
+	if timeout <= 0 {
+		timeout = DefaultConnectTimeout
 	}
-	return newOriginator(*p.TLS, snapshot.HTTP2).secure(ctx, conn, host)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := e.Connect(ctx, to, p)
+	if err != nil || p.TLS == nil {
+		return conn, err
+	}
+	secured, err := e.originator(p, p.Protocol).secure(ctx, conn, host)
+	if err != nil {
+		return nil, err
+	}
+	return secured, nil
+}
+
+// originator gives the one of a policy that has TLS, which the pools share where they are Leaves.
+func (e *Engine) originator(p *snapshot.Policy, protocol snapshot.Protocol) *originator {
+	l, ok := e.pools.(*Leaves)
+	if !ok {
+		return newOriginator(*p.TLS, protocol)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.originator(*p.TLS, protocol)
 }

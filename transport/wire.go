@@ -14,13 +14,18 @@ import (
 // What a driver needs that sends calls on connections of its own.
 
 // Plain reports whether a call to be forwarded is one of HTTP/1.1 to endpoints that are known, without copies to
-// mirrors, over connections that the policy has nothing to say about: one that takes no more than Pick and a
-// connection. Others are RoundTripper.Resume's.
+// mirrors or a limit of connections: one that takes no more than Pick and a connection as Engine.Open makes it. Others are
+// RoundTripper.Resume's.
 func (c *Call) Plain() bool {
 	p := c.Policy()
-	return p.Protocol != snapshot.HTTP2 && p.TLS == nil && p.Connections == snapshot.Connections{} && p.Limits.Connections+p.Limits.Pending == 0 &&
-		len(c.route.Mirrors) == 0 && c.Unresolved() == nil
+	return p.Protocol != snapshot.HTTP2 && p.Limits.Connections+p.Limits.Pending == 0 && len(c.route.Mirrors) == 0 && c.Unresolved() == nil
 }
+
+// Ruled reports whether a rule leads the call to where it goes. One to a host that the mesh does not know has none.
+func (c *Call) Ruled() bool { return c.dest != nil }
+
+// Mirrored reports whether the rule of the call has copies of it sent to mirrors.
+func (c *Call) Mirrored() bool { return c.dest != nil && len(c.route.Mirrors) > 0 }
 
 // Resume does with a call that has begun what RoundTrip does after Begin. req is the request that q shows; the contract is
 // RoundTrip's.

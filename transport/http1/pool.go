@@ -138,15 +138,33 @@ func (p *Pool[K]) Idle() int {
 // CloseIdle closes the idle connections of a key.
 func (p *Pool[K]) CloseIdle(key K) {
 	p.mu.Lock()
-	var gone []*Conn
+	gone := p.takeAll(key, nil)
+	p.mu.Unlock()
+	closeAll(gone)
+}
+
+// CloseIdleFunc closes the idle connections of the keys of which gone reports true. It must not call the pool.
+func (p *Pool[K]) CloseIdleFunc(gone func(K) bool) {
+	p.mu.Lock()
+	var all []*Conn
+	for key := range p.byKey {
+		if gone(key) {
+			all = p.takeAll(key, all)
+		}
+	}
+	p.mu.Unlock()
+	closeAll(all)
+}
+
+// takeAll takes out a key, and appends its connections to list.
+func (p *Pool[K]) takeAll(key K, list []*Conn) []*Conn {
 	if s := p.byKey[key]; s != nil {
 		for s.depth > 0 {
-			gone = append(gone, p.take(s.top))
+			list = append(list, p.take(s.top))
 		}
 		delete(p.byKey, key)
 	}
-	p.mu.Unlock()
-	closeAll(gone)
+	return list
 }
 
 // CloseAllIdle closes the idle connections of all keys.

@@ -99,6 +99,13 @@ func TestPool(t *testing.T) {
 	if !p.CloseOldest() || !closed(servers[6]) || p.CloseOldest() {
 		t.Error("CloseOldest does not close the only one")
 	}
+	e, f := idleConn(t, unixPair)
+	p.Put("g", e, now)
+	p.CloseIdle("nobody")
+	p.CloseIdleFunc(func(key string) bool { return key == "g" })
+	if p.Idle() != 0 || !closed(f) {
+		t.Errorf("%d idle after CloseIdleFunc", p.Idle())
+	}
 	c, d := idleConn(t, unixPair)
 	var told owner
 	c.Owner = &told
