@@ -5,6 +5,6 @@ package proxy
 import "syscall"
 
 // departed knows nothing here: that a client has gone shows when something is written to it.
-func departed(syscall.RawConn) bool { return false }
+func departed(syscall.RawConn, bool) bool { return false }
 
 func waiting(syscall.RawConn) bool { return false }

@@ -5,17 +5,20 @@ package proxy
 import "syscall"
 
 // departed reports whether the other side of a socket has ended the connection, without taking what it has sent and
-// without waiting.
-func departed(conn syscall.RawConn) bool {
+// without waiting. secured says that what it has sent is TLS, where the last thing is a record that says so (RFC 8446 §6.1):
+// then the end may be behind that.
+func departed(conn syscall.RawConn, secured bool) bool {
+	over := false
 	n := -1 // for a connection that has no socket after all
 	var err error
 	var one [1]byte
 	if conn.Control(func(fd uintptr) {
 		n, _, err = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		over = n > 0 && secured && ended(int(fd))
 	}) != nil {
 		return true
 	}
-	return err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+	return over || err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 }
 
 // waiting reports whether there is something to read.

@@ -395,7 +395,15 @@ func (x *exchange) pause(d time.Duration) bool {
 
 // cutOff makes sure that a client does not take what it got for the whole, where the end of the connection would say so.
 func (x *exchange) cutOff() {
-	if tcp, ok := x.s.nc.(*net.TCPConn); ok && x.q.Minor() < 1 {
+	if x.q.Minor() > 0 {
+		return
+	}
+	nc := x.s.nc
+	if x.s.tls != nil {
+		nc = x.s.tls.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
+	_ = nc.Close() // TLS would say that this is the end
 }

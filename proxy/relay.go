@@ -125,8 +125,4 @@ func (x *exchange) relayBody() bool {
 }
 
 // brokeOff reports that it was the endpoint that ended the answer: it has not, where it is the client who takes no more.
-func (x *exchange) brokeOff() bool { return !x.p.Body.Done() && x.up != nil && x.clientThere() }
-
-func (x *exchange) clientThere() bool {
-	return x.s.raw == nil || !departed(x.s.raw)
-}
+func (x *exchange) brokeOff() bool { return !x.p.Body.Done() && x.up != nil && !x.s.departed() }

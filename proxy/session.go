@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -20,7 +21,8 @@ type session struct {
 	wire *wire
 	nc   net.Conn
 	conn *http1.Conn
-	raw  syscall.RawConn // of nc, nil where there is none
+	tls  *tls.Conn       // nc where that is one, else nil
+	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
 	handed    bool         // the connection is another's by now
 	state     atomic.Int32 // a sessionState
@@ -53,10 +55,13 @@ const watchEvery = 500 * time.Millisecond
 
 func newSession(w *wire, nc net.Conn) *session {
 	s := &session{wire: w, nc: nc, conn: http1.NewConn(nc, w.limits)}
+	if s.tls, _ = nc.(*tls.Conn); s.tls != nil {
+		nc = s.tls.NetConn()
+	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
-	s.reading = w.wheel.Add(func() { _ = nc.SetReadDeadline(past) })
+	s.reading = w.wheel.Add(func() { _ = s.nc.SetReadDeadline(past) })
 	s.working = w.wheel.Add(s.look)
 	return s
 }
@@ -66,6 +71,10 @@ var past = time.Unix(1, 0)
 // run serves requests until the connection ends.
 func (s *session) run() {
 	first, over := true, false
+	if s.tls != nil && !s.handshake() {
+		s.end()
+		return
+	}
 	for s.await(first) {
 		x := exchanges.Get().(*exchange)
 		over, s.handed = x.serve(s, first)
@@ -76,6 +85,21 @@ func (s *session) run() {
 		first = false
 	}
 	s.end()
+}
+
+// handshake makes that of TLS, within the time for a request's head. It reports false where it fails, and where HTTP/2 is
+// agreed on, which is net/http's.
+func (s *session) handshake() bool {
+	s.reading.Arm(transport.DefaultReadHeaderTimeout)
+	err := s.tls.Handshake()
+	if !s.reading.Disarm() || err != nil {
+		return false
+	}
+	if s.tls.ConnectionState().NegotiatedProtocol == "h2" {
+		s.handed = true
+		s.wire.http2.give(s.nc)
+	}
+	return !s.handed
 }
 
 // await waits for the first byte of a request.
@@ -216,7 +240,7 @@ func (s *session) look() {
 	}
 	if !s.until.IsZero() && !time.Now().Before(s.until) {
 		s.late = true
-	} else if s.raw != nil && departed(s.raw) {
+	} else if s.departed() {
 		s.gone = true
 	}
 	if s.gone || s.late {
@@ -229,6 +253,9 @@ func (s *session) look() {
 	}
 	s.working.Arm(next)
 }
+
+// departed reports that the client has gone, as far as that shows.
+func (s *session) departed() bool { return s.raw != nil && departed(s.raw, s.tls != nil) }
 
 // interrupt ends what the request waits for. s.mu is held.
 func (s *session) interrupt() {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,9 @@ import (
 type Inbound struct {
 	Listen string // "host:port" or ":port"
 	App    string // where the application listens, "127.0.0.1:19080"
+	// TLS is what callers must speak: the certificates, and by its ClientAuth who may call. It must not change while it is
+	// used; what it offers by ALPN is, where it does not say, h2 and http/1.1. Default: plaintext.
+	TLS *tls.Config
 }
 
 // Config is what a Sidecar is made of.
@@ -75,6 +79,20 @@ type server struct {
 	wire    *wire        // nil for admin
 	forward *forwarder   // nil for admin
 	app     *application // nil but for inbound
+	tls     *tls.Config  // nil for plaintext
+}
+
+// secured gives the listener as its callers speak to it. Who hands its connections out does not wait for a handshake.
+func (s *server) secured() net.Listener {
+	if s.tls == nil {
+		return s.l
+	}
+	config := s.tls
+	if len(config.NextProtos) == 0 {
+		config = config.Clone()
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return tls.NewListener(s.l, config)
 }
 
 // Start opens all listeners and serves them. Where one cannot be opened none is; the error names it.
@@ -110,7 +128,7 @@ func (s *Sidecar) open() error {
 		if err != nil {
 			return err
 		}
-		srv.app, srv.wire = app, newInboundWire(srv.forward, srv.l, s.wheel, app)
+		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, app), in.TLS
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
@@ -215,7 +233,7 @@ func (s *Sidecar) serve(srv *server) {
 		err = srv.http.Serve(srv.l)
 	case srv.app != nil:
 		s.running.Go(func() { _ = s.config.Mesh.Serve(&srv.http, srv.wire.http2) })
-		err = srv.wire.serve(s.config.Mesh.Listener(srv.l))
+		err = srv.wire.serve(s.config.Mesh.Listener(srv.secured()))
 	default:
 		s.running.Go(func() { _ = srv.http.Serve(srv.wire.http2) })
 		err = srv.wire.serve(srv.l)

@@ -50,11 +50,11 @@ func TestStartRefuses(t *testing.T) {
 		{"in use", proxy.Config{Outbound: free, Admin: taken.Addr().String()}, []string{"admin " + taken.Addr().String(), "address already in use"}},
 		{"inbound in use", proxy.Config{Inbound: []proxy.Inbound{{Listen: taken.Addr().String(), App: "127.0.0.1:1"}}},
 			[]string{"inbound " + taken.Addr().String(), "address already in use"}},
-		{"the same twice", proxy.Config{Inbound: []proxy.Inbound{{free, "127.0.0.1:1"}, {free, "127.0.0.1:2"}}},
+		{"the same twice", proxy.Config{Inbound: []proxy.Inbound{{Listen: free, App: "127.0.0.1:1"}, {Listen: free, App: "127.0.0.1:2"}}},
 			[]string{"inbound " + free, "address already in use"}},
 		{"no port", proxy.Config{Outbound: "127.0.0.1"}, []string{"outbound 127.0.0.1"}},
-		{"application is ourselves", proxy.Config{Inbound: []proxy.Inbound{{free, free}}}, []string{"inbound " + free, "own inbound listener"}},
-		{"application is our outbound", proxy.Config{Outbound: free, Inbound: []proxy.Inbound{{"127.0.0.1:0", "localhost:" + freePort}}},
+		{"application is ourselves", proxy.Config{Inbound: []proxy.Inbound{{Listen: free, App: free}}}, []string{"inbound " + free, "own inbound listener"}},
+		{"application is our outbound", proxy.Config{Outbound: free, Inbound: []proxy.Inbound{{Listen: "127.0.0.1:0", App: "localhost:" + freePort}}},
 			[]string{"own outbound listener"}},
 	} {
 		c.config.Mesh = m

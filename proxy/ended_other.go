@@ -1,0 +1,6 @@
+//go:build darwin || dragonfly || freebsd || netbsd || openbsd
+
+package proxy
+
+// ended knows nothing here: the end shows when all before it is read.
+func ended(int) bool { return false }
