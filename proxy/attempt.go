@@ -86,12 +86,14 @@ func (x *exchange) connect() (call.Outcome, error) {
 
 // outcome says why an attempt got no answer.
 func (x *exchange) outcome(err error) call.Outcome {
-	gone, late := x.s.cause()
-	switch {
-	case gone:
+	switch x.s.cause() {
+	case clientGone, streamStill: // nobody's fault
 		return call.Outcome{Reason: call.ReasonCanceled}
-	case late:
+	case tooLate:
 		return call.Outcome{Reason: call.ReasonTimeout}
+	case notEnded:
+	}
+	switch {
 	case refusedByCodec(err), errors.Is(err, errInformational):
 		return call.Outcome{Reason: call.ReasonProtocol}
 	}
@@ -198,6 +200,7 @@ func (x *exchange) head() error {
 		if err := x.up.ReadResponse(&x.p, x.q.Method()); err != nil {
 			return err
 		}
+		x.s.moved()
 		status := x.p.Status()
 		if status >= 200 || status == http.StatusSwitchingProtocols {
 			return nil

@@ -157,7 +157,7 @@ func (x *exchange) ask() {
 	}
 	step := m.engine.Begin(ctx, &x.call, &x.view)
 	if step.Delay > 0 && !x.pause(step.Delay) {
-		x.aborted = true
+		x.lose(x.outcome(nil), context.Canceled)
 		return
 	}
 	step.Delay = 0
@@ -224,7 +224,7 @@ func (x *exchange) attempts() {
 		case err != nil:
 			x.lose(o, c.Fail(o, err))
 		case !x.respond():
-			if gone, late := x.s.cause(); !gone && !late && x.brokeOff() {
+			if x.s.cause() == notEnded && x.brokeOff() {
 				a.Answered(call.Outcome{Reason: call.ReasonReset})
 			}
 		}
@@ -354,7 +354,11 @@ func (x *exchange) lose(o call.Outcome, err error) {
 		x.brokenBody(x.upload.client)
 		return
 	}
-	if o.Reason == call.ReasonCanceled {
+	switch {
+	case x.s.cause() == streamStill:
+		x.reply(x.stillReply(err))
+		return
+	case o.Reason == call.ReasonCanceled:
 		x.aborted = true // for whom
 		return
 	}

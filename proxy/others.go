@@ -49,7 +49,12 @@ func (x *exchange) handOver(step transport.Step) {
 	x.view.Headers = call.HTTPHeaders(r.Header)
 	via := resumed{x, step}
 	x.aborted = !serveHTTP(func() { x.f.pass(w, r, destination{&u, r.Host}, via) })
-	w.finish()
+	if x.aborted && !w.began && x.s.cause() == streamStill {
+		x.aborted = false
+		x.reply(x.stillReply(nil))
+	} else {
+		w.finish()
+	}
 	if !x.handed && !x.q.Body.Done() {
 		x.closing, x.unread = true, true
 		x.s.readAgain()
@@ -140,6 +145,7 @@ func (b *requestReader) Read(p []byte) (int, error) {
 	x := b.w.x
 	b.w.proceed()
 	n, err := x.q.Body.Read(p)
+	x.s.moved()
 	switch {
 	case errors.Is(err, io.EOF):
 		late := x.q.Body.Trailer()
@@ -268,6 +274,7 @@ func (w *responder) Write(p []byte) (int, error) {
 	if w.bodiless() {
 		return len(p), nil
 	}
+	w.x.s.moved()
 	return w.x.w.Write(p)
 }
 

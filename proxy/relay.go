@@ -101,11 +101,12 @@ func (x *exchange) relayBody() bool {
 			if w.Flush() != nil {
 				return false
 			}
-			if n := w.Direct(); n > 0 && x.splice.move(w.Direct, b.Took, w.Took, x.s.nc, x.up.NetConn(), b.Direct()) != spliceDone {
+			if n := w.Direct(); n > 0 && x.splice.move(x.s, ofAnswer, w.Direct, b.Took, w.Took, x.s.nc, x.up.NetConn(), b.Direct()) != spliceDone {
 				return false
 			}
 		}
 		piece, err := b.Next(size)
+		x.s.moved()
 		switch {
 		case err != nil && !errors.Is(err, io.EOF):
 			return false
@@ -118,6 +119,7 @@ func (x *exchange) relayBody() bool {
 		if _, err := w.Write(piece); err != nil {
 			return false
 		}
+		x.s.moved()
 		if passed += len(piece); passed > spliceFrom {
 			size = pieceSize
 		}

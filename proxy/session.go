@@ -24,21 +24,35 @@ type session struct {
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
-	handed    bool         // the connection is another's by now
-	state     atomic.Int32 // a sessionState
-	tunnelled atomic.Bool  // its request has become a tunnel, which nobody waits for here
+	handed    bool          // the connection is another's by now
+	uploaded  chan struct{} // an upload's goroutine has ended; nil before the first
+	state     atomic.Int32  // a sessionState
+	tunnelled atomic.Bool   // its request has become a tunnel, which nobody waits for here
 	// reading ends the wait for a request and for the end of its head, working is the watch over the rest.
-	reading, working *http1.Deadline
+	// and still ends a request of which nothing moves (see session.stalled).
+	reading, working, still *http1.Deadline
 
-	mu     sync.Mutex // guards what follows
-	watch  bool       // a request is under way
-	up     net.Conn   // to the endpoint, nil between attempts
-	cancel func()     // ends a wait that is none for bytes, nil for none
-	until  time.Time  // when the route's time-out has passed, zero for none
-	late   bool       // it has
-	gone   bool       // the client has
-	begun  bool       // the answer is on its way
+	mu      sync.Mutex // guards what follows
+	watch   bool       // a request is under way
+	up      net.Conn   // to the endpoint, nil between attempts
+	cancel  func()     // ends a wait that is none for bytes, nil for none
+	until   time.Time  // when the route's time-out has passed, zero for none
+	why     ending     // of the request
+	begun   bool       // the answer is on its way
+	splices [2]splice  // under way: of the request's body, and of the answer's
+	probes  int        // looks at them one after the other that found that nothing had moved
+	halted  bool       // the request's body is not to be read on
 }
+
+// An ending is why a request is not waited for any longer.
+type ending uint8
+
+const (
+	notEnded    ending = iota
+	clientGone         // for whom
+	tooLate            // the route's time-out has passed
+	streamStill        // nothing has moved for the stream's idle time-out
+)
 
 type sessionState int32
 
@@ -63,6 +77,7 @@ func newSession(w *wire, nc net.Conn) *session {
 	}
 	s.reading = w.wheel.Add(func() { _ = s.nc.SetReadDeadline(past) })
 	s.working = w.wheel.Add(s.look)
+	s.still = w.wheel.Add(s.stalled)
 	return s
 }
 
@@ -163,7 +178,7 @@ func (s *session) wake() {
 func (s *session) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
+	s.why = clientGone
 	s.interrupt()
 	_ = s.nc.Close()
 }
@@ -171,9 +186,13 @@ func (s *session) cut() {
 // begin starts the watch over a request.
 func (s *session) begin() {
 	s.mu.Lock()
-	s.watch, s.late, s.begun, s.until = true, false, false, time.Time{}
+	s.watch, s.begun, s.until, s.probes = true, false, time.Time{}, 0
+	if s.why != clientGone {
+		s.why = notEnded
+	}
 	s.mu.Unlock()
 	s.working.Arm(watchEvery)
+	s.moved()
 }
 
 // bound ends what is left of the request after d.
@@ -187,6 +206,7 @@ func (s *session) bound(d time.Duration) {
 // finish ends the watch. What it does after that concerns nobody.
 func (s *session) finish() {
 	s.working.Disarm()
+	s.still.Disarm()
 	s.mu.Lock()
 	s.watch, s.up, s.cancel = false, nil, nil
 	s.mu.Unlock()
@@ -198,7 +218,7 @@ func (s *session) attend(up net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up = up
-	return !s.gone && !s.late
+	return s.why == notEnded
 }
 
 // attendCall is attend for a wait that a function ends.
@@ -206,7 +226,7 @@ func (s *session) attendCall(cancel func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancel = cancel
-	return !s.gone && !s.late
+	return s.why == notEnded
 }
 
 // answering says that from now on there is no other answer to give.
@@ -217,17 +237,17 @@ func (s *session) answering() {
 }
 
 // cause tells why the waiting was ended.
-func (s *session) cause() (gone, late bool) {
+func (s *session) cause() ending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gone, s.late
+	return s.why
 }
 
 // left notes that the client has gone.
 func (s *session) left() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gone = true
+	s.why = clientGone
 	s.interrupt()
 }
 
@@ -235,15 +255,15 @@ func (s *session) left() {
 func (s *session) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.watch || s.gone || s.late {
+	if !s.watch || s.why != notEnded {
 		return
 	}
 	if !s.until.IsZero() && !time.Now().Before(s.until) {
-		s.late = true
+		s.why = tooLate
 	} else if s.departed() {
-		s.gone = true
+		s.why = clientGone
 	}
-	if s.gone || s.late {
+	if s.why != notEnded {
 		s.interrupt()
 		return
 	}
@@ -265,16 +285,25 @@ func (s *session) interrupt() {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	if s.begun || s.gone {
+	if s.begun || s.why == clientGone {
 		_ = s.nc.SetDeadline(past)
 	}
+}
+
+// stopReading ends a read of the request.
+func (s *session) stopReading() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.halted = true
+	_ = s.nc.SetReadDeadline(past)
 }
 
 // readAgain takes back a deadline that interrupted a read of the request, where that was not the end.
 func (s *session) readAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.gone {
+	s.halted = false
+	if s.why != clientGone {
 		_ = s.nc.SetReadDeadline(time.Time{})
 	}
 }
@@ -283,6 +312,7 @@ func (s *session) readAgain() {
 func (s *session) end() {
 	s.reading.Remove()
 	s.working.Remove()
+	s.still.Remove()
 	if !s.handed {
 		_ = s.conn.Close()
 	}

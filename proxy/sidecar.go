@@ -39,6 +39,10 @@ type Config struct {
 	Admin    string // address of the admin listener, "" for none
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
 	AllowNonLoopback bool
+	// StreamIdleTimeout ends requests of HTTP/1 of which nothing has moved for so long, to the sidecar or from it: with 408
+	// or 504 and flag SI, or by cutting off what has begun. A tunnel has no such end. Default: DefaultStreamIdleTimeout;
+	// negative: none, as istiod has it for sidecars.
+	StreamIdleTimeout time.Duration
 	// Listen opens listeners. Default: net.ListenConfig's without multipath TCP, with whose listeners a few connections
 	// can be reset at the moment of Drain.
 	Listen func(network, address string) (net.Listener, error)
@@ -103,6 +107,9 @@ func Start(c Config) (*Sidecar, error) {
 	if c.Listen == nil {
 		c.Listen = listen
 	}
+	if c.StreamIdleTimeout == 0 {
+		c.StreamIdleTimeout = DefaultStreamIdleTimeout
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -152,6 +159,11 @@ func (s *Sidecar) open() error {
 		}
 		srv.http.Handler = s.adminHandler()
 		s.admin = srv
+	}
+	for _, srv := range s.servers() {
+		if srv.wire != nil {
+			srv.wire.idle = c.StreamIdleTimeout
+		}
 	}
 	for _, srv := range []*server{s.outbound, s.admin} {
 		if srv != nil && c.Guard != nil {

@@ -89,20 +89,25 @@ type memoryRig struct {
 // startMemory starts one. What it starts ends with stop, which must be called in the bubble.
 func startMemory(t *testing.T, rules string) (r *memoryRig, stop func()) {
 	t.Helper()
+	return startMemoryWith(t, rules, proxy.Config{})
+}
+
+func startMemoryWith(t *testing.T, rules string, c proxy.Config) (r *memoryRig, stop func()) {
+	t.Helper()
 	r = &memoryRig{out: newMemoryListener("127.0.0.1:15001"), in: newMemoryListener("127.0.0.1:9080"), endpoint: newMemoryListener("10.0.0.1:80")}
 	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80")+rules)),
 		mesh.WithDialer(r.endpoint.dial), mesh.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.sidecar, err = proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:15001",
-		Inbound: []proxy.Inbound{{Listen: "127.0.0.1:9080", App: "127.0.0.1:19080"}},
-		Listen: func(_, address string) (net.Listener, error) {
-			if address == string(r.in.addr) {
-				return r.in, nil
-			}
-			return r.out, nil
-		}})
+	c.Mesh, c.Outbound, c.Inbound = m, "127.0.0.1:15001", []proxy.Inbound{{Listen: "127.0.0.1:9080", App: "127.0.0.1:19080"}}
+	c.Listen = func(_, address string) (net.Listener, error) {
+		if address == string(r.in.addr) {
+			return r.in, nil
+		}
+		return r.out, nil
+	}
+	r.sidecar, err = proxy.Start(c)
 	if err != nil {
 		t.Fatal(err)
 	}

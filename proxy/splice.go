@@ -12,6 +12,12 @@ type splicer struct {
 	limited io.LimitedReader
 }
 
+// Whose body it is (session.splices).
+const (
+	ofRequest = iota
+	ofAnswer
+)
+
 type spliced int
 
 const (
@@ -21,7 +27,7 @@ const (
 )
 
 // move moves n bytes, -1 for all until the end, from src to dst and keeps the two messages' books.
-func (s *splicer) move(room func() int64, from func(int64, bool) error, to func(int64) error, dst, src net.Conn, n int64) spliced {
+func (s *splicer) move(watch *session, which int, room func() int64, from func(int64, bool) error, to func(int64) error, dst, src net.Conn, n int64) spliced {
 	target, ok := dst.(*net.TCPConn)
 	source, plain := src.(*net.TCPConn)
 	if !ok || !plain {
@@ -31,7 +37,15 @@ func (s *splicer) move(room func() int64, from func(int64, bool) error, to func(
 		n = most
 	}
 	s.limited.R, s.limited.N = source, n
-	moved, err := target.ReadFrom(&s.limited)
+	var moved int64
+	var err error
+	for again := true; again; {
+		var m int64
+		watch.splicing(which, src)
+		m, err = target.ReadFrom(&s.limited)
+		moved += m
+		again = watch.spliced(which, m) && timedOut(err)
+	}
 	s.limited.R = nil
 	_ = to(moved)
 	if err != nil {

@@ -25,7 +25,6 @@ const (
 type upload struct {
 	whole   []byte // the body, where all of it was there at once
 	running bool   // the goroutine is
-	done    chan struct{}
 
 	complete atomic.Bool // all of it was read from the client
 
@@ -92,8 +91,8 @@ func (u *upload) again(next func() bool) bool {
 // start sends a body that was not whole at the beginning: what was kept, and what comes.
 func (x *exchange) startUpload() {
 	u := &x.upload
-	if u.done == nil {
-		u.done = make(chan struct{}, 1)
+	if x.s.uploaded == nil {
+		x.s.uploaded = make(chan struct{}, 1)
 	}
 	u.running, u.halted = true, false
 	go x.upload.run(x)
@@ -101,7 +100,7 @@ func (x *exchange) startUpload() {
 
 // run is the goroutine.
 func (u *upload) run(x *exchange) {
-	defer func() { u.done <- struct{}{} }()
+	defer func() { x.s.uploaded <- struct{}{} }()
 	if len(u.kept) > 0 {
 		if _, err := x.uw.Write(u.kept); err != nil {
 			return
@@ -114,7 +113,7 @@ func (u *upload) run(x *exchange) {
 	for {
 		if n := b.Direct(); n >= spliceFrom && x.uw.Direct() > 0 && !u.keep {
 			u.lose()
-			switch u.splice.move(x.uw.Direct, b.Took, x.uw.Took, x.up.NetConn(), x.s.nc, n) {
+			switch u.splice.move(x.s, ofRequest, x.uw.Direct, b.Took, x.uw.Took, x.up.NetConn(), x.s.nc, n) {
 			case spliceSource:
 				u.client = io.ErrUnexpectedEOF
 				_ = x.up.NetConn().SetDeadline(past)
@@ -125,6 +124,7 @@ func (u *upload) run(x *exchange) {
 			}
 		}
 		piece, err := b.Next(pieceSize)
+		x.s.moved()
 		if err != nil && !errors.Is(err, io.EOF) {
 			u.client = err
 			_ = x.up.NetConn().SetDeadline(past) // nobody waits for an answer to that
@@ -144,6 +144,7 @@ func (u *upload) run(x *exchange) {
 		if _, err := x.uw.Write(piece); err != nil {
 			return
 		}
+		x.s.moved()
 	}
 }
 
@@ -180,13 +181,13 @@ func (x *exchange) stopUpload() {
 	u.running = false
 	if u.complete.Load() {
 		select {
-		case <-u.done:
+		case <-x.s.uploaded:
 			return
 		case <-time.After(lastWrite):
 		}
 	} else {
 		select {
-		case <-u.done:
+		case <-x.s.uploaded:
 			return
 		default:
 		}
@@ -195,9 +196,9 @@ func (x *exchange) stopUpload() {
 		_ = x.up.NetConn().SetDeadline(past)
 	}
 	if !u.complete.Load() {
-		_ = x.s.nc.SetReadDeadline(past)
+		x.s.stopReading()
 	}
-	<-u.done
+	<-x.s.uploaded
 	if timedOut(u.client) {
 		u.client = nil
 	}

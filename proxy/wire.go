@@ -22,6 +22,7 @@ type wire struct {
 	limits  *http1.Limits
 	http2   *handoff
 	date    atomic.Pointer[dateText]
+	idle    time.Duration // how long nothing may move of a request, 0 for any time
 
 	// The two ways: calls of the mesh, or requests for one application.
 	mesh *outbound    // nil for inbound

@@ -38,6 +38,7 @@ type proxyFlags struct {
 	nonLoopback    bool
 	ignore         []string
 	strict         bool
+	still          time.Duration
 	delay          time.Duration
 	drain          time.Duration
 }
@@ -90,6 +91,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
+	f.DurationVar(&o.still, "stream-idle-timeout", proxy.DefaultStreamIdleTimeout, "after how `long` without a byte either way an HTTP/1 request ends, 0 for never")
 	f.DurationVar(&o.delay, "drain-delay", 5*time.Second, "how `long` after SIGTERM inbound listeners stay open while /ready says 503")
 	f.DurationVar(&o.drain, "drain-timeout", 10*time.Second, "how `long` requests under way may then take to end, and after them the command")
 	return cmd
@@ -126,6 +128,9 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	defer through.CloseIdleConnections()
 	w := mesh.Workload{Name: string(o.workload), Namespace: string(o.namespace), ServiceAccount: string(o.serviceAccount), Labels: o.labels,
 		Locality: string(o.locality)}
+	if o.still == 0 {
+		o.still = -1
+	}
 	m, err := o.mesh(cmd, mesh.WithLogger(log), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through))
 	if err != nil {
 		return err
@@ -136,7 +141,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	var once sync.Once
 	replies := &replyLog{log: log}
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
-		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, OnReply: replies.report,
+		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
 	if err != nil {
 		return err
@@ -175,6 +180,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("standard input is the command's: give --config a file or directory")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "":
 		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
+	case o.still < 0:
+		return usageError("--stream-idle-timeout is negative")
 	case o.delay < 0:
 		return usageError("--drain-delay is negative")
 	case o.drain < 0:

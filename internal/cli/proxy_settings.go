@@ -55,7 +55,7 @@ type proxySetting struct {
 var proxySettings = []proxySetting{
 	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
 	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"admin", aValue}, {"outbound-traffic-policy", aValue}, {"allow-non-loopback", aValue},
-	{"ignore-kind", aList}, {"strict", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},
+	{"ignore-kind", aList}, {"strict", aValue}, {"stream-idle-timeout", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},
 }
 
 // variable gives the name of the variable that stands for a flag.

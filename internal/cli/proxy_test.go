@@ -291,6 +291,7 @@ func TestProxyUsage(t *testing.T) {
 		{"one inbound address twice", []string{"--config", ".", "--inbound", ":9080=:1", "--inbound", ":9080=:2"}, "--inbound and --inbound both listen on :9080"},
 		{"outbound traffic policy", []string{"--config", ".", "--outbound-traffic-policy", "NONE"},
 			`invalid argument "NONE" for "--outbound-traffic-policy" flag: expected one of ALLOW_ANY, REGISTRY_ONLY`},
+		{"idle time-out", []string{"--config", ".", "--stream-idle-timeout", "-1s"}, "--stream-idle-timeout is negative"},
 		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
 		{"nothing", []string{"--config", ".", "--outbound", "none"}, "neither --inbound nor --outbound given: there is nothing to serve"},
 		{"namespace", []string{"--config", ".", "--namespace", "Shop"},

@@ -31,6 +31,7 @@ outbound-traffic-policy: REGISTRY_ONLY
 allow-non-loopback: false
 ignore-kind: Sidecar
 strict: true
+stream-idle-timeout: 1h
 drain-delay: 1s
 drain-timeout: 1m30s
 `
@@ -58,7 +59,7 @@ func TestSettingsFile(t *testing.T) {
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
 		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "outbound-traffic-policy": "REGISTRY_ONLY", "allow-non-loopback": "false", "ignore-kind": "[Sidecar]",
-		"strict": "true", "drain-delay": "1s", "drain-timeout": "1m30s"} {
+		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s"} {
 		if got := cmd.Flags().Lookup(flag).Value.String(); got != want {
 			t.Errorf("%s is %s, want %s", flag, got, want)
 		}
