@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // adminStats writes a first set of metrics in Prometheus's text format, version 0.0.4. Endpoints that leave
@@ -70,6 +72,8 @@ func (s *Sidecar) adminStats(w http.ResponseWriter, _ *http.Request) {
 			e.sample("heddle_proxy_tunnels_active", float64(srv.forward.tunnels.count()), "direction", srv.name, "listener", srv.l.Addr().String())
 		}
 	}
+	e.family("heddle_proxy_buffer_bytes", "gauge", "Buffers of HTTP/1 that connections hold.")
+	e.sample("heddle_proxy_buffer_bytes", float64(http1.BuffersInUse()))
 	e.family("heddle_proxy_local_replies_total", "counter", "Answers of the proxy's own, by Envoy's response flag.")
 	counts := s.replies.counted()
 	for _, k := range slices.SortedFunc(maps.Keys(counts), func(a, b replyKey) int {

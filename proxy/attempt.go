@@ -123,6 +123,7 @@ func (x *exchange) send() error {
 			err = w.Finish(u.whole)
 		}
 		u.sent = err == nil
+		w.Release() // however long the answer takes
 		return err
 	}
 	if len(u.kept) == 0 {

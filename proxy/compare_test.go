@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // benchRole makes the test's binary one of the processes that TestCompare compares.
@@ -30,7 +32,14 @@ func TestMain(m *testing.M) {
 		benchMain(role, os.Args[1:])
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for deadline := time.Now().Add(patience); http1.BuffersInUse() != 0 && code == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			fmt.Fprintf(os.Stderr, "%d bytes of buffers are left\n", http1.BuffersInUse())
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // benchMain runs until it is killed.

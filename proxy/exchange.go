@@ -328,6 +328,7 @@ func (x *exchange) giveUp() {
 	}
 	x.s.attend(nil)
 	x.uw.Release()
+	_ = beneath(x.up.NetConn()).Close() // TLS would wait for room to say that this is the end
 	_ = x.up.Close()
 	x.up = nil
 }
@@ -399,15 +400,9 @@ func (x *exchange) pause(d time.Duration) bool {
 
 // cutOff makes sure that a client does not take what it got for the whole, where the end of the connection would say so.
 func (x *exchange) cutOff() {
-	if x.q.Minor() > 0 {
-		return
-	}
-	nc := x.s.nc
-	if x.s.tls != nil {
-		nc = x.s.tls.NetConn()
-	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	nc := beneath(x.s.nc)
+	if tcp, ok := nc.(*net.TCPConn); ok && x.q.Minor() < 1 {
 		_ = tcp.SetLinger(0)
 	}
-	_ = nc.Close() // TLS would say that this is the end
+	_ = nc.Close() // before TLS says that this is the end
 }

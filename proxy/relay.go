@@ -89,10 +89,7 @@ func (x *exchange) relayBody() bool {
 	if b.Done() {
 		return w.Finish(nil) == nil
 	}
-	size, passed := 16<<10, 0
-	if b.Remaining() > spliceFrom {
-		size = pieceSize
-	}
+	passed := 0
 	if b.Remaining() < 0 && b.Buffered() == 0 && w.Flush() != nil {
 		return false
 	}
@@ -105,7 +102,7 @@ func (x *exchange) relayBody() bool {
 				return false
 			}
 		}
-		piece, err := b.Next(size)
+		piece, err := b.Next(pieceSize)
 		x.s.moved()
 		switch {
 		case err != nil && !errors.Is(err, io.EOF):
@@ -120,9 +117,7 @@ func (x *exchange) relayBody() bool {
 			return false
 		}
 		x.s.moved()
-		if passed += len(piece); passed > spliceFrom {
-			size = pieceSize
-		}
+		passed += len(piece)
 	}
 }
 

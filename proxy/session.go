@@ -69,10 +69,8 @@ const watchEvery = 500 * time.Millisecond
 
 func newSession(w *wire, nc net.Conn) *session {
 	s := &session{wire: w, nc: nc, conn: http1.NewConn(nc, w.limits)}
-	if s.tls, _ = nc.(*tls.Conn); s.tls != nil {
-		nc = s.tls.NetConn()
-	}
-	if sc, ok := nc.(syscall.Conn); ok {
+	s.tls, _ = nc.(*tls.Conn)
+	if sc, ok := beneath(nc).(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
 	s.reading = w.wheel.Add(func() { _ = s.nc.SetReadDeadline(past) })
@@ -82,6 +80,14 @@ func newSession(w *wire, nc net.Conn) *session {
 }
 
 var past = time.Unix(1, 0)
+
+// beneath gives the connection that a TLS connection is made over, and any other as it is.
+func beneath(nc net.Conn) net.Conn {
+	if secured, ok := nc.(*tls.Conn); ok {
+		return secured.NetConn()
+	}
+	return nc
+}
 
 // run serves requests until the connection ends.
 func (s *session) run() {

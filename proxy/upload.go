@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// pieceSize is how much of a body is read at a time.
-	pieceSize = 128 << 10
+	// pieceSize is how much of a body is read at a time. Larger pieces measured no faster, and who stops taking them keeps one.
+	pieceSize = 32 << 10
 	// spliceFrom is how much must be left of a body for the kernel to be asked to move it.
 	spliceFrom = 32 << 10
 	// lastWrite is how long an endpoint that has answered may take to take the last piece of the request.
@@ -139,6 +139,7 @@ func (u *upload) run(x *exchange) {
 		if b.Done() {
 			x.lateFields(&x.uw, b.Trailer())
 			u.sent = x.uw.Finish(piece) == nil
+			x.uw.Release() // however long the answer takes
 			return
 		}
 		if _, err := x.uw.Write(piece); err != nil {

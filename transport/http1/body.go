@@ -24,6 +24,7 @@ type Body struct {
 	open     bool // bytes or the end are still to come; a zero Body is done
 	length   int64
 	left     int64 // Sized: bytes not read yet
+	room     int   // for the next piece of a connection that is read into a buffer taken before
 	chunks   unchunker
 	err      error
 	trailer  Fields
@@ -39,6 +40,7 @@ func (b *Body) reset() {
 func (b *Body) start(c *Conn, framing Framing, length, left int64, response bool) {
 	b.c, b.framing, b.response, b.length, b.left = c, framing, response, length, left
 	b.open = framing != NoBody
+	b.room = minBuffer
 	b.chunks = unchunker{ext: c.limits.ChunkExtension}
 	b.section = lines{}
 	c.open = b.open
@@ -138,7 +140,7 @@ func (b *Body) most(size int) int {
 
 // Next gives the next piece of the body without a copy: at most size bytes (8 KiB to 128 KiB, rounded up to a power of
 // two), in a buffer of the connection, valid until the next call on the body or the connection. On TCP and Unix
-// connections no buffer is taken before there is something to read. A piece comes with a nil error; Done tells whether it is
+// connections no buffer is taken before there is something to read; on others it is smaller where little has come. A piece comes with a nil error; Done tells whether it is
 // the last. Otherwise the errors are those of Read.
 func (b *Body) Next(size int) ([]byte, error) {
 	for {
@@ -175,8 +177,12 @@ func (b *Body) next(size int) ([]byte, error) {
 	if c.raw.conn != nil {
 		return b.awaited(c.raw.await(max(size, minBuffer)))
 	}
-	buf := takeBuffer(max(size, minBuffer))
+	// The buffer waits with the reader: it is small where little comes. A record of TLS has at most 16 KiB.
+	buf := takeBuffer(min(max(size, minBuffer), b.room))
 	n, err := c.read(buf.b[:b.most(len(buf.b))])
+	if b.room = minBuffer; n > len(buf.b)/2 {
+		b.room = min(2*len(buf.b), 16<<10)
+	}
 	return b.awaited(buf, n, err)
 }
 

@@ -3,6 +3,7 @@ package http1
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 // minBuffer is the smallest buffer: what a connection reads a head into at first.
@@ -26,6 +27,11 @@ var buffers = [...]sync.Pool{
 
 func newBuffer(class int) *buffer { return &buffer{b: make([]byte, minBuffer<<class), class: class} }
 
+var buffersInUse atomic.Int64
+
+// BuffersInUse gives the bytes of the buffers that connections and writers of this process hold at the moment.
+func BuffersInUse() int64 { return buffersInUse.Load() }
+
 // takeBuffer gives a buffer of at least size bytes, at most maxBuffer.
 func takeBuffer(size int) *buffer {
 	class := 0
@@ -34,6 +40,7 @@ func takeBuffer(size int) *buffer {
 	}
 	b := buffers[class].Get().(*buffer)
 	b.free = false
+	buffersInUse.Add(int64(len(b.b)))
 	if tracing != nil {
 		tracing(b, true)
 	}
@@ -49,6 +56,7 @@ func putBuffer(b *buffer) {
 		panic("http1: buffer handed back twice") // two connections would share it
 	}
 	b.free = true
+	buffersInUse.Add(-int64(len(b.b)))
 	if tracing != nil {
 		tracing(b, false)
 	}
