@@ -75,20 +75,20 @@ func TestUpgrade(t *testing.T) {
 // sends the request.
 func TestUpgradeAndTimeout(t *testing.T) {
 	t.Parallel()
-	for name, policy := range map[string]string{
-		"on the wire": "{}", "by net/http": "{connectionPool: {http: {idleTimeout: 3600s}}}",
+	for name, mirrors := range map[string]string{
+		"on the wire": "", "by net/http": ", mirrors: [{destination: {host: reviews}, percentage: {value: 0}}]",
 	} {
 		for after, want := range map[time.Duration]string{0: "HTTP/1.1 101 ", time.Minute: "HTTP/1.1 504 "} {
 			t.Run(name+" "+after.String(), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) { upgradeAfter(t, policy, after, want) })
+				synctest.Test(t, func(t *testing.T) { upgradeAfter(t, mirrors, after, want) })
 			})
 		}
 	}
 }
 
 // upgradeAfter offers a WebSocket to an endpoint that thinks about it, by a rule with a time-out of two seconds.
-func upgradeAfter(t *testing.T, policy string, after time.Duration, want string) {
+func upgradeAfter(t *testing.T, mirrors string, after time.Duration, want string) {
 	up, served := newMemoryListener("10.0.0.1:80"), make(chan struct{})
 	go func() {
 		defer close(served)
@@ -110,12 +110,7 @@ func upgradeAfter(t *testing.T, policy string, after time.Duration, want string)
 		mesh.WithConfig([]byte(service("reviews", "HTTP", "10.0.0.1:80")+`apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: reviews}
-spec: {hosts: [reviews], http: [{timeout: 2s, route: [{destination: {host: reviews}}]}]}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: reviews}
-spec: {host: reviews, trafficPolicy: `+policy+`}
+spec: {hosts: [reviews], http: [{timeout: 2s, route: [{destination: {host: reviews}}]`+mirrors+`}]}
 `)))
 	if err != nil {
 		t.Fatal(err)
