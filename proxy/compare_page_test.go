@@ -22,12 +22,15 @@ import (
 func table(title string, all []contender, costs [][]float64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n### %s\n\n| | CPU µs a request | ÷ HAProxy | ÷ ReverseProxy |\n|---|---|---|---|\n", title)
-	of := func(name string) []float64 {
-		return costs[slices.IndexFunc(all, func(c contender) bool { return strings.HasPrefix(c.name, name) })]
+	by := func(of []float64, name string) string {
+		i := slices.IndexFunc(all, func(c contender) bool { return strings.HasPrefix(c.name, name) })
+		if i < 0 {
+			return "–"
+		}
+		return spread(ratios(of, costs[i]), "%.2f")
 	}
-	haproxy, reverse := of("HAProxy"), of(reverseProxy)
 	for n, c := range all {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", c.name, spread(costs[n], "%.1f"), spread(ratios(costs[n], haproxy), "%.2f"), spread(ratios(costs[n], reverse), "%.2f"))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", c.name, spread(costs[n], "%.1f"), by(costs[n], "HAProxy"), by(costs[n], reverseProxy))
 	}
 	return b.String()
 }

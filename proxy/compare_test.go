@@ -5,6 +5,9 @@ package proxy_test
 import (
 	"bufio"
 	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -15,12 +18,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/conformance"
+	"github.com/heddlemesh/mesh/proxy"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
@@ -56,6 +63,9 @@ func benchMain(role string, args []string) {
 			r.SetXForwarded()
 		}}
 		fmt.Println((&http.Server{Addr: args[0], Handler: rp, ReadHeaderTimeout: 10 * time.Second}).ListenAndServe())
+	case "inbound":
+		runtime.GOMAXPROCS(1) // as heddle proxy has it
+		fmt.Println(benchInbound(args[0], args[1], args[2]))
 	}
 }
 
@@ -106,11 +116,38 @@ func benchUpstream(address string, size int) {
 	}
 }
 
+// benchInbound is a sidecar's inbound side with the certificates that lie in dir, for which the command has no flag.
+func benchInbound(address, up, dir string) error {
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
+	if err != nil {
+		return err
+	}
+	authority, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	m, err := mesh.New(context.Background())
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	s, err := proxy.Start(proxy.Config{Mesh: m, Inbound: []proxy.Inbound{{Listen: address, App: up, TLS: &tls.Config{MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}}}})
+	if err != nil {
+		return err
+	}
+	return <-s.Failed()
+}
+
 // A contender is one of the programs that are compared, in front of one upstream.
 type contender struct {
 	name string
 	// command gives what serves on address and asks up.
 	command func(t *testing.T, address, up string) *exec.Cmd
+	// behind, nil for nothing, serves what command's asks, and asks up: the two are one contender.
+	behind func(t *testing.T, address, up string) *exec.Cmd
 	// few says that it is compared at 1 KiB and paced only.
 	few bool
 }
@@ -127,10 +164,7 @@ func contenders(t *testing.T) []contender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heddle := filepath.Join(t.TempDir(), "heddle")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", heddle, "../cmd/heddle").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	heddle := buildHeddle(t)
 	sidecar := func(inbound bool, env ...string) func(t *testing.T, address, up string) *exec.Cmd {
 		return func(t *testing.T, address, up string) *exec.Cmd {
 			t.Helper()
@@ -168,6 +202,66 @@ func contenders(t *testing.T) []contender {
 		return exec.CommandContext(t.Context(), "nginx", "-p", t.TempDir(), "-c", file(t, "nginx.conf", fmt.Sprintf(nginxConfig, up, address)))
 	}})
 }
+
+func buildHeddle(t *testing.T) string {
+	t.Helper()
+	heddle := filepath.Join(t.TempDir(), "heddle")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", heddle, "../cmd/heddle").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return heddle
+}
+
+// securedContenders are pairs with TLS 1.3 and certificates of both sides between.
+func securedContenders(t *testing.T) []contender {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heddle, ca := buildHeddle(t), conformance.NewAuthority(t)
+	server, serverKey := ca.Files("server", ca.Issue("reviews.inside"))
+	caller, callerKey := ca.Files("caller", ca.Issue("caller"))
+	both := func(name, certificate, key string) string {
+		var text []byte
+		for _, part := range []string{certificate, key} {
+			pem, err := os.ReadFile(part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, pem...)
+		}
+		return file(t, name, string(text))
+	}
+	serverBoth, callerBoth := both("server.both", server, serverKey), both("caller.both", caller, callerKey)
+	haproxy := func(bind, ask string) func(t *testing.T, address, up string) *exec.Cmd {
+		return func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			return exec.CommandContext(t.Context(), "haproxy", "-db", "-f", file(t, "haproxy.cfg", fmt.Sprintf(haproxyConfig, address+bind, up+ask)))
+		}
+	}
+	return []contender{
+		{name: "HAProxy, two", command: haproxy("", " ssl verify required verifyhost reviews.inside sni str(reviews.inside) ca-file "+ca.CAFile+" crt "+callerBoth),
+			behind: haproxy(" ssl verify required ca-file "+ca.CAFile+" crt "+serverBoth, "")},
+		{name: "heddle, outbound and inbound", command: func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			rules := fmt.Sprintf(benchSecured, ca.CAFile, caller, callerKey)
+			return exec.CommandContext(t.Context(), heddle, "proxy", "--admin", "none", "--outbound", address,
+				"--config", file(t, "mesh.yaml", service("reviews", "HTTP", up)+benchRules+rules))
+		}, behind: func(t *testing.T, address, up string) *exec.Cmd {
+			t.Helper()
+			return roleCommand(t, self, "inbound", address, up, ca.Dir)
+		}},
+	}
+}
+
+// benchSecured is the policy of the pair.
+const benchSecured = `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews, trafficPolicy: {tls: {mode: MUTUAL, caCertificates: %s, clientCertificate: %s, privateKey: %s, sni: reviews.inside}}}
+`
 
 // reverseProxy is served by the tests' own program, whose memory says nothing about it.
 const reverseProxy = "ReverseProxy"
@@ -245,6 +339,11 @@ func TestCompare(t *testing.T) {
 	}
 	page.WriteString(compare(t, "1 KiB, 1,000 requests a second over 16 connections", all, 1<<10, repetitions,
 		func(address string) int { return paced(t, address, 2*seconds) }, ran))
+	pairs := securedContenders(t)
+	for _, size := range []int{1 << 10, 64 << 10} {
+		title := fmt.Sprintf("Two with TLS between, %d KiB, 64 connections, as fast as they go", size>>10)
+		page.WriteString(compare(t, title, pairs, size, repetitions, func(address string) int { return load(t, address, seconds) }, ticks))
+	}
 	page.WriteString(memory(t, slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return c.few || c.name == reverseProxy })))
 	t.Log("\n" + page.String())
 	if path := os.Getenv("HEDDLE_COMPARE_DOC"); path != "" {
@@ -270,27 +369,48 @@ func compare(t *testing.T, title string, all []contender, size, repetitions int,
 			if i%2 == 1 {
 				n = len(all) - 1 - n
 			}
-			address, pid, stop := up, upstream.Pid, func() {}
-			if c := all[n]; c.command != nil {
-				address = closedPort(t)
-				var process *os.Process
-				process, stop = command(t, address, c.command(t, address, up))
-				pid = process.Pid
+			address, pids, stop := up, []int{upstream.Pid}, func() {}
+			if all[n].command != nil {
+				address, pids, stop = all[n].start(t, up)
 			}
-			costs[n] = append(costs[n], cost(t, address, pid, load, spent))
+			costs[n] = append(costs[n], cost(t, address, pids, load, spent))
 			stop()
 		}
 	}
 	return table(title, all, costs)
 }
 
-// cost gives the CPU of one request in µs.
-func cost(t *testing.T, address string, pid int, load func(string) int, spent func(*testing.T, int) time.Duration) float64 {
+// start starts the contender in front of up, and gives where it is asked.
+func (c *contender) start(t *testing.T, up string) (address string, pids []int, stop func()) {
 	t.Helper()
+	stopBehind := func() {}
+	if c.behind != nil {
+		between := closedPort(t)
+		var process *os.Process
+		process, stopBehind = command(t, between, c.behind(t, between, up))
+		pids, up = append(pids, process.Pid), between
+	}
+	address = closedPort(t)
+	process, stopFront := command(t, address, c.command(t, address, up))
+	return address, append(pids, process.Pid), func() {
+		stopFront()
+		stopBehind()
+	}
+}
+
+// cost gives the CPU of one request in µs.
+func cost(t *testing.T, address string, pids []int, load func(string) int, spent func(*testing.T, int) time.Duration) float64 {
+	t.Helper()
+	sum := func() (all time.Duration) {
+		for _, pid := range pids {
+			all += spent(t, pid)
+		}
+		return all
+	}
 	warm(t, address)
-	before := spent(t, pid)
+	before := sum()
 	requests := load(address)
-	return float64(spent(t, pid)-before) / float64(time.Microsecond) / float64(requests)
+	return float64(sum()-before) / float64(time.Microsecond) / float64(requests)
 }
 
 // roleCommand is this binary in a role.
