@@ -9,8 +9,8 @@
 //		Outbound: "127.0.0.1:15001", Admin: "127.0.0.1:15000"})
 //
 // HTTP/1.1 is served on the wire: one goroutine for each connection of a client, which also speaks with the endpoint, by
-// package http1; what it does with a request stands in one place, exchange.serve. HTTP/2, and calls that are not made by
-// HTTP/1.1 to known endpoints, are net/http's; there that place is forwarder.ServeHTTP. Neither decides anything about
+// package http1, with TLS or without; what it does with a request stands in one place, exchange.serve. HTTP/2, and calls with
+// copies for mirrors or by HTTP/2, are net/http's; there that place is forwarder.ServeHTTP. Neither decides anything about
 // routes, balancing or retries: those are the mesh's, and the same as in a program that imports it.
 //
 // It is not httputil.ReverseProxy, from which it differs in these points:
@@ -30,5 +30,5 @@
 //  10. Expect goes on, and the 100 of the program is passed on at once; on the wire the sidecar says none of its own. A
 //     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
 //
-// It holds no transparent capture, no gateway and no TLS of its own.
+// It holds no transparent capture, no gateway and no identity of its own: the certificates of Inbound.TLS are its caller's.
 package proxy

@@ -31,8 +31,9 @@ type Inbound struct {
 // Config is what a Sidecar is made of.
 type Config struct {
 	Mesh *mesh.Mesh // required; the sidecar does not close it
-	// Guard is the dialer that the mesh was given, so that it refuses the sidecar's own outbound and admin
-	// listeners. Default: nobody refuses them.
+	// Guard is the dialer that the mesh was given, so that it refuses the sidecar's own outbound and admin listeners. HTTP/1.1
+	// to hosts that the mesh does not know is sent over its connections, and not by the mesh's pass-through transport. Default:
+	// nobody refuses them, and that transport sends.
 	Guard    *Guard
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
