@@ -175,7 +175,7 @@ func (x *exchange) requestFields() {
 	case x.protocol != "":
 		w.Field("Connection", "Upgrade")
 		w.Field("Upgrade", x.protocol)
-	case x.to.policy != nil && x.to.policy.Connections.MaxRequests == 1:
+	case x.to.policy != nil && x.to.policy.Connections.MaxRequests == x.up.Responses()+1:
 		w.Field("Connection", "close")
 	}
 	if q.Body.Framing() == http1.Chunked {

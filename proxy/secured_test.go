@@ -235,14 +235,15 @@ func TestConnectionTerms(t *testing.T) {
 		rules  string
 		every  time.Duration
 		want   int
-		closes bool
+		closes int // the request on a connection that says so, 0 for none
 	}{
-		"no policy":       {"", 80 * time.Second, 1, false},
-		"idle":            {rule("{http: {idleTimeout: 60s}}"), 50 * time.Second, 1, false},
-		"idle too long":   {rule("{http: {idleTimeout: 40s}}"), 50 * time.Second, 10, false},
-		"max age":         {rule("{tcp: {maxConnectionDuration: 45s}}"), 10 * time.Second, 2, false},
-		"one request":     {rule("{http: {maxRequestsPerConnection: 1}}"), time.Second, 10, true},
-		"client protocol": {rule("{http: {useClientProtocol: true}}"), time.Second, 1, false},
+		"no policy":       {"", 80 * time.Second, 1, 0},
+		"idle":            {rule("{http: {idleTimeout: 60s}}"), 50 * time.Second, 1, 0},
+		"idle too long":   {rule("{http: {idleTimeout: 40s}}"), 50 * time.Second, 10, 0},
+		"max age":         {rule("{tcp: {maxConnectionDuration: 45s}}"), 10 * time.Second, 2, 0},
+		"one request":     {rule("{http: {maxRequestsPerConnection: 1}}"), time.Second, 10, 1},
+		"three requests":  {rule("{http: {maxRequestsPerConnection: 3}}"), time.Second, 4, 3},
+		"client protocol": {rule("{http: {useClientProtocol: true}}"), time.Second, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -251,12 +252,12 @@ func TestConnectionTerms(t *testing.T) {
 				conns := 0
 				defer r.answer(func(nc net.Conn, br *bufio.Reader) {
 					conns++ // one after the other
-					for {
+					for n := 1; ; n++ {
 						req, err := http.ReadRequest(br)
 						if err != nil {
 							return
 						}
-						if req.Close != c.closes {
+						if req.Close != (n == c.closes) {
 							t.Errorf("the endpoint is told to close: %t", req.Close)
 						}
 						_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -51,6 +51,9 @@ func NewConn(nc net.Conn, limits *Limits) *Conn {
 // NetConn gives the connection beneath.
 func (c *Conn) NetConn() net.Conn { return c.nc }
 
+// Responses gives the number of final responses that were read.
+func (c *Conn) Responses() int { return c.final }
+
 // WaitReadable blocks until there is something to read. On TCP and Unix connections it holds no buffer meanwhile but
 // that of a message not yet released; on others it reads one byte ahead, into the Conn itself. io.EOF is the
 // clean end.
