@@ -35,44 +35,93 @@ type mirrors struct {
 }
 
 // Mirrored says how many copies of requests have been sent to mirrors, and how many should have been but were
-// not: their body was longer than MirrorLimit, too many were under way, or the mirror's subset, host or port does not
-// exist. A request whose body the endpoint did not want to its end is in neither.
+// not: their body was longer than MirrorLimit, they were streams of gRPC, or RPCs to a service without endpoints, too many
+// were under way, or the mirror's subset, host or port does not exist. A request whose body the endpoint did not want to its end is in neither.
 func (e *Engine) Mirrored() (sent, dropped uint64) {
 	return e.mirrors.sent.Load(), e.mirrors.dropped.Load()
 }
 
-// draw chooses the mirrors of this call, nil for none.
-func (c *Call) drawMirrors() []*routing.Mirror {
+// A Copy is a call to a mirror, which is one attempt, made by itself: nothing of what becomes of it reaches the call that it
+// is a copy of. Where Start allows for it, Context, Direct, Unresolved, Pick and End follow, in a goroutine of the driver's.
+type Copy struct {
+	Call
+	timeout time.Duration
+	missing bool // there is no such cluster
+}
+
+// Copies draws the mirrors of this call, nil for none. What their clusters keep calls together by is looked for in q, the
+// request that Begin was given.
+func (c *Call) Copies(q *call.Request) []*Copy {
 	if c.route == nil || len(c.route.Mirrors) == 0 {
 		return nil
 	}
-	var to []*routing.Mirror
+	var copies []*Copy
 	for i := range c.route.Mirrors {
 		if m := &c.route.Mirrors[i]; resilience.Hits(m.Share, c.engine.rand()) {
-			to = append(to, m)
+			copies = append(copies, c.copyTo(m, q))
 		}
 	}
-	return to
+	return copies
+}
+
+func (c *Call) copyTo(m *routing.Mirror, q *call.Request) *Copy {
+	p := &Copy{Call: Call{engine: c.engine, state: c.state}, timeout: c.Timeout()}
+	if p.timeout <= 0 {
+		p.timeout = mirrorTimeout
+	}
+	if p.missing = m.Index < 0 || m.Index >= len(c.state.clusters); p.missing {
+		return p
+	}
+	p.cluster = c.state.clusters[m.Index]
+	p.hash, p.hashed = hashOf(&p.cluster.def.Policy.Hash, q)
+	return p
+}
+
+// Start counts the copy and reports whether it is to be made. whole says that all of the request could be copied.
+func (p *Copy) Start(whole bool) bool {
+	m := &p.engine.mirrors
+	switch {
+	case !whole || p.missing:
+	case m.active.Add(1) > maxMirrors:
+		m.active.Add(-1)
+	default:
+		m.sent.Add(1)
+		return true
+	}
+	m.dropped.Add(1)
+	return false
+}
+
+// Context gives the context of the copy: it ends with the rule's time-out, or else after 30 s, and with the engine.
+func (p *Copy) Context() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(p.engine.background, p.timeout)
+}
+
+// End closes the books of a copy that was started.
+func (p *Copy) End() { p.engine.mirrors.active.Add(-1) }
+
+// Direct gives the address of the host itself where the copy's cluster has no endpoints of its own.
+func (p *Copy) Direct() (address string, ok bool) {
+	if p.missing || !p.cluster.def.Direct {
+		return "", false
+	}
+	set := p.cluster.def.Set
+	return net.JoinHostPort(set.Host, strconv.Itoa(int(set.Port))), true
 }
 
 // A shadow copies a request for its mirrors while the primary attempt reads its body, and sends the copies
 // when that has read all of it. Nothing of what becomes of them reaches the call.
 type shadow struct {
-	driver  *RoundTripper
-	state   *state
-	to      []*routing.Mirror
-	timeout time.Duration
-	req     *http.Request // the copy, without its body
+	driver *RoundTripper
+	copies []*Copy
+	req    *http.Request // the copy, without its body
 
 	started atomic.Bool
 }
 
 // newShadow prepares the copies of req, as it goes to the endpoint.
-func (t *RoundTripper) newShadow(c *Call, to []*routing.Mirror, req *http.Request) *shadow {
-	s := &shadow{driver: t, state: c.state, to: to, timeout: c.Timeout()}
-	if s.timeout <= 0 {
-		s.timeout = mirrorTimeout
-	}
+func (t *RoundTripper) newShadow(copies []*Copy, req *http.Request) *shadow {
+	s := &shadow{driver: t, copies: copies}
 	s.req = &http.Request{Method: req.Method, URL: new(*req.URL), Host: req.Host, Header: req.Header.Clone(),
 		Proto: req.Proto, ProtoMajor: req.ProtoMajor, ProtoMinor: req.ProtoMinor}
 	if s.req.Host == "" {
@@ -86,55 +135,45 @@ func (s *shadow) start(body []byte, whole bool) {
 	if s.started.Swap(true) {
 		return
 	}
-	m := &s.driver.engine.mirrors
-	for _, to := range s.to {
-		there := whole && to.Index >= 0 && to.Index < len(s.state.clusters)
-		if !there || m.active.Add(1) > maxMirrors {
-			if there {
-				m.active.Add(-1)
-			}
-			m.dropped.Add(1)
-			continue
+	for _, p := range s.copies {
+		if p.Start(whole) {
+			go s.send(p, body)
 		}
-		m.sent.Add(1)
-		go s.send(to, body)
 	}
 }
 
 // send makes one copy's only attempt.
-func (s *shadow) send(to *routing.Mirror, body []byte) {
-	e := s.driver.engine
-	defer e.mirrors.active.Add(-1)
-	ctx, cancel := context.WithTimeout(e.background, s.timeout)
+func (s *shadow) send(p *Copy, body []byte) {
+	defer p.End()
+	ctx, cancel := p.Context()
 	defer cancel()
 	req := s.req.WithContext(ctx)
 	req.Header = s.req.Header.Clone()
 	if len(body) > 0 {
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
-	c := Call{engine: e, state: s.state, cluster: s.state.clusters[to.Index]}
-	if def := c.cluster.def; def.Direct {
+	if address, ok := p.Direct(); ok {
 		u := *req.URL
-		u.Host = net.JoinHostPort(def.Set.Host, strconv.Itoa(int(def.Set.Port)))
+		u.Host = address
 		req.URL = &u
 		resp, err := s.driver.passthrough.RoundTrip(req)
 		useUp(resp, err)
 		return
 	}
-	for unresolved := c.Unresolved(); unresolved != nil; unresolved = c.Unresolved() {
+	for unresolved := p.Unresolved(); unresolved != nil; unresolved = p.Unresolved() {
 		select {
 		case <-unresolved:
 		case <-ctx.Done():
 			return
 		}
 	}
-	a, err := c.Pick(nil)
+	a, err := p.Pick(nil)
 	if err != nil {
 		return
 	}
 	resp, err := a.Endpoint.Conns.(http.RoundTripper).RoundTrip(req)
 	o := classify(ctx, resp, err)
-	if o.Reason == call.ReasonCanceled && e.background.Err() == nil {
+	if o.Reason == call.ReasonCanceled && p.engine.background.Err() == nil {
 		o.Reason = call.ReasonTimeout
 	}
 	a.Answered(o)

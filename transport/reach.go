@@ -10,7 +10,7 @@ import (
 type Reach struct {
 	Known    bool      // whether the mesh knows the host on the port
 	Direct   bool      // whether calls can be sent to the host itself: it is not known, and may be called all the same, or a rule says so
-	Clusters []Reached // each once, in the order of the rules
+	Clusters []Reached // each once, in the order of the rules; those of mirrors too
 	// Changed is closed when the answer may be another one.
 	Changed <-chan struct{}
 }
@@ -56,21 +56,33 @@ func (r *Reach) add(st *state, route *routing.Route, seen map[int]bool) {
 		return
 	}
 	for i := range route.Split {
-		at := route.Split[i].Index
-		if at < 0 || at >= len(st.clusters) || seen[at] {
-			continue
-		}
-		seen[at] = true
-		c := st.clusters[at]
-		if c.def.Direct {
+		if c := st.unseen(route.Split[i].Index, seen); c != nil && c.def.Direct {
 			r.Direct = true
-			continue
+		} else if c != nil {
+			r.Clusters = append(r.Clusters, c.reached())
 		}
-		m := c.picker.Load()
-		found := Reached{Cluster: c.def.Name, Policy: c.def.Policy, Endpoints: make([]*balance.Endpoint, m.Len())}
-		for j := range found.Endpoints {
-			found.Endpoints[j] = m.At(j)
-		}
-		r.Clusters = append(r.Clusters, found)
 	}
+	for i := range route.Mirrors {
+		if c := st.unseen(route.Mirrors[i].Index, seen); c != nil && !c.def.Direct {
+			r.Clusters = append(r.Clusters, c.reached())
+		}
+	}
+}
+
+// unseen gives the cluster of an index, nil for one that has been seen already or is none.
+func (st *state) unseen(at int, seen map[int]bool) *cluster {
+	if at < 0 || at >= len(st.clusters) || seen[at] {
+		return nil
+	}
+	seen[at] = true
+	return st.clusters[at]
+}
+
+func (c *cluster) reached() Reached {
+	m := c.picker.Load()
+	found := Reached{Cluster: c.def.Name, Policy: c.def.Policy, Endpoints: make([]*balance.Endpoint, m.Len())}
+	for j := range found.Endpoints {
+		found.Endpoints[j] = m.At(j)
+	}
+	return found
 }

@@ -85,7 +85,7 @@ func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*htt
 	out.begin(req, c)
 	if c.dest != nil && q.Scheme == "http" {
 		out.edit(c, q, nil)
-		out.mirror(t, c)
+		out.mirror(t, c, q)
 	}
 	resp, err := t.passthrough.RoundTrip(out.req)
 	if err != nil {
@@ -119,7 +119,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 		}
 	}
 	out.prepare(c, q)
-	out.mirror(t, c)
+	out.mirror(t, c, q)
 	resp, err := t.attempts(req, &out, c)
 	if err != nil {
 		out.stop()
@@ -469,12 +469,12 @@ func (o *outgoing) again() error {
 }
 
 // mirror starts the copies of a call, or has them start when its body has been sent.
-func (o *outgoing) mirror(t *RoundTripper, c *Call) {
-	to := c.drawMirrors()
-	if to == nil {
+func (o *outgoing) mirror(t *RoundTripper, c *Call, q *call.Request) {
+	copies := c.Copies(q)
+	if copies == nil {
 		return
 	}
-	o.shadow = t.newShadow(c, to, o.req)
+	o.shadow = t.newShadow(copies, o.req)
 	if o.req.Body == nil || o.req.Body == http.NoBody {
 		o.shadow.start(nil, true)
 		return

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/heddlemesh/mesh/meshtest"
 )
@@ -114,4 +116,59 @@ func TestUsersStay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCopiesStay: copies for a mirror that keeps calls together are kept together too, by the caller's own header, whatever the
+// rule makes of it.
+func TestCopiesStay(t *testing.T) {
+	const mirrored = stickyReviews + `---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: front}
+spec:
+  hosts: [front.default.svc.cluster.local]
+  ports: [{number: 9080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 10.0.0.2}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: front}
+spec: {hosts: [front], http: [{route: [{destination: {host: front}}], mirror: {host: reviews}, headers: {request: {set: {x-user: all}}}}]}
+`
+	meshtest.Run(t, meshtest.YAML(strings.Replace(mirrored, "KEY", "httpHeaderName: x-user", 1)), func(t *testing.T, e *meshtest.Env) {
+		e.HTTP("front", nil, named("front"))
+		at := make(map[string]map[string]int)
+		var mu sync.Mutex
+		for _, name := range []string{"a", "b", "c"} {
+			e.HTTP("reviews", nil, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				user := r.URL.Query().Get("user")
+				if at[user] == nil {
+					at[user] = make(map[string]int)
+				}
+				at[user][name]++
+			}))
+		}
+		for range 5 {
+			for _, user := range strings.Fields("jason anna bob carol dave eve frank grace heidi ivan") {
+				e.Get("http://front:9080/?user="+user, "x-user: "+user)
+			}
+		}
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		used := make(map[string]bool)
+		for user, of := range at {
+			for name, n := range of {
+				if used[name] = true; n != 5 {
+					t.Errorf("%s: %v", user, of)
+				}
+			}
+		}
+		if len(at) != 10 || len(used) < 2 {
+			t.Errorf("copies of %d users at %v", len(at), used)
+		}
+	})
 }

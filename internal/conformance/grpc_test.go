@@ -81,9 +81,6 @@ var rejectedWith = map[string]codes.Code{
 
 // notAnRPC says why no RPC is what the row is about, "" where one is.
 func notAnRPC(c *Case) string {
-	if c.Group == "mirror" {
-		return "RPCs are not mirrored yet (docs/calls.md)"
-	}
 	r := &c.Request
 	authority, method := target(r.URL)
 	if r.Method != "" && r.Method != http.MethodPost {
@@ -175,6 +172,9 @@ func joined(r Result, info *mesh.CallInfo, err error) Result {
 	r.Status, r.GRPC, r.Flag = http.StatusOK, int(grpcstatus.Code(err)), "-"
 	const frame = 5 // a message's length goes before it
 	r.Body = r.Body[min(len(r.Body), frame):]
+	for i := range r.Copies {
+		r.Copies[i].Body = r.Copies[i].Body[min(len(r.Copies[i].Body), frame):]
+	}
 	var rejected *mesh.Error
 	switch {
 	case errors.As(err, &rejected):

@@ -93,8 +93,44 @@ func mirrorRows() []Case {
 		{Name: "a rewrite without safe spelling is not copied", Cite: "docs/calls.md \"What a rule does\"", Config: with("mirror: {host: shadow}, match: [{uri: {prefix: /a}}], rewrite: {uri: /x/}"), Request: get("http://reviews:9080/a../b"), Want: Result{Status: 400, Flag: "DPE", Copies: []Copy{}}},
 		{Name: "another rule's", Cite: cite, Config: fleet + rules("- {name: m, match: [{uri: {prefix: /m}}], route: [{destination: {host: reviews}}], mirror: {host: shadow}}\n- {name: r, route: [{destination: {host: reviews}}]}"), Request: got, Want: none},
 	}
+	rows = append(rows, rpcMirrorRows(with, fleet)...)
 	for i := range rows {
 		rows[i].Fake = true
 	}
 	return rows
+}
+
+// rpcMirrorRows: copies of RPCs.
+func rpcMirrorRows(with func(string) string, fleet string) []Case {
+	const (
+		cite   = "§2.2 Mirror (fire and forget, response ignored)"
+		bodies = cite + "; docs/grpc.md (64 KiB)"
+		shadow = "10.8.0.1:9080"
+		second = "10.8.0.2:9080"
+	)
+	rpc := func(body string) Request {
+		return Request{Method: "POST", URL: reviewsURL + "s.S/M", Body: body, Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "X-A": {"1"}, "X-B": {"2"}}}
+	}
+	copyAt := func(at string) Copy {
+		return Copy{At: at, Method: "POST", Host: "reviews:9080", Path: "/s.S/M", Body: "message", Header: http.Header{"X-A": {"1"}}}
+	}
+	one, none := []Copy{copyAt(shadow)}, []Copy{}
+	toShadow, both := with("mirror: {host: shadow}"), with("mirrors: [{destination: {host: shadow}}, {destination: {host: second}}]")
+	hanging := map[string]float64{v1: 100, copied + shadow: 100}
+	return []Case{
+		{Name: "an RPC", Cite: cite, Config: toShadow, Request: rpc("message"), Repeat: 3, Want: Result{Endpoint: v1, Body: "message", Copies: one}},
+		{Name: "an RPC, several", Cite: cite, Config: both, Request: rpc("message"), Want: Result{Endpoint: v1, Copies: []Copy{copyAt(shadow), copyAt(second)}}},
+		{Name: "an RPC, 25 %", Cite: cite, Config: with("mirror: {host: shadow}, mirrorPercentage: {value: 25}"), Request: rpc("message"), Repeat: 2_500, Shares: map[string]float64{v1: 100, copied + shadow: 25}},
+		{Name: "an RPC, a subset", Cite: cite, Config: with("mirror: {host: shadow, subset: v1}"), Request: rpc("message"), Want: Result{Endpoint: v1, Copies: one}},
+		{Name: "an RPC, a missing subset", Cite: cite, Config: with("mirror: {host: shadow, subset: v9}"), Request: rpc("message"), Want: Result{Endpoint: v1, Copies: none}},
+		{Name: "an RPC with a long message", Cite: bodies, Config: toShadow, Request: rpc(strings.Repeat("m", 64<<10+1)), Want: Result{Endpoint: v1, Copies: none}},
+		{Name: "an RPC whose mirror fails", Cite: cite, Config: toShadow, Upstream: Upstream{Shadow: trailersOnly(14)}, Request: rpc("message"), Repeat: 2, Want: Result{Endpoint: v1, Copies: one}},
+		{Name: "an RPC whose mirror hangs", Cite: cite, Config: toShadow, Upstream: Upstream{Shadow: Behaviour{After: time.Hour}}, Request: rpc("message"), Repeat: 3, Shares: hanging},
+		{Name: "an RPC whose mirror is down", Cite: cite, Config: toShadow, Upstream: Upstream{Down: []string{shadow}}, Request: rpc("message"), Repeat: 2, Want: Result{Endpoint: v1, Copies: none}},
+		{Name: "an RPC that is retried", Cite: cite + "; §2.2 Retries", Config: toShadow, Upstream: Upstream{Script: []Behaviour{refused()}}, Request: rpc("message"), Want: Result{Endpoint: v1, Attempts: 2, Copies: one}},
+		{Name: "an RPC whose service fails", Cite: cite, Config: toShadow, Upstream: Upstream{Script: []Behaviour{trailersOnly(5)}}, Request: rpc("message"), Want: Result{Endpoint: v1, GRPC: 5, Copies: one}},
+		{Name: "an RPC that the rule changes", Cite: cite + "; §2.2 Headers, Rewrite", Config: with("mirror: {host: shadow}, match: [{uri: {prefix: /s.S/}}], rewrite: {uri: /t.T/, authority: inner.example}, headers: {request: {set: {x-a: rule}, remove: [x-b]}}"),
+			Request: rpc("message"), Want: Result{Endpoint: v1, Copies: []Copy{{At: shadow, Path: "/t.T/M", Host: "inner.example", Body: "message", Header: http.Header{"X-A": {"rule"}, "X-B": nil}}}}},
+		{Name: "an RPC that the rule answers", Cite: cite, Config: fleet + rules("- {name: r, directResponse: {status: 503}}"), Request: rpc("message"), Want: Result{Status: 200, GRPC: 14, Details: "direct_response", Copies: none}},
+	}
 }

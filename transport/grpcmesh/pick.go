@@ -104,6 +104,9 @@ func (r *rpc) choose(conns *connSet) error {
 // renew decides again, on the live configuration. Where the rule changes the RPC, or has changed it, grpc-go has to be
 // given another one.
 func (r *rpc) renew() error {
+	if r.fixed {
+		return errGone
+	}
 	if err := r.take(r.call.Renew(&r.asked)); err != nil {
 		return r.reject(err)
 	}
@@ -113,6 +116,9 @@ func (r *rpc) renew() error {
 	}
 	return nil
 }
+
+// errGone ends a copy whose cluster is gone.
+var errGone = grpcstatus.Error(codes.Unavailable, "the mirror is not there any more")
 
 var errAnew = grpcstatus.Error(codes.Unavailable, "the configuration has changed")
 

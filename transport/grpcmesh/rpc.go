@@ -40,6 +40,7 @@ type rpc struct {
 	once   bool // unary: an attempt is one stream
 	waits  bool // for ready: failing to connect does not end it
 	direct bool // to the host itself, outside the mesh
+	fixed  bool // a copy: its cluster is what it was drawn for
 
 	// The attempt under way.
 	attempt transport.Attempt

@@ -23,6 +23,7 @@ func (d *driver) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 		r.end(err)
 		return nil, err
 	}
+	r.unmirrored()
 	s := &clientStream{rpc: r, once: !desc.ServerStreams}
 	opts, s.hooks = r.withhold(opts)
 	opts = append(slices.Clip(opts), grpc.OnFinish(s.finished))

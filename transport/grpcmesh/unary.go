@@ -20,6 +20,7 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	opts, hooks := r.withhold(opts)
 	r.once = true
+	r.mirror(req, invoke, opts)
 	for {
 		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...))
 		if again {
