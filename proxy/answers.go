@@ -23,6 +23,7 @@ func (x *exchange) reply(l LocalReply) {
 	x.unfinished()
 	if x.grpc() {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
+		x.editReply()
 		x.w.Field("Content-Type", "application/grpc")
 		x.w.Field("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
 		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))
@@ -30,6 +31,7 @@ func (x *exchange) reply(l LocalReply) {
 		return
 	}
 	x.w.Response(l.Status, http.StatusText(l.Status), x.q.Method())
+	x.editReply()
 	if l.Status == http.StatusMethodNotAllowed {
 		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 	}
@@ -37,6 +39,14 @@ func (x *exchange) reply(l LocalReply) {
 		x.w.Field("X-Envoy-Overloaded", "true")
 	}
 	x.write(l.Text)
+}
+
+// editReply writes what the rule of the call says of answers of our own.
+func (x *exchange) editReply() {
+	x.edited.reset()
+	x.edits = true
+	x.call.EditReply(&x.edited)
+	x.edited.write(&x.w)
 }
 
 // write completes an answer for people.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // A forwarder sends the requests of one listener on, and their answers back. It is safe for concurrent use.
@@ -18,7 +20,7 @@ type forwarder struct {
 	direction string
 	// target says where a request goes, or how it is answered if it goes nowhere.
 	target  func(r *http.Request) (destination, *LocalReply)
-	via     func(r *http.Request) http.RoundTripper
+	via     func(r *http.Request) http.RoundTripper // a sender, where it makes calls of the mesh
 	report  func(LocalReply)
 	tell    func(*mesh.CallInfo) // Config.OnCall on a wire, nil for nobody
 	tunnels tunnels
@@ -47,19 +49,41 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.pass(w, r, target, f.via(r))
 }
 
-// A told tells of the calls that it makes (see Config.OnCall).
-type told struct {
+// A sender makes one call of the mesh, whose rule has a say in the answers that are made in place of an endpoint's.
+type sender interface {
 	http.RoundTripper
-	tell func(*mesh.CallInfo)
+	editReply(h http.Header)
+}
+
+// A caller is the sender of a request that net/http serves.
+type caller struct {
+	engine *transport.Engine
+	rt     *transport.RoundTripper
+	tell   func(*mesh.CallInfo) // Config.OnCall, nil for nobody
+	call   transport.Call
+}
+
+// callers gives what sends the requests of an outbound listener.
+func callers(m *mesh.Mesh, tell func(*mesh.CallInfo)) func(*http.Request) http.RoundTripper {
+	rt := m.RoundTripper().(*transport.RoundTripper)
+	return func(*http.Request) http.RoundTripper { return &caller{engine: m.Engine(), rt: rt, tell: tell} }
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t told) RoundTrip(r *http.Request) (*http.Response, error) {
-	var info mesh.CallInfo
-	resp, err := t.RoundTripper.RoundTrip(r.WithContext(mesh.Capture(r.Context(), &info)))
-	t.tell(&info)
-	return resp, err
+func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.tell != nil {
+		info := new(mesh.CallInfo)
+		r = r.WithContext(mesh.Capture(r.Context(), info))
+		defer c.tell(info)
+	}
+	q, ok := transport.View(r)
+	if !ok {
+		return c.rt.RoundTrip(r)
+	}
+	return c.rt.Resume(c.engine.Begin(r.Context(), &c.call, q), r, &c.call, q)
 }
+
+func (c *caller) editReply(h http.Header) { c.call.EditReply(call.HTTPHeaders(h)) }
 
 // pass sends a request on and its answer back.
 func (f *forwarder) pass(w http.ResponseWriter, r *http.Request, target destination, via http.RoundTripper) {
@@ -81,6 +105,9 @@ func (f *forwarder) pass(w http.ResponseWriter, r *http.Request, target destinat
 		}
 	}
 	if err != nil {
+		if s, ok := via.(sender); ok {
+			s.editReply(w.Header())
+		}
 		f.fail(w, r, body, over, err)
 		return
 	}

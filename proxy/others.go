@@ -82,6 +82,9 @@ type resumed struct {
 	step transport.Step
 }
 
+// editReply implements sender.
+func (r resumed) editReply(h http.Header) { r.x.call.EditReply(call.HTTPHeaders(h)) }
+
 // RoundTrip implements http.RoundTripper.
 func (r resumed) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.x.view.Headers = call.HTTPHeaders(req.Header)

@@ -140,17 +140,12 @@ func (s *Sidecar) open() error {
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
-		rt := c.Mesh.RoundTripper()
-		via := rt
-		if c.OnCall != nil {
-			via = told{rt, c.OnCall}
-		}
 		srv, err := s.listen("outbound", c.Outbound, &forwarder{direction: "outbound", target: outboundTarget, tell: c.OnCall,
-			via: func(*http.Request) http.RoundTripper { return via }})
+			via: callers(c.Mesh, c.OnCall)})
 		if err != nil {
 			return err
 		}
-		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), rt, c.Guard)
+		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
 		s.outbound = srv
 	}
 	if c.Admin != "" {
@@ -345,7 +340,5 @@ func Outbound(m *mesh.Mesh, report func(LocalReply)) http.Handler {
 	if report == nil {
 		report = func(LocalReply) {}
 	}
-	rt := m.RoundTripper()
-	return &forwarder{direction: "outbound", target: outboundTarget, report: report,
-		via: func(*http.Request) http.RoundTripper { return rt }}
+	return &forwarder{direction: "outbound", target: outboundTarget, report: report, via: callers(m, nil)}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -46,10 +47,10 @@ func newWire(f *forwarder, l *gentleListener, wheel *http1.Wheel) *wire {
 	return &wire{forward: f, conns: &l.conns, wheel: wheel, limits: wireLimits(), http2: newHandoff(l.Addr())}
 }
 
-// newOutboundWire serves the calls of programs. rt is the mesh's; guard, nil for none, dials what that does not know.
-func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *transport.Engine, rt http.RoundTripper, guard *Guard) *wire {
-	w := newWire(f, l, wheel)
-	w.mesh = &outbound{engine: e, others: rt.(*transport.RoundTripper)}
+// newOutboundWire serves the calls of programs. guard, nil for none, dials what the mesh does not know.
+func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, m *mesh.Mesh, guard *Guard) *wire {
+	w, e := newWire(f, l, wheel), m.Engine()
+	w.mesh = &outbound{engine: e, others: m.RoundTripper().(*transport.RoundTripper)}
 	if guard != nil {
 		w.mesh.outside = guard.DialContext
 	}

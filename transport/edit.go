@@ -87,6 +87,14 @@ func (c *Call) EditResponse(h call.HeaderEditor, q *call.Request, status int) {
 	}
 }
 
+// EditReply edits the header of an answer that a driver makes itself, for a call that got none: the rule's corsPolicy holds for
+// it too, or browsers could not read it (Envoy's cors filter sees local replies as it sees others).
+func (c *Call) EditReply(h call.HeaderEditor) {
+	if c.origin != "" {
+		c.route.CORS.Mark(h, c.origin)
+	}
+}
+
 // values is what templates can say about the call.
 func (c *Call) values(q *call.Request) call.Values {
 	v := call.Values{Request: *q, Protocol: q.Protocol, Route: c.routeName, Time: time.Now(), Flags: c.flags}

@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -56,7 +57,10 @@ func (d GRPC) Adapt(c Case) (Case, string) {
 		w.GRPC, w.Status = int(call.GRPCCode(max(w.Status, http.StatusOK))), http.StatusOK
 		fallthrough
 	case w.Details != "":
-		w.Answer = nil // an error has no header
+		w.Answer = maps.Clone(w.Answer)
+		for _, of := range []string{"Content-Type", "Content-Length", "Grpc-Status", "Grpc-Message"} { // a body that is none, and the status itself
+			delete(w.Answer, of)
+		}
 	}
 	return c, ""
 }
@@ -155,8 +159,11 @@ func (GRPC) Do(t testing.TB, c *Case, b *Bench) []Result {
 		b.Net.Begin()
 		var reply []byte
 		began := time.Now()
-		var header metadata.MD
-		err := cc.Invoke(mesh.Capture(ctx, &info), method, message, &reply, append(of[:len(of):len(of)], grpc.Header(&header))...)
+		var header, trailer metadata.MD
+		err := cc.Invoke(mesh.Capture(ctx, &info), method, message, &reply, append(of[:len(of):len(of)], grpc.Header(&header), grpc.Trailer(&trailer))...)
+		if err != nil { // the answer is all in one
+			header = metadata.Join(header, trailer)
+		}
 		took := time.Since(began)
 		cancel()
 		c.settle()

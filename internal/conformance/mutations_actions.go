@@ -10,9 +10,7 @@ import (
 
 // Why gRPC cannot notice some faults of actions.
 const (
-	noHeader    = "an error of an RPC has no header"
 	noPreflight = "no RPC is a preflight"
-	noMirror    = "RPCs are not mirrored yet"
 )
 
 // edited changes a copy of what a rule does, where it does that.
@@ -37,7 +35,7 @@ func action(name string, groups []string, edit func(*routing.Route), except ...s
 const grpcDriver = "grpc"
 
 func redirects(name string, edit func(*routing.Redirect)) Mutation {
-	return action(name, []string{"redirect"}, func(r *routing.Route) { edited(&r.Redirect, edit) }, noHeader)
+	return action(name, []string{"redirect"}, func(r *routing.Route) { edited(&r.Redirect, edit) })
 }
 
 func rewrites(name string, edit func(*routing.Rewrite)) Mutation {
@@ -58,7 +56,7 @@ func mirrored(name string, edit func(*routing.Mirror)) Mutation {
 		for i := range r.Mirrors {
 			edit(&r.Mirrors[i])
 		}
-	}, noMirror)
+	})
 }
 
 // operations makes a mutation of every header operation: how says whose, "request", "response" or "answer".
@@ -72,9 +70,6 @@ func operations(name string, groups []string, edit func(*routing.HeaderOps), how
 		})
 	}
 	m := Mutation{Name: name, Groups: groups}
-	if how[0] == "answer" {
-		m.Except = map[string]string{grpcDriver: noHeader}
-	}
 	m.edit = func(d *draft) {
 		d.eachRoute(func(r *routing.Route) {
 			for _, whose := range how {
@@ -106,7 +101,7 @@ func actionMutations() []Mutation {
 		}
 		return t
 	}
-	ms := []Mutation{
+	return []Mutation{
 		action("the rule does not answer", both, func(r *routing.Route) { r.Redirect, r.Direct = nil, nil }),
 		redirects("every redirect is a 302", func(r *routing.Redirect) { r.Code = 302 }),
 		redirects("the redirect's path forgotten", func(r *routing.Redirect) { r.Path = "" }),
@@ -242,21 +237,11 @@ func actionMutations() []Mutation {
 			}
 		}),
 
-		action("mirror not read", all("mirror"), func(r *routing.Route) { r.Mirrors = nil }, noMirror),
-		action("the first mirror only", all("mirror"), func(r *routing.Route) { r.Mirrors = r.Mirrors[:min(1, len(r.Mirrors))] }, noMirror),
-		action("everything mirrored twice", all("mirror"), func(r *routing.Route) { r.Mirrors = append(r.Mirrors[:len(r.Mirrors):len(r.Mirrors)], r.Mirrors...) }, noMirror),
+		action("mirror not read", all("mirror"), func(r *routing.Route) { r.Mirrors = nil }),
+		action("the first mirror only", all("mirror"), func(r *routing.Route) { r.Mirrors = r.Mirrors[:min(1, len(r.Mirrors))] }),
+		action("everything mirrored twice", all("mirror"), func(r *routing.Route) { r.Mirrors = append(r.Mirrors[:len(r.Mirrors):len(r.Mirrors)], r.Mirrors...) }),
 		mirrored("every call is mirrored", func(m *routing.Mirror) { m.Share = resilience.PerMillion }),
 		mirrored("half the copies", func(m *routing.Mirror) { m.Share /= 2 }),
 		mirrored("copies go to the service itself", func(m *routing.Mirror) { m.Index = 0 }),
 	}
-	for i := range ms {
-		if m := &ms[i]; m.Except == nil {
-			for _, g := range m.Groups {
-				if g == "mirror" {
-					m.Except = map[string]string{grpcDriver + "/mirror": noMirror}
-				}
-			}
-		}
-	}
-	return ms
 }

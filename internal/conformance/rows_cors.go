@@ -105,6 +105,18 @@ func corsRows() []Case {
 		{Name: "Vary that is there", Cite: vary, Deviation: noVary, Config: ruled(bare), Upstream: theirs("Vary", "Accept, origin"), Request: ask("", shopping, ""), Want: passed(http.Header{"Vary": {"Accept, origin"}})},
 		{Name: "Vary *", Cite: vary, Deviation: noVary, Config: ruled(bare), Upstream: theirs("Vary", "*"), Request: ask("", shopping, ""), Want: passed(http.Header{"Vary": {"*"}})},
 		{Name: "a failure of the service", Cite: marks, Config: ruled(bare), Upstream: meets(status(503)), Request: ask("GET", shopping, ""), Want: Result{Status: 503, Endpoint: v1, Answer: h(shopping)}},
+		{Name: "no answer of the service", Cite: marks + " (local replies pass it)", Config: ruled(bare), Upstream: Upstream{Down: []string{v1}}, Request: ask("GET", shopping, ""), Except: anError,
+			Want: Result{Status: 503, Flag: "UF", Attempts: 3, Answer: h(shopping)}},
+		{Name: "no answer of the service, to another origin", Cite: marks, Config: ruled(bare), Upstream: Upstream{Down: []string{v1}}, Request: ask("GET", "https://evil.example", ""), Except: anError,
+			Want: Result{Status: 503, Flag: "UF", Attempts: 3, Answer: none}},
+		{Name: "no answer of the service in time", Cite: marks, Config: ruled(bare + ", timeout: 1s"), Upstream: meets(Behaviour{After: time.Hour}), Request: ask("GET", shopping, ""), Fake: true, Except: anError,
+			Want: Result{Status: 504, Flag: "UT", Attempts: 1, Answer: h(shopping)}},
+		{Name: "no answer over HTTP/2", Cite: marks, Config: ruled(bare) + destinationRule("default/reviews", "host: reviews\ntrafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}"), Upstream: Upstream{Down: []string{v1}},
+			Request: ask("GET", shopping, ""), Except: anError, Want: Result{Status: 503, Flag: "UF", Attempts: 3, Answer: h(shopping)}},
+		{Name: "no such subset", Cite: marks + "; §3.6 NC", Config: lone() + rules("- {name: r, route: [{destination: {host: reviews, subset: v9}}], "+bare+"}"), Request: ask("GET", shopping, ""), Except: anError,
+			Want: Result{Status: 503, Flag: "NC", Answer: h(shopping)}},
+		{Name: "no answer to an RPC", Cite: marks, Config: ruled(bare), Upstream: Upstream{Down: []string{v1}}, Except: anError,
+			Request: Request{Method: "POST", URL: reviewsURL + "s.S/M", Header: http.Header{"Origin": {shopping}, "Content-Type": {"application/grpc"}}}, Want: Result{Status: 503, Flag: "UF", Attempts: 3, Answer: h(shopping)}},
 		{Name: "an abort", Cite: order, Config: ruled(bare + ", fault: {abort: {httpStatus: 503, percentage: {value: 100}}}"), Request: ask("", shopping, ""), Want: Result{Status: 503, Flags: "FI", Details: "fault_filter_abort", Answer: none}},
 		{Name: "an abort of a preflight", Cite: order, Config: ruled(bare + ", fault: {abort: {httpStatus: 503, percentage: {value: 100}}}"), Request: asks(shopping), Want: Result{Status: 503, Flags: "FI", Details: "fault_filter_abort", Answer: none}},
 		{Name: "a delay of a preflight", Cite: order, Config: ruled(bare + ", fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}"), Request: asks(shopping), Fake: true,
@@ -118,3 +130,6 @@ func corsRows() []Case {
 	}
 	return rows
 }
+
+// anError is what programs get in place of an answer of our own.
+var anError = map[string]string{HTTP{}.Name(): "a program gets an error, without a header", grpcDriver: "a program gets an error, without a header"}

@@ -131,6 +131,8 @@ func rpcMirrorRows(with func(string) string, fleet string) []Case {
 		{Name: "an RPC whose service fails", Cite: cite, Config: toShadow, Upstream: Upstream{Script: []Behaviour{trailersOnly(5)}}, Request: rpc("message"), Want: Result{Endpoint: v1, GRPC: 5, Copies: one}},
 		{Name: "an RPC that the rule changes", Cite: cite + "; §2.2 Headers, Rewrite", Config: with("mirror: {host: shadow}, match: [{uri: {prefix: /s.S/}}], rewrite: {uri: /t.T/, authority: inner.example}, headers: {request: {set: {x-a: rule}, remove: [x-b]}}"),
 			Request: rpc("message"), Want: Result{Endpoint: v1, Copies: []Copy{{At: shadow, Path: "/t.T/M", Host: "inner.example", Body: "message", Header: http.Header{"X-A": {"rule"}, "X-B": nil}}}}},
+		{Name: "an RPC that a fault answers", Cite: cite + "; §2.2 Fault; §2.12 (before the router)", Config: with("mirror: {host: shadow}, fault: {abort: {grpcStatus: ABORTED, percentage: {value: 100}}}"), Request: rpc("message"),
+			Want: Result{GRPC: 10, Flags: "FI", Details: "fault_filter_abort", Copies: none}},
 		{Name: "an RPC that the rule answers", Cite: cite, Config: fleet + rules("- {name: r, directResponse: {status: 503}}"), Request: rpc("message"), Want: Result{Status: 200, GRPC: 14, Details: "direct_response", Copies: none}},
 	}
 }

@@ -23,14 +23,38 @@ func answered(a *transport.Answer) error {
 	return grpcstatus.Error(codes.Code(code), message)
 }
 
+// headerOf gives the header of a rule's answer as metadata, but for what speaks of a body that an RPC does not get.
+func (r *rpc) headerOf(a *transport.Answer) metadata.MD {
+	md := metadata.MD{}
+	a.Header(editor{headers(md)}, &r.call, &r.asked)
+	delete(md, "content-type")
+	return md
+}
+
+// tell gives a unary RPC that the rule has answered the header of that, where the program asks for trailers: of an answer
+// that is all in one block grpc-go calls the block so.
+func (r *rpc) tell(opts []grpc.CallOption) {
+	if len(r.answer) == 0 {
+		return
+	}
+	for _, o := range opts {
+		if o, ok := o.(grpc.TrailerCallOption); ok {
+			*o.TrailerAddr = r.answer.Copy()
+		}
+	}
+}
+
 // errEmpty is the answer OK by a rule. Where any number of messages may come it is none.
 var errEmpty = grpcstatus.Error(codes.Internal, "the rule answers OK, without a message")
 
 // emptyStream is a stream that the rules have answered with OK.
-type emptyStream struct{ ctx context.Context }
+type emptyStream struct {
+	ctx    context.Context
+	answer metadata.MD
+}
 
 func (emptyStream) Header() (metadata.MD, error) { return metadata.MD{}, nil }
-func (emptyStream) Trailer() metadata.MD         { return metadata.MD{} }
+func (s emptyStream) Trailer() metadata.MD       { return s.answer }
 func (emptyStream) CloseSend() error             { return nil }
 func (s emptyStream) Context() context.Context   { return s.ctx }
 func (emptyStream) SendMsg(any) error            { return io.EOF }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,34 @@ func TestAnswersAreEdited(t *testing.T) {
 	dead := dial(t, newMesh(t, service(dead(t)+" v1")+rules(edited("v1", "headers: {response: {add: {x-who: rule}}}"))), "echo:9080")
 	if _, err := ask(t.Context(), dead, who, grpc.Header(&stale)); err == nil || len(stale["x-who"]) != 1 {
 		t.Errorf("%v, %v", stale, err)
+	}
+}
+
+// TestHeaderOfAnAnswer: what a rule answers has a header, which a unary RPC finds where it finds that of a server's status
+// without an answer, and what it has asked for stays its own where there is none.
+func TestHeaderOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	e := start(t, "e")
+	for rule, want := range map[string]metadata.MD{
+		"redirect: {uri: /b, authority: other.example.com}, headers: {response: {set: {x-why: moved, x-some-bin: AP8}}}":       metadata.Pairs("location", "http://other.example.com/b", "x-why", "moved", "x-some-bin", "\x00\xff"),
+		"directResponse: {status: 503, body: {string: closed}}, headers: {response: {add: {x-why: closed}}}":                   metadata.Pairs("x-why", "closed"),
+		"fault: {abort: {grpcStatus: ABORTED, percentage: {value: 100}}}, route: [{destination: {host: echo}}]":                {},
+		"route: [{destination: {host: echo}}], fault: {abort: {grpcStatus: NOT_FOUND, percentage: {value: 0}}}, timeout: 100s": nil,
+	} {
+		cc := dial(t, newMesh(t, service(e.addr+" v1")+rules("  - {"+rule+"}\n")), "echo:9080")
+		var header, trailer metadata.MD
+		err := cc.Invoke(t.Context(), who, wrapperspb.String(""), new(wrapperspb.StringValue), grpc.Header(&header), grpc.Trailer(&trailer))
+		if want == nil && err != nil || want != nil && (err == nil || len(header) != 0 || len(trailer) != len(want)) {
+			t.Errorf("%s: %v, header %v, trailer %v", rule, err, header, trailer)
+		}
+		for name, values := range want {
+			if !slices.Equal(trailer[name], values) {
+				t.Errorf("%s: %s is %q, want %q", rule, name, trailer[name], values)
+			}
+		}
+	}
+	if e.calls.Load() != 1 {
+		t.Errorf("the service has %d calls", e.calls.Load())
 	}
 }
 

@@ -54,6 +54,7 @@ type rpc struct {
 	cause    error       // why connecting failed
 	rejected *call.Error // the mesh's own answer, found while picking
 	told     error       // or the rule's
+	answer   metadata.MD // and the header of that
 }
 
 type rpcKey struct{}
@@ -117,7 +118,7 @@ func (r *rpc) request() call.Request {
 
 // take heeds the engine's decision.
 func (r *rpc) take(step transport.Step) error {
-	r.direct = false
+	r.direct, r.answer = false, nil
 	if err := r.pause(step.Delay); err != nil {
 		return err
 	}
@@ -125,6 +126,7 @@ func (r *rpc) take(step transport.Step) error {
 	case transport.Reject:
 		return wrap(step.Err)
 	case transport.Reply:
+		r.answer = r.headerOf(r.call.Reply())
 		return answered(r.call.Reply())
 	case transport.Direct:
 		if r.driver.creds == nil {

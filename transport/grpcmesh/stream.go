@@ -17,7 +17,7 @@ func (d *driver) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Cli
 	r, err := d.begin(ctx, method, cc, opts)
 	if errors.Is(err, errEmpty) && desc.ServerStreams {
 		r.end(nil)
-		return emptyStream{ctx}, nil
+		return emptyStream{ctx, r.answer}, nil
 	}
 	if err != nil {
 		r.end(err)

@@ -13,6 +13,7 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 	if err == nil {
 		err = r.unary(req, reply, invoke, opts)
 	}
+	r.tell(opts)
 	r.end(err)
 	return err
 }
