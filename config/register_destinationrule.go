@@ -109,13 +109,13 @@ func destinationRuleFields() register {
 		"ConnectionPoolSettings.HTTPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "http1MaxPendingRequests"},
 			{name: "http2MaxRequests"},
-			{name: "maxRequestsPerConnection", value: "10", note: "over HTTP/2 1 is honoured, other numbers are not built yet"},
+			{name: "maxRequestsPerConnection", value: "10", note: "over HTTP/2 1 is honoured, but for gRPC channels, and other numbers are not built yet"},
 			{name: "maxRetries", outcome: Warned},
 			{name: "idleTimeout"},
 			{name: "h2UpgradePolicy"},
 			{name: "useClientProtocol"},
 			{name: "maxConcurrentStreams", outcome: Warned},
-			{name: "http2KeepAlive"},
+			{name: "http2KeepAlive", note: "but for gRPC channels, whose pings are the program's: grpc.WithKeepaliveParams"},
 		}},
 		"ConnectionPoolSettings.HTTPSettings.ConnectionKeepalive": {needs: "{interval: 10s, timeout: 5s}", test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "interval"},

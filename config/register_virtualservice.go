@@ -5,6 +5,8 @@ const (
 	oneTarget = "{route: [{destination: {host: reviews}}]}"
 )
 
+const mirrorsOf = "of requests of up to 64 KiB and unary RPCs; streams of gRPC are not copied"
+
 // virtualServiceFields is what becomes of each field of a VirtualService.
 func virtualServiceFields() register {
 	return register{
@@ -27,8 +29,8 @@ func virtualServiceFields() register {
 			{name: "timeout", test: "TestRouteTimeout"},
 			{name: "retries"},
 			{name: "fault", test: "TestFaults"},
-			{name: "mirror"},
-			{name: "mirrors", test: "TestMirror"},
+			{name: "mirror", note: mirrorsOf},
+			{name: "mirrors", test: "TestMirror", note: mirrorsOf},
 			{name: "mirrorPercent", test: "TestOldSpellings", value: "10", beside: "{route: [{destination: {host: reviews}}], mirror: {host: reviews}}"},
 			{name: "mirrorPercentage", beside: "{route: [{destination: {host: reviews}}], mirror: {host: reviews}}"},
 			{name: "corsPolicy", test: "TestCORS"},

@@ -2,7 +2,9 @@ package grpcmesh
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -29,9 +31,12 @@ func (builder) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.B
 }
 
 // A connector keeps the connections of one channel. It chooses nothing. grpc-go calls its methods and the
-// connections' listeners one at a time; only connSet and conn are read by picks meanwhile.
+// connections' listeners one at a time; the timers of connections come in between. Only connSet and conn are read by
+// picks meanwhile.
 type connector struct {
-	cc     balancer.ClientConn
+	cc balancer.ClientConn
+
+	mu     sync.Mutex // guards what follows
 	states *balancer.ConnectivityStateEvaluator
 	conns  *connSet
 }
@@ -55,9 +60,14 @@ type conn struct {
 	wanted atomic.Bool // connections are made when first picked, and kept from then on
 	status atomic.Pointer[status]
 
+	active atomic.Int64 // attempts under way
+	idle   atomic.Pointer[idleLimit]
+
 	// For the connector only.
+	to       resolver.Address
 	recorded connectivity.State // as it counts in the channel's state
 	removed  bool
+	age      *time.Timer // ends it when it is as old as its policy lets it be
 }
 
 // A status is immutable.
@@ -77,6 +87,8 @@ func (c *conn) want() {
 
 // UpdateClientConnState implements balancer.Balancer. Every update gives a new picker.
 func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	next := &connSet{byID: make(map[balance.ID]*conn, len(s.ResolverState.Endpoints))}
 	for _, e := range s.ResolverState.Endpoints {
 		if len(e.Addresses) == 0 {
@@ -95,6 +107,11 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 			c := b.conns.byID[m.id]
 			if c == nil {
 				c = b.connect(e.Addresses[0])
+			} else if memberOf(c.to.Attributes).policy.Connections != m.policy.Connections {
+				c.to = e.Addresses[0]
+				if c.status.Load().ready {
+					b.limit(c)
+				}
 			}
 			if c != nil {
 				next.byID[m.id] = c
@@ -116,7 +133,7 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 
 // connect makes a conn that is not connected yet. It gives nil for a channel that is closing.
 func (b *connector) connect(to resolver.Address) *conn {
-	c := &conn{}
+	c := &conn{to: to}
 	c.status.Store(new(status))
 	//nolint:staticcheck // deprecated for several addresses; for one there is nothing else
 	sub, err := b.cc.NewSubConn([]resolver.Address{to}, balancer.NewSubConnOptions{
@@ -133,12 +150,15 @@ func (b *connector) connect(to resolver.Address) *conn {
 // remove gives a conn up. Its streams go on to their end.
 func (b *connector) remove(c *conn) {
 	c.removed = true
+	c.stopTimers()
 	b.states.RecordTransition(c.recorded, connectivity.Shutdown)
 	c.sub.Shutdown()
 }
 
 // changed hears of a conn's new state and wakes the calls that wait for one.
 func (b *connector) changed(c *conn, s balancer.SubConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if c.removed || s.ConnectivityState == connectivity.Shutdown {
 		return
 	}
@@ -147,6 +167,7 @@ func (b *connector) changed(c *conn, s balancer.SubConnState) {
 	switch s.ConnectivityState {
 	case connectivity.Ready:
 		next.ready, next.err = true, nil
+		b.limit(c)
 	case connectivity.TransientFailure:
 		next.err = s.ConnectionError
 		if next.err == nil {
@@ -181,6 +202,8 @@ func (b *connector) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) 
 
 // ExitIdle implements balancer.Balancer: the program wants the channel connected before it calls.
 func (b *connector) ExitIdle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, c := range b.conns.byID {
 		c.want()
 	}
@@ -191,6 +214,8 @@ func (b *connector) ExitIdle() {
 
 // Close implements balancer.Balancer.
 func (b *connector) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, c := range b.conns.byID {
 		b.remove(c)
 	}

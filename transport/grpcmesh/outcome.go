@@ -21,6 +21,10 @@ func (r *rpc) doneFunc() func(balancer.DoneInfo) {
 
 // finished ends the attempt under way, its stream included.
 func (r *rpc) finished(info balancer.DoneInfo) {
+	if r.conn != nil {
+		r.conn.done()
+		r.conn = nil
+	}
 	if info.Err == nil && !info.BytesSent {
 		r.call.Drop(r.attempt) // the connection was lost before it could be used: picked again
 		return

@@ -52,7 +52,8 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 		s := c.status.Load()
 		switch {
 		case s.ready:
-			r.pinned = false
+			r.pinned, r.conn = false, c
+			c.begin()
 			return balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}, nil
 		case s.err != nil && s.failures != r.since:
 			r.failed(s.err)

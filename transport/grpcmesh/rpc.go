@@ -45,6 +45,7 @@ type rpc struct {
 	// The attempt under way.
 	attempt transport.Attempt
 	pinned  bool   // an endpoint is picked, its connection waited for
+	conn    *conn  // what it goes over, once it does
 	since   uint64 // how often connecting to it had failed by then
 	done    func(balancer.DoneInfo)
 	early   *balancer.DoneInfo // see late

@@ -1,0 +1,69 @@
+package grpcmesh
+
+import (
+	"maps"
+	"time"
+)
+
+// An idleLimit ends a connection that has had no attempt under way for some time. It is immutable.
+type idleLimit struct {
+	timer *time.Timer
+	after time.Duration
+}
+
+// limit starts the time that a connection has, which is connected now: without an attempt (connectionPool http.idleTimeout, else
+// tcp.idleTimeout) and in all (tcp.maxConnectionDuration). b.mu is held.
+func (b *connector) limit(c *conn) {
+	m := memberOf(c.to.Attributes)
+	if m == nil || m.outside {
+		return
+	}
+	c.stopTimers()
+	set := &m.policy.Connections
+	if set.MaxAge > 0 {
+		c.age = time.AfterFunc(set.MaxAge, func() { b.replace(m, c, false) })
+	}
+	if set.Idle > 0 {
+		c.idle.Store(&idleLimit{time.AfterFunc(set.Idle, func() { b.replace(m, c, true) }), set.Idle})
+	}
+}
+
+// replace puts a conn that is not connected in the place of one, which goes when its streams have ended: whoever picks it
+// next connects anew. An attempt that has picked the old one at this moment is picked again by grpc-go.
+func (b *connector) replace(m *member, c *conn, idle bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.removed || b.conns.byID[m.id] != c || idle && c.active.Load() > 0 {
+		return
+	}
+	next := b.connect(c.to)
+	if next == nil {
+		return
+	}
+	conns := &connSet{byID: maps.Clone(b.conns.byID), outside: b.conns.outside}
+	conns.byID[m.id] = next
+	b.conns = conns
+	b.remove(c)
+	b.publish()
+}
+
+// begin counts an attempt on the connection, and done takes it back.
+func (c *conn) begin() { c.active.Add(1) }
+
+func (c *conn) done() {
+	if c.active.Add(-1) == 0 {
+		if l := c.idle.Load(); l != nil {
+			l.timer.Reset(l.after)
+		}
+	}
+}
+
+func (c *conn) stopTimers() {
+	if c.age != nil {
+		c.age.Stop()
+		c.age = nil
+	}
+	if l := c.idle.Swap(nil); l != nil {
+		l.timer.Stop()
+	}
+}
