@@ -193,12 +193,16 @@ func useUp(resp *http.Response, err error) {
 	}
 }
 
-// tee gives the body of an attempt such that what it reads is kept for the mirrors.
-func (s *shadow) tee(body io.ReadCloser) io.ReadCloser { return &teeBody{ReadCloser: body, shadow: s} }
+// tee gives the body of an attempt such that what it reads is kept for the mirrors. length is the body's, -1 where it is not
+// known: of one that is, nobody has to read more than it has.
+func (s *shadow) tee(body io.ReadCloser, length int64) io.ReadCloser {
+	return &teeBody{ReadCloser: body, shadow: s, length: length}
+}
 
 type teeBody struct {
 	io.ReadCloser
 	shadow *shadow
+	length int64
 	kept   []byte
 	long   bool
 }
@@ -212,7 +216,7 @@ func (b *teeBody) Read(p []byte) (int, error) {
 		b.shadow.start(nil, false)
 	default:
 		b.kept = append(b.kept, p[:n]...)
-		if err == io.EOF {
+		if err == io.EOF || int64(len(b.kept)) == b.length {
 			b.shadow.start(b.kept, true)
 		}
 	}

@@ -459,7 +459,7 @@ func (o *outgoing) again() error {
 		o.req = &r
 	}
 	if o.shadow != nil && o.req.Body != nil {
-		o.req.Body = o.shadow.tee(o.req.Body)
+		o.req.Body = o.shadow.tee(o.req.Body, bodyLength(o.req))
 	}
 	if o.trace != nil {
 		o.trace = new(reuse)
@@ -480,7 +480,15 @@ func (o *outgoing) mirror(t *RoundTripper, c *Call, q *call.Request) {
 		return
 	}
 	r := o.copy()
-	r.Body, r.GetBody = o.shadow.tee(r.Body), nil // net/http would rewind past us
+	r.Body, r.GetBody = o.shadow.tee(r.Body, bodyLength(r)), nil // net/http would rewind past us
+}
+
+// bodyLength gives the length of a request's body, which is there, -1 where it is not known.
+func bodyLength(r *http.Request) int64 {
+	if r.ContentLength == 0 {
+		return -1
+	}
+	return r.ContentLength
 }
 
 // judge says how an attempt ended.
