@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // adminStats writes a first set of metrics in Prometheus's text format, version 0.0.4. Endpoints that leave
@@ -73,7 +71,7 @@ func (s *Sidecar) adminStats(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	e.family("heddle_proxy_buffer_bytes", "gauge", "Buffers of HTTP/1 that connections hold.")
-	e.sample("heddle_proxy_buffer_bytes", float64(http1.BuffersInUse()))
+	e.sample("heddle_proxy_buffer_bytes", float64(s.BufferBytes()))
 	e.family("heddle_proxy_local_replies_total", "counter", "Answers of the proxy's own, by Envoy's response flag.")
 	counts := s.replies.counted()
 	for _, k := range slices.SortedFunc(maps.Keys(counts), func(a, b replyKey) int {

@@ -28,7 +28,6 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/internal/conformance"
 	"github.com/heddlemesh/mesh/proxy"
-	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // benchRole makes the test's binary one of the processes that TestCompare compares.
@@ -39,14 +38,7 @@ func TestMain(m *testing.M) {
 		benchMain(role, os.Args[1:])
 		return
 	}
-	code := m.Run()
-	for deadline := time.Now().Add(patience); http1.BuffersInUse() != 0 && code == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			fmt.Fprintf(os.Stderr, "%d bytes of buffers are left\n", http1.BuffersInUse())
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // benchMain runs until it is killed.

@@ -75,6 +75,7 @@ func startMesh(t testing.TB, config string, change func(*proxy.Config), opts ...
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // what a test leaves under way is cut off
 		_ = r.sidecar.Shutdown(ctx)
+		noBuffers(t, r.sidecar)
 		_ = m.Close()
 		through.CloseIdleConnections()
 	})

@@ -49,13 +49,13 @@ type securedPair struct {
 	outbound, inbound string
 	ca                *conformance.Authority
 	between           atomic.Int64 // connections
-	callers           *rig
+	callers, callee   *rig
 }
 
 func startPair(t testing.TB, app string) *securedPair {
 	t.Helper()
 	p := &securedPair{ca: conformance.NewAuthority(t)}
-	callee := start(t, "", func(c *proxy.Config) {
+	p.callee = start(t, "", func(c *proxy.Config) {
 		c.Inbound = []proxy.Inbound{{Listen: "127.0.0.1:0", App: app, TLS: &tls.Config{MinVersion: tls.VersionTLS12,
 			Certificates: []tls.Certificate{p.ca.Issue("reviews.inside")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: p.ca.Pool()}}}
 		c.Listen = func(network, address string) (net.Listener, error) {
@@ -63,7 +63,7 @@ func startPair(t testing.TB, app string) *securedPair {
 			return countingListener{l, &p.between}, err
 		}
 	})
-	p.inbound = callee.sidecar.InboundAddrs()[0].String()
+	p.inbound = p.callee.sidecar.InboundAddrs()[0].String()
 	p.callers = start(t, service("reviews", "HTTP", p.inbound)+securedBy(p.ca), nil)
 	p.outbound = p.callers.sidecar.OutboundAddr().String()
 	return p

@@ -71,6 +71,7 @@ type Sidecar struct {
 	draining atomic.Bool
 	replies  replies
 	wheel    *http1.Wheel
+	held     atomic.Int64 // bytes of buffers
 	failed   chan error
 	running  sync.WaitGroup
 }
@@ -137,6 +138,7 @@ func (s *Sidecar) open() error {
 			return err
 		}
 		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, app), in.TLS
+		srv.wire.countBuffers(&s.held)
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
@@ -146,6 +148,7 @@ func (s *Sidecar) open() error {
 			return err
 		}
 		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
+		srv.wire.countBuffers(&s.held)
 		s.outbound = srv
 	}
 	if c.Admin != "" {
@@ -254,6 +257,9 @@ func (s *Sidecar) serve(srv *server) {
 	default: // one is enough to end the sidecar
 	}
 }
+
+// BufferBytes gives the bytes of the buffers that HTTP/1 connections of both sides hold at the moment.
+func (s *Sidecar) BufferBytes() int64 { return s.held.Load() }
 
 // Failed gives the error of a listener that broke.
 func (s *Sidecar) Failed() <-chan error { return s.failed }

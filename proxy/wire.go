@@ -47,6 +47,11 @@ func newWire(f *forwarder, l *gentleListener, wheel *http1.Wheel) *wire {
 	return &wire{forward: f, conns: &l.conns, wheel: wheel, limits: wireLimits(), http2: newHandoff(l.Addr())}
 }
 
+// countBuffers has held count the bytes of the buffers that connections hold. It is called before the first.
+func (w *wire) countBuffers(held *atomic.Int64) {
+	w.limits.Held, w.upstreams.limits.Held = held, held
+}
+
 // newOutboundWire serves the calls of programs. guard, nil for none, dials what the mesh does not know.
 func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, m *mesh.Mesh, guard *Guard) *wire {
 	w, e := newWire(f, l, wheel), m.Engine()

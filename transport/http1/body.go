@@ -178,7 +178,7 @@ func (b *Body) next(size int) ([]byte, error) {
 		return b.awaited(c.raw.await(max(size, minBuffer)))
 	}
 	// The buffer waits with the reader: it is small where little comes. A record of TLS has at most 16 KiB.
-	buf := takeBuffer(min(max(size, minBuffer), b.room))
+	buf := takeBuffer(min(max(size, minBuffer), b.room), c.limits.Held)
 	n, err := c.read(buf.b[:b.most(len(buf.b))])
 	if b.room = minBuffer; n > len(buf.b)/2 {
 		b.room = min(2*len(buf.b), 16<<10)

@@ -15,6 +15,7 @@ type buffer struct {
 	b     []byte
 	class int
 	free  bool // handed back; what sees it afterwards is a defect
+	held  *atomic.Int64
 }
 
 var buffers = [...]sync.Pool{
@@ -27,20 +28,17 @@ var buffers = [...]sync.Pool{
 
 func newBuffer(class int) *buffer { return &buffer{b: make([]byte, minBuffer<<class), class: class} }
 
-var buffersInUse atomic.Int64
-
-// BuffersInUse gives the bytes of the buffers that connections and writers of this process hold at the moment.
-func BuffersInUse() int64 { return buffersInUse.Load() }
-
-// takeBuffer gives a buffer of at least size bytes, at most maxBuffer.
-func takeBuffer(size int) *buffer {
+// takeBuffer gives a buffer of at least size bytes, at most maxBuffer. held, nil for none, counts it until it is handed back.
+func takeBuffer(size int, held *atomic.Int64) *buffer {
 	class := 0
 	if size > minBuffer {
 		class = min(bits.Len(uint(size-1)/minBuffer), len(buffers)-1)
 	}
 	b := buffers[class].Get().(*buffer)
-	b.free = false
-	buffersInUse.Add(int64(len(b.b)))
+	b.free, b.held = false, held
+	if held != nil {
+		held.Add(int64(len(b.b)))
+	}
 	if tracing != nil {
 		tracing(b, true)
 	}
@@ -56,7 +54,10 @@ func putBuffer(b *buffer) {
 		panic("http1: buffer handed back twice") // two connections would share it
 	}
 	b.free = true
-	buffersInUse.Add(-int64(len(b.b)))
+	if b.held != nil {
+		b.held.Add(-int64(len(b.b)))
+		b.held = nil
+	}
 	if tracing != nil {
 		tracing(b, false)
 	}

@@ -8,7 +8,7 @@ func TestBufferClasses(t *testing.T) {
 		0: 8 << 10, 1: 8 << 10, 8 << 10: 8 << 10, 8<<10 + 1: 16 << 10, 16 << 10: 16 << 10, 16<<10 + 1: 32 << 10, 33 << 10: 64 << 10,
 		64<<10 + 1: 128 << 10, 128 << 10: 128 << 10, 1 << 30: 128 << 10,
 	} {
-		b := takeBuffer(size)
+		b := takeBuffer(size, nil)
 		if len(b.b) != want || cap(b.b) != want || len(b.b) != minBuffer<<b.class {
 			t.Errorf("%d bytes: a buffer of %d, class %d", size, len(b.b), b.class)
 		}

@@ -44,7 +44,7 @@ var (
 // NewConn reads from nc within limits, nil for the defaults.
 func NewConn(nc net.Conn, limits *Limits) *Conn {
 	c := &Conn{nc: nc, limits: limits.withDefaults()}
-	c.raw.init(nc)
+	c.raw.init(nc, c.limits.Held)
 	return c
 }
 
@@ -134,7 +134,7 @@ func (c *Conn) fill(idle bool) error {
 		return nil
 	}
 	if c.in == nil {
-		c.in = takeBuffer(0)
+		c.in = takeBuffer(0, c.limits.Held)
 	}
 	n, err := c.read(c.in.b[c.w:])
 	if err != nil {
@@ -174,7 +174,7 @@ func (c *Conn) room() {
 		c.r = 0
 		return
 	}
-	c.move(takeBuffer(2 * (c.w - c.r)))
+	c.move(takeBuffer(2*(c.w-c.r), c.limits.Held))
 }
 
 // move puts what is not consumed into b, which becomes the input buffer.
@@ -199,7 +199,7 @@ func (c *Conn) keep(rest []byte) {
 		c.r, c.w = c.floor, c.floor
 	}
 	if c.in == nil || len(c.in.b)-c.w < len(rest) {
-		c.move(takeBuffer(len(rest)))
+		c.move(takeBuffer(len(rest), c.limits.Held))
 	}
 	c.w += copy(c.in.b[c.w:], rest)
 }
@@ -226,7 +226,7 @@ func (c *Conn) await(size int) (*buffer, int, error) {
 	if _, err := c.read(c.one[:]); err != nil {
 		return nil, 0, err
 	}
-	b := takeBuffer(size)
+	b := takeBuffer(size, c.limits.Held)
 	b.b[0] = c.one[0]
 	return b, 1, nil
 }

@@ -1,5 +1,7 @@
 package http1
 
+import "sync/atomic"
+
 // MaxInformational is how many 1xx responses a caller should take for one request before it gives up on the
 // server (RFC 9110 §15.2 sets no bound). The codec does not count them.
 const MaxInformational = 8
@@ -27,6 +29,8 @@ type Limits struct {
 	ChunkExtension int
 	// Trailer bounds the bytes of a trailer section. Default 8 KiB, at most 64 KiB. Beyond it: 431.
 	Trailer int
+	// Held counts the bytes of the buffers that the connections and their writers hold. Default: nobody counts.
+	Held *atomic.Int64
 }
 
 // withDefaults gives the limits as they apply.

@@ -5,13 +5,14 @@ package http1
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
 // rawConn is for systems whose sockets are not read as files are: every connection goes the general way.
 type rawConn struct{ conn syscall.RawConn }
 
-func (*rawConn) init(net.Conn) {}
+func (*rawConn) init(net.Conn, *atomic.Int64) {}
 
 func (*rawConn) await(int) (*buffer, int, error) { return nil, 0, errors.ErrUnsupported }
 

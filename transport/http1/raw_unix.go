@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -29,10 +30,13 @@ type rawConn struct {
 	w    *Writer // nil once it has written
 	last []byte
 	sent error
+
+	held *atomic.Int64 // counts the buffers
 }
 
 // init leaves conn nil for connections whose bytes do not come from a socket as they are.
-func (r *rawConn) init(nc net.Conn) {
+func (r *rawConn) init(nc net.Conn, held *atomic.Int64) {
+	r.held = held
 	var err error
 	switch nc := nc.(type) {
 	case *net.TCPConn:
@@ -71,7 +75,7 @@ func (r *rawConn) result(err error) (*buffer, int, error) {
 }
 
 func (r *rawConn) readable(fd uintptr) bool {
-	r.buf = takeBuffer(r.size)
+	r.buf = takeBuffer(r.size, r.held)
 	r.n, r.err = sysRead(fd, r.buf.b)
 	if errors.Is(r.err, syscall.EAGAIN) {
 		putBuffer(r.buf)
@@ -153,6 +157,6 @@ func slowWrite(fd uintptr, p []byte) (int, error) {
 // finds is lost, and so is the connection.
 func quiet(nc net.Conn) bool {
 	var r rawConn
-	r.init(nc)
+	r.init(nc, nil)
 	return r.conn == nil || r.quiet()
 }

@@ -211,7 +211,7 @@ func (w *Writer) writeParts(p, end []byte) {
 		return
 	}
 	if w.buf == nil {
-		w.buf = takeBuffer(0)
+		w.buf = takeBuffer(0, w.held)
 	}
 	tail := min(len(p), max(0, len(w.buf.b)-len(end)))
 	w.write(p[:len(p)-tail])

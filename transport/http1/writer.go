@@ -3,6 +3,7 @@ package http1
 import (
 	"net"
 	"strconv"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -23,6 +24,7 @@ type Writer struct {
 	endN int
 	sent int64
 	err  error
+	held *atomic.Int64
 
 	state    writeState
 	response bool
@@ -45,7 +47,7 @@ const (
 func (w *Writer) Reset(c *Conn) {
 	w.Release()
 	w.nc, w.sent, w.err, w.state = c.nc, 0, nil, betweenMessages
-	w.raw.conn = c.raw.conn
+	w.raw.conn, w.held = c.raw.conn, c.limits.Held
 }
 
 // Release gives the buffers back and drops what is pending.
@@ -275,9 +277,9 @@ func (w *Writer) room(n int) bool {
 	case w.err != nil:
 		return false
 	case w.buf == nil:
-		w.buf = takeBuffer(n)
+		w.buf = takeBuffer(n, w.held)
 	case w.n+n > len(w.buf.b):
-		b := takeBuffer(w.n + n)
+		b := takeBuffer(w.n+n, w.held)
 		copy(b.b, w.buf.b[:w.n])
 		putBuffer(w.buf)
 		w.buf = b
