@@ -31,6 +31,8 @@ const (
 	ReasonInvalidRequest = call.ReasonInvalidRequest // DPE: the request has no safe spelling, or cannot be sent as it is
 	ReasonClosed         = call.ReasonClosed         // LR: the mesh is closed
 	ReasonOverflow       = call.ReasonOverflow       // UO: a limit of the cluster is reached
+	ReasonRateLimited    = call.ReasonRateLimited    // RL: a RateLimit of the configuration is reached
+	ReasonCircuitOpen    = call.ReasonCircuitOpen    // UO: the circuit breaker of a ResiliencePolicy is open
 )
 
 // ReasonOf gives the reason of a call's error, ReasonNone where err is nil or not the mesh's.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // An Error is a call that got no answer from an endpoint, with everything known about where it went.
@@ -19,6 +20,10 @@ type Error struct {
 	Attempts int    // how many tries were made
 	Err      error  // the cause, nil where Reason says it all
 	Detail   string // more for people: which ports are known, which subset is missing
+	// RetryAfter is when such a call can be let through again, 0 where that is not known.
+	RetryAfter time.Duration
+	// GRPC is the grpc-status that the policy asks for, plus one; 0 where HTTPStatus says it.
+	GRPC uint8
 }
 
 // Error says host, reason and flag, then what is known of the way.
@@ -70,6 +75,14 @@ func (e *Error) Flag() string { return e.Reason.Flag() }
 
 // HTTPStatus gives the status with which a proxy would answer the call.
 func (e *Error) HTTPStatus() int { return e.Reason.HTTPStatus() }
+
+// GRPCStatusCode gives the grpc-status with which a proxy would answer the call.
+func (e *Error) GRPCStatusCode() uint32 {
+	if e.GRPC != 0 {
+		return uint32(e.GRPC) - 1
+	}
+	return GRPCCode(e.HTTPStatus())
+}
 
 // Timeout reports whether the call ended because a time ran out, the mesh's or the caller's (net.Error).
 func (e *Error) Timeout() bool {

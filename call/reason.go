@@ -20,6 +20,8 @@ const (
 	ReasonInvalidRequest               // the request has no safe spelling or no host, or cannot be sent as it is: DPE, 400
 	ReasonClosed                       // the mesh is closed: LR, 503
 	ReasonOverflow                     // a limit of the cluster is reached; nothing was sent: UO, 503
+	ReasonRateLimited                  // a rate limit of the configuration is reached: RL, 429
+	ReasonCircuitOpen                  // the circuit breaker of the service is open: UO, 503
 	reasonEnd
 )
 
@@ -41,6 +43,8 @@ var reasons = [reasonEnd]struct {
 	ReasonInvalidRequest: {"invalid_request", "DPE", "invalid request", 400},
 	ReasonClosed:         {"closed", "LR", "mesh is closed", 503},
 	ReasonOverflow:       {"overflow", "UO", "a limit of the cluster is reached", 503},
+	ReasonRateLimited:    {"rate_limited", "RL", "rate limit reached", 429},
+	ReasonCircuitOpen:    {"circuit_open", "UO", "circuit breaker open", 503},
 }
 
 func (r Reason) entry() (name, flag, text string, status int) {

@@ -42,6 +42,9 @@ type compiler struct {
 	clusters  []snapshot.Cluster
 	clusterAt map[string]int // index by name
 	retry     *resilience.Retry
+	limits    []snapshot.RateLimit
+	limited   []limitedHost   // in order of precedence
+	breakers  []breakingHosts // in order of precedence
 	here      *balance.Client // see client
 }
 
@@ -55,13 +58,17 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 	c.readVirtualServices(docs)
 	c.readServices(docs)
 	c.readDestinationRules(docs)
+	c.readLimits(docs)
 	hosts := c.virtualHosts()
+	c.limitHosts(hosts)
 	c.checkReferences(docs)
+	c.checkLimits(docs, hosts)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
 			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
 			Clusters: c.clusters,
 			Outbound: c.outbound(),
+			Limits:   c.limits,
 		},
 		findings: c.findings,
 	}
@@ -118,7 +125,8 @@ func (c *compiler) cluster(host string, port uint32, subset string) (name string
 	c.clusters = append(c.clusters, snapshot.Cluster{
 		Name: name, Set: discovery.Key{Host: host, Port: uint16(port)}, Subset: subset, Select: labels,
 		Policy: policy, Direct: direct,
-		Origin: c.clusterOrigin(s, port, subset),
+		Breaker: c.breaker(host),
+		Origin:  c.clusterOrigin(s, port, subset),
 	})
 	return name, index, ""
 }

@@ -50,7 +50,11 @@ func texts(docs []string) [][]byte {
 }
 
 func doc(kind, name, spec string) string {
-	return fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: %s\nmetadata: {name: %s}\nspec: %s\n", kind, name, spec)
+	apiVersion := "networking.istio.io/v1"
+	if k := kinds[kind]; k.group == heddleGroup {
+		apiVersion = k.apiVersions()[0]
+	}
+	return fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: %s}\nspec: %s\n", apiVersion, kind, name, spec)
 }
 
 const (
@@ -364,6 +368,8 @@ func FuzzCompile(f *testing.F) {
 		"---\n"+doc("VirtualService", "w", `{http: [{match: [{uri: {exact: /a/b}}, {headers: {x: {}}}], route: [{destination: {host: reviews}}]}, {redirect: {uri: /}}]}`)+
 		"---\n"+doc("Sidecar", "s", `{egress: [{port: {number: 9080}, hosts: ["./*", "~shop/*"]}, {hosts: ["*/reviews.default.svc.cluster.local"]}], outboundTrafficPolicy: {}}`)+
 		"---\n"+meshDoc("m", "{defaultServiceExportTo: [.], rootNamespace: x, defaultHttpRetryPolicy: {attempts: 0}}"), "/a/b")
+	f.Add(entry+"---\n"+doc("RateLimit", "a", outboundLimit)+"---\n"+doc("RateLimit", "b", `{direction: INBOUND, workloadSelector: {labels: {a: b}}, limits: [{name: a, requests: 1, unit: DAY, match: [{uri: {regex: "/a.*"}}], by: [{sourceAddress: true}], maxKeys: 3}]}`)+
+		"---\n"+doc("ResiliencePolicy", "a", `{hosts: ["*", reviews], circuitBreaker: {failurePercent: 50, interval: 1h}}`), "/a")
 	f.Fuzz(func(t *testing.T, text, path string) {
 		resources, findings := Parse("f", []byte(text))
 		if refusing(findings) {

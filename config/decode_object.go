@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -60,7 +61,11 @@ func (w *decoding) objectValue(n *yaml.Node, into reflect.Value) {
 			w.object(n, into)
 		case reflect.Pointer:
 			into.Set(reflect.New(into.Type().Elem()))
-			w.objectValue(n, into.Elem())
+			if m, ok := into.Interface().(proto.Message); ok {
+				w.message(n, m.ProtoReflect())
+			} else {
+				w.objectValue(n, into.Elem())
+			}
 		case reflect.Slice:
 			w.objectList(n, into)
 		case reflect.Map:

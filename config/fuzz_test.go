@@ -22,6 +22,8 @@ func seed(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata: &d\n  mesh: \"a: [\\n\"\n  meshNetworks: *d\n"))
 	f.Add([]byte(meshDoc("m", "{defaultHttpRetryPolicy: {attempts: -1}, extensionProviders: [{envoyFileAccessLog: {logFormat: {labels: 1}}}]}")))
 	f.Add([]byte(servedText("Sidecar", "  egress: [{hosts: [~, a/b/c]}]\n")))
+	f.Add([]byte(doc("RateLimit", "a", "{direction: INBOUND, limits: &l [{requests: 1.5, by: *l, unit: [], maxKeys: '1', match: [{uri: 1}]}, null]}")))
+	f.Add([]byte(doc("ResiliencePolicy", "a", "{hosts: [1], circuitBreaker: {interval: 5, openFor: {}, failurePercent: 0x10}}")))
 	f.Add([]byte(`{"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {"name": "x"}}`))
 }
 

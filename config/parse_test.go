@@ -136,7 +136,7 @@ func TestA012KindsAndVersions(t *testing.T) {
 	runRefusals(t, []refusedText{
 		{"misspelt kind", doc("networking.istio.io/v1", "VirtualServise"),
 			[]want{{at: "2:7", path: "kind", message: `unknown kind "VirtualServise"`, hint: `did you mean "VirtualService"? expected one of [AuthorizationPolicy DestinationRule`}}},
-		{"kind of ours unknown", doc("heddle.dev/v1", "RateLimit"), []want{{at: "2:7", path: "kind", message: "unknown kind", hint: "expected one of"}}},
+		{"kind of ours unknown", doc("heddle.dev/v1", "RateLimits"), []want{{at: "2:7", path: "kind", message: "unknown kind", hint: "expected one of"}}},
 		{"old version", doc("networking.istio.io/v1alpha2", "VirtualService"),
 			[]want{{at: "1:13", path: "apiVersion", message: `unknown apiVersion "networking.istio.io/v1alpha2" of VirtualService`,
 				hint: "expected one of [networking.istio.io/v1 networking.istio.io/v1alpha3 networking.istio.io/v1beta1]"}}},

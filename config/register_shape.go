@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -186,6 +187,10 @@ func (s *kindShape) structure(t reflect.Type, name, place string, in *objectShap
 			f.scalar = "anything"
 		case ft == reflect.TypeFor[portOrName]():
 			f.scalar = "port number or name"
+		case ft == reflect.TypeFor[span]():
+			f.scalar = "duration"
+		case reflect.PointerTo(ft).Implements(reflect.TypeFor[proto.Message]()):
+			f.scalar = ft.Name() // of another kind, where it is described
 		case ft.Kind() == reflect.Struct:
 			f.object, f.fields = name+"."+tag, ft
 		case ft.Kind() == reflect.Map:

@@ -36,6 +36,7 @@ const (
 	installGroup    = "install.istio.io"
 	meshGroup       = "mesh.istio.io"
 	discoveryGroup  = "discovery.k8s.io"
+	heddleGroup     = "heddle.dev"
 	coreGroup       = ""
 )
 
@@ -61,6 +62,11 @@ var kinds = map[string]kindInfo{
 	// Istio has it in a ConfigMap only (configmap.go); as a document of its own it has the same fields under spec.
 	meshConfigKind: {group: meshGroup, versions: []string{"v1alpha1"}, state: kindServed,
 		new: func() proto.Message { return new(meshapi.MeshConfig) }},
+
+	"RateLimit": {group: heddleGroup, versions: []string{"v1alpha1"}, state: kindServed,
+		object: func() any { return new(rateLimit) }},
+	"ResiliencePolicy": {group: heddleGroup, versions: []string{"v1alpha1"}, state: kindServed,
+		object: func() any { return new(resiliencePolicy) }},
 
 	"Service": {group: coreGroup, versions: []string{"v1"}, state: kindServed,
 		object: func() any { return new(kubeService) }},
@@ -102,7 +108,7 @@ func (k kindInfo) apiVersions() []string {
 // isMeshGroup reports whether every kind of the API group has to be known here.
 func isMeshGroup(group string) bool {
 	return group == "istio.io" || strings.HasSuffix(group, ".istio.io") ||
-		group == "heddle.dev" || strings.HasSuffix(group, ".heddle.dev")
+		group == heddleGroup || strings.HasSuffix(group, "."+heddleGroup)
 }
 
 // classify says whether a document of this apiVersion and kind is the mesh's (ours), and if it is one that

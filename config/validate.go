@@ -33,6 +33,10 @@ func (d *document) validate() []Finding {
 		v.sidecar(p, s)
 	case *meshapi.MeshConfig:
 		v.meshConfig(p, s)
+	case *rateLimit:
+		v.rateLimit(p, &s.Spec)
+	case *resiliencePolicy:
+		v.resiliencePolicy(p, &s.Spec)
 	case *kubeService:
 		v.kubeService(&s.Spec)
 	case *kubeSlice:

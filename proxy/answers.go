@@ -23,29 +23,31 @@ func (x *exchange) reply(l LocalReply) {
 	x.unfinished()
 	if x.grpc() {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
-		x.editReply()
+	x.editReply(&l)
 		x.w.Field("Content-Type", "application/grpc")
-		x.w.Field("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
+		x.w.Field("Grpc-Status", l.grpcStatus())
 		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))
 		x.finishAnswer(nil)
 		return
 	}
 	x.w.Response(l.Status, http.StatusText(l.Status), x.q.Method())
-	x.editReply()
+	x.editReply(&l)
 	if l.Status == http.StatusMethodNotAllowed {
 		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-	}
-	if l.overloaded() {
-		x.w.Field("X-Envoy-Overloaded", "true")
 	}
 	x.write(l.Text)
 }
 
-// editReply writes what the rule of the call says of answers of our own.
-func (x *exchange) editReply() {
+// editReply writes what the rule of the call says of answers of our own, and what tells the caller why the mesh has refused
+// the request, and when to come back.
+func (x *exchange) editReply(l *LocalReply) {
 	x.edited.reset()
 	x.edits = true
 	x.call.EditReply(&x.edited)
+	if e := l.refusal(); e != nil {
+		transport.RefusalHeader(&x.edited, e)
+		x.admission.Header(&x.edited)
+	}
 	x.edited.write(&x.w)
 }
 

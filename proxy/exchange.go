@@ -38,6 +38,8 @@ type exchange struct {
 	edited editedHeader
 	edits  bool // edited takes the place of the fields of q
 
+	admission transport.Admission // of a request for the application
+
 	up     *http1.Conn
 	to     peer
 	reused bool
@@ -61,6 +63,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.s, x.f = s, s.wire.forward
 	x.closing, x.unread, x.aborted, x.handed, x.edits = false, false, false, false, false
+	x.admission = transport.Admission{}
 	x.upload.reset()
 	x.w.Reset(s.conn)
 
@@ -123,7 +126,7 @@ func (x *exchange) release() {
 	if x.edits {
 		x.edited.reset()
 	}
-	x.call, x.view = transport.Call{}, call.Request{}
+	x.call, x.view, x.admission = transport.Call{}, call.Request{}, transport.Admission{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)
@@ -270,6 +273,10 @@ func (x *exchange) direct() {
 
 // visit asks the application.
 func (x *exchange) visit() {
+	if x.admission = x.s.wire.engine.Admit(&x.view); x.admission.Err != nil {
+		x.reply(replyOf(x.admission.Err))
+		return
+	}
 	app := x.s.wire.app
 	x.once(app.peer(x.s.wire.upstreams), func(o call.Outcome, err error) error {
 		return &call.Error{Reason: o.Reason, Host: strings.Clone(x.host), Endpoint: app.address, Attempts: 1, Err: err}

@@ -43,9 +43,12 @@ func (x *exchange) relayHead() {
 	}
 	w.Response(p.Status(), p.Reason(), x.q.Method())
 	dated := false
-	if x.s.wire.mesh != nil && x.call.EditsResponse() {
+	if edits := x.s.wire.mesh != nil && x.call.EditsResponse(); edits || x.admission.Tells() {
 		x.edited.take(&x.back)
-		x.call.EditResponse(&x.edited, &x.view, p.Status())
+		if edits {
+			x.call.EditResponse(&x.edited, &x.view, p.Status())
+		}
+		x.admission.Header(&x.edited)
 		x.edited.write(w)
 		x.edits = true
 		_, dated = x.edited.Value(dateName, 0)

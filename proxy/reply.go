@@ -11,6 +11,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // A LocalReply is an answer of the sidecar's own, in place of one from an endpoint or the application.
@@ -32,9 +33,6 @@ func (l LocalReply) Details() string {
 	}
 	return l.Err.Error()
 }
-
-// overloaded reports that the answer says so in a field of Envoy's, by which another mesh knows that a retry will not help.
-func (l *LocalReply) overloaded() bool { return l.Flag == mesh.ReasonOverflow.Flag() }
 
 func badRequest(text string) LocalReply {
 	return LocalReply{Status: http.StatusBadRequest, Flag: "DPE", Reason: "bad_request", Text: text}
@@ -69,11 +67,29 @@ func replyOf(err error) LocalReply {
 		l.Text = "upstream connect error or disconnect/reset before headers: " + l.Text
 	case mesh.ReasonOverflow:
 		l.Text = "upstream connect error or disconnect/reset before headers. reset reason: overflow" // Envoy's
+	case mesh.ReasonRateLimited:
+		l.Text = transport.BodyLimited
 	}
 	if errors.Is(err, errInformational) {
 		l.Status, l.Flag, l.Reason, l.Text = http.StatusBadGateway, "UPE", "too_many_informational", "upstream sent too many informational responses"
 	}
 	return l
+}
+
+// refusal gives the error of a call that the mesh has refused, nil for a reply of another origin.
+func (l *LocalReply) refusal() *mesh.Error {
+	var e *mesh.Error
+	errors.As(l.Err, &e)
+	return e
+}
+
+// grpcStatus is the reply's grpc-status.
+func (l *LocalReply) grpcStatus() string {
+	code := call.GRPCCode(l.Status)
+	if e := l.refusal(); e != nil && e.GRPC != 0 {
+		code = e.GRPCStatusCode()
+	}
+	return strconv.FormatUint(uint64(code), 10)
 }
 
 // reply answers a request and reports it. gRPC callers get a trailers-only answer, as from Envoy: HTTP 200
@@ -85,9 +101,12 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 	}
 	f.report(l)
 	h := w.Header()
+	if e := l.refusal(); e != nil {
+		transport.RefusalHeader(call.HTTPHeaders(h), e)
+	}
 	if isGRPC(r.Header) {
 		h.Set("Content-Type", "application/grpc")
-		h.Set("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(l.Status)), 10))
+		h.Set("Grpc-Status", l.grpcStatus())
 		h.Set("Grpc-Message", call.GRPCMessage(l.Text))
 		if r.ProtoMajor >= 2 {
 			h["Content-Length"] = nil
@@ -100,9 +119,6 @@ func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) 
 	h.Set("X-Content-Type-Options", "nosniff")
 	if l.Status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-	}
-	if l.overloaded() {
-		h.Set("X-Envoy-Overloaded", "true")
 	}
 	w.WriteHeader(l.Status)
 	_, _ = io.WriteString(w, l.Text+"\n")

@@ -137,7 +137,7 @@ func (s *Sidecar) open() error {
 		if err != nil {
 			return err
 		}
-		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, app), in.TLS
+		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), app), in.TLS
 		srv.wire.countBuffers(&s.held)
 		s.inbound = append(s.inbound, srv)
 	}

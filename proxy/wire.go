@@ -26,8 +26,9 @@ type wire struct {
 	idle    time.Duration // how long nothing may move of a request, 0 for any time
 
 	// The two ways: calls of the mesh, or requests for one application.
-	mesh *outbound    // nil for inbound
-	app  *application // nil for outbound
+	mesh   *outbound         // nil for inbound
+	app    *application      // nil for outbound
+	engine *transport.Engine // of the limits on what is received; nil for outbound
 
 	upstreams *upstreams
 	forget    func() // ends what it is told of, nil for nothing
@@ -65,8 +66,9 @@ func newOutboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, m *mes
 }
 
 // newInboundWire serves the callers of an application.
-func newInboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, app *application) *wire {
+func newInboundWire(f *forwarder, l *gentleListener, wheel *http1.Wheel, e *transport.Engine, app *application) *wire {
 	w := newWire(f, l, wheel)
+	w.engine = e
 	w.app = app
 	w.upstreams = newUpstreams(appIdleTimeout)
 	return w

@@ -51,6 +51,9 @@ type QueryMatch struct {
 	Value call.StringMatch
 }
 
+// Takes reports whether the request satisfies all conditions.
+func (m *Match) Takes(q *call.Request) bool { return m.pathMatches(q.Path) && m.restMatches(q) }
+
 // pathMatches reports whether the path satisfies the match's path condition.
 func (m *Match) pathMatches(path string) bool {
 	switch m.PathKind {

@@ -18,6 +18,8 @@ type VirtualHost struct {
 	Routes []*Route
 	// Default is where traffic goes that rules do not apply to: an opaque port, or the program's own TLS.
 	Default *Route
+	// Limits are the rate limits on calls to it: indices into what the snapshot lists.
+	Limits []int
 	// Origin says where the host was declared, for people, as Route.Origin does.
 	Origin string
 

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Tables   map[string]*routing.Table // by scope
 	Clusters []Cluster                 // routing.Destination.Index points here
 	Outbound Outbound                  // what becomes of calls to what Tables do not know
+	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 }
 
 // Outbound says what becomes of calls to hosts that the configuration does not know.
@@ -38,6 +39,8 @@ type Cluster struct {
 	// Direct says that the cluster has no endpoints of its own: the call goes to the host it names, as
 	// the program would have sent it (ServiceEntry.resolution NONE).
 	Direct bool
+	// Breaker is the circuit breaker of the cluster's service, the same for all its clusters. Default: none.
+	Breaker *Breaker
 	// Origin says where its subset and policy were written, for people: kind, name, field, file:line:column. ""
 	// where no rule has a say. It is no part of what the cluster is: see Same.
 	Origin string
@@ -46,7 +49,7 @@ type Cluster struct {
 // Same reports whether two definitions of a cluster are alike, wherever they were written.
 func (c *Cluster) Same(o *Cluster) bool {
 	return c.Name == o.Name && c.Set == o.Set && c.Subset == o.Subset && c.Direct == o.Direct &&
-		c.Policy.Same(&o.Policy) && maps.Equal(c.Select, o.Select)
+		c.Policy.Same(&o.Policy) && c.Breaker.same(o.Breaker) && maps.Equal(c.Select, o.Select)
 }
 
 // Protocol is what a service port speaks.

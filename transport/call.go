@@ -42,6 +42,7 @@ type Call struct {
 	hashed     bool
 	idempotent bool
 	faulted    bool // faults have been drawn
+	counted    bool // against the rate limits
 	resent     bool // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
 	tried      []*balance.Endpoint // made at the first retry
@@ -68,7 +69,8 @@ type Step struct {
 }
 
 // Begin is the order of decisions of an outbound call, up to the first attempt: host, rule, cluster. It
-// neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same.
+// neither blocks nor keeps q. For the same snapshot, request and random bits its answer is the same, but for
+// what rate limits have counted.
 func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
@@ -121,6 +123,14 @@ func (c *Call) decide(q *call.Request) Step {
 			c.info.Details = c.reply.Details
 		}
 		return step
+	}
+
+	// Whether it is one too many.
+	if len(host.Limits) > 0 {
+		if refused := c.limit(q, host.Limits); refused != nil {
+			step.Kind, step.Err = Reject, refused
+			return step
+		}
 	}
 
 	// Which cluster.
@@ -186,15 +196,19 @@ type Ready interface {
 // ready takes every endpoint. A retry prefers endpoints that this call has not tried
 // (HTTPRetry.retryIgnorePreviousHosts). Its error is a *call.Error.
 func (c *Call) Pick(ready Ready) (Attempt, error) {
+	pass, ok := c.cluster.breaker.Enter()
+	if !ok {
+		return Attempt{}, c.fail(call.ReasonCircuitOpen, nil, openBreaker(c.cluster))
+	}
+	var a Attempt
 	requests, err := c.admit()
+	if err == nil {
+		a, err = c.pick(ready)
+	}
+	a.pass, a.requests = pass, requests
 	if err != nil {
-		return Attempt{}, err
+		a.leave()
 	}
-	a, err := c.pick(ready)
-	if err != nil && requests != nil {
-		requests.Leave()
-	}
-	a.requests = requests
 	return a, err
 }
 
@@ -296,11 +310,13 @@ type Attempt struct {
 	engine   *Engine
 	began    time.Duration
 	requests *resilience.Gauge // that counts it, nil for none
+	pass     resilience.Pass   // of the service's circuit breaker
 }
 
 // Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
 // the body breaks off after the head.
 func (a Attempt) Answered(o call.Outcome) {
+	a.pass.Record(&o)
 	switch {
 	case o.Neutral():
 	case o.Failed():
@@ -318,8 +334,9 @@ func (a Attempt) Finish() {
 	}
 }
 
-// leave ends the counting of the attempt against the limit of its cluster.
+// leave ends the counting of the attempt, by the circuit breaker of its service and against the limit of its cluster.
 func (a Attempt) leave() {
+	a.pass.Release()
 	if a.requests != nil {
 		a.requests.Leave()
 	}

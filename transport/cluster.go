@@ -16,6 +16,7 @@ import (
 type cluster struct {
 	def     *snapshot.Cluster
 	records *records
+	breaker *resilience.Breaker // of the service, nil for none
 	picker  atomic.Pointer[members]
 }
 

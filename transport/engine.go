@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -60,7 +61,8 @@ type Engine struct {
 
 	mu       sync.Mutex // guards what follows, and publication
 	clusters map[string]*records
-	changed  chan struct{} // closed at the next change; nil where nobody waits for it
+	breakers map[string]*resilience.Breaker // by the name of their policy
+	changed  chan struct{}                  // closed at the next change; nil where nobody waits for it
 
 	retired atomic.Pointer[[]*func(discovery.Address)] // see OnRetired; replaced as a whole
 }
@@ -71,6 +73,8 @@ type state struct {
 	policy   OutboundTrafficPolicy
 	clusters []*cluster
 	bySet    map[discovery.Key][]*cluster
+	limits   []limit // by the snapshot's index
+	inbound  []limit // those of them that limit what is received
 }
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
@@ -108,6 +112,8 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		previous[c.def.Name] = c
 	}
 	next := &state{snap: s, policy: e.policyOf(s), clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
+	next.limits, next.inbound = limitsOf(s, old)
+	e.breakers = breakersOf(s, e.breakers)
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {
 		def := &s.Clusters[i]
@@ -120,6 +126,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		if c == nil || !c.def.Same(def) {
 			c = &cluster{records: rec}
 			c.def = def
+			if def.Breaker != nil {
+				c.breaker = e.breakers[def.Breaker.Name]
+			}
 			e.refresh(c)
 		}
 		next.clusters[i] = c

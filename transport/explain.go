@@ -43,10 +43,11 @@ type DestinationView struct {
 	Protocol  string         `json:"protocol,omitempty"`
 	Direct    bool           `json:"direct,omitempty"` // sent to the host itself
 	Effects   []string       `json:"effects,omitempty"`
-	KeptBy    string         `json:"keptBy,omitempty"` // what calls are kept together by: "header x-user"
-	KeptAt    string         `json:"keptAt,omitempty"` // the endpoint that this request's hash leads to, "" where it has none
-	From      string         `json:"from,omitempty"`   // the place that endpoints are seen from, where places count
-	TLS       string         `json:"tls,omitempty"`    // how the mesh secures connections
+	KeptBy    string         `json:"keptBy,omitempty"`  // what calls are kept together by: "header x-user"
+	KeptAt    string         `json:"keptAt,omitempty"`  // the endpoint that this request's hash leads to, "" where it has none
+	From      string         `json:"from,omitempty"`    // the place that endpoints are seen from, where places count
+	TLS       string         `json:"tls,omitempty"`     // how the mesh secures connections
+	Breaker   string         `json:"breaker,omitempty"` // the service's circuit breaker and its state
 	Endpoints []EndpointView `json:"endpoints,omitempty"`
 }
 
@@ -98,6 +99,7 @@ func (e *Engine) Explain(q *call.Request) Decision {
 		d.Verdict = "reply"
 		return d
 	}
+	d.Effects = append(d.Effects, st.limitsOn(host, route, q)...)
 	if _, safe := route.Rewrite.PathOf(q, match); !safe {
 		return d.reject(call.ReasonInvalidRequest, unsafeRewrite)
 	}

@@ -73,6 +73,9 @@ func (c *cluster) explain(v *DestinationView, q *call.Request) {
 	if p.TLS != nil {
 		v.TLS = call.Printable(describeTLS(p.TLS))
 	}
+	if c.breaker != nil {
+		v.Breaker = call.Printable(describeBreaker(c.def.Breaker)) + "; it is " + c.breaker.State() + " in this process"
+	}
 }
 
 // describeTLS says for people how connections are secured.

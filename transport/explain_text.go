@@ -97,6 +97,9 @@ func (v *DestinationView) write(p line) {
 	if v.TLS != "" {
 		p("", "%s", v.TLS)
 	}
+	if v.Breaker != "" {
+		p("", "%s", v.Breaker)
+	}
 	width := 0
 	for i := range v.Endpoints {
 		width = max(width, utf8.RuneCountInString(v.Endpoints[i].Address))

@@ -16,7 +16,8 @@ const MaxHeaderFields = 100
 // Handler puts next behind the mesh: calls made with the request's context carry the headers of its call
 // tree (see Collect). A request without x-request-id is given one, as Envoy does, for next to see and its
 // calls to carry. An offer to upgrade to h2c is taken off the request, because a handler that accepted it
-// would serve further requests on a connection that is no longer ours to look at (RFC 9113 §3.1).
+// would serve further requests on a connection that is no longer ours to look at (RFC 9113 §3.1). A request that
+// is one too many for a rate limit is answered with 429, and next does not see it.
 //
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
@@ -37,6 +38,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
 	if tooManyFields(r.Header) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
+		return
+	}
+	if !h.admit(w, r) {
 		return
 	}
 	header := h.settle(r)

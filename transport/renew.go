@@ -9,7 +9,8 @@ import "github.com/heddlemesh/mesh/call"
 func (c *Call) Stale() bool { return c.engine.state.Load() != c.state || c.engine.closed.Load() }
 
 // Renew decides again, on the live configuration, about a call that has nothing on its way. What the call
-// has counted stays: attempts, retries, the endpoints tried; no fault is injected a second time. q is the
+// has counted stays: attempts, retries, the endpoints tried; no fault is injected and no rate limit
+// counts it a second time. q is the
 // request that Begin was given.
 func (c *Call) Renew(q *call.Request) Step {
 	c.route, c.match, c.dest, c.cluster, c.known, c.origin = nil, nil, nil, nil, nil, ""

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -219,13 +218,9 @@ func view(q *call.Request, req *http.Request) bool {
 		q.Query = opaqueQuery(u)
 	}
 	q.Headers = call.HTTPHeaders(req.Header)
-	if q.Protocol = req.Proto; req.ProtoMajor == 2 {
-		q.Protocol = "HTTP/2" // as Envoy writes it
-	}
+	q.Protocol = protocolName(req)
 	if req.RemoteAddr != "" { // of a request that a server was sent and passes on
-		if from, err := netip.ParseAddrPort(req.RemoteAddr); err == nil {
-			q.Source = from.Addr().Unmap()
-		}
+		q.Source = sourceAddr(req.RemoteAddr)
 	}
 	return true
 }

@@ -40,7 +40,7 @@ func codeOf(err error) codes.Code {
 		}
 		return codes.Canceled
 	}
-	return codes.Code(call.GRPCCode(e.HTTPStatus()))
+	return codes.Code(e.GRPCStatusCode())
 }
 
 // messageOf gives the text of a status error without its frame.

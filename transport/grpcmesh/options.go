@@ -56,9 +56,11 @@ var connectParams = grpc.ConnectParams{
 	MinConnectTimeout: 20 * time.Second, // grpc-go's own; the dialer keeps the cluster's connect time-out
 }
 
-// ServerOptions makes a server pass on what belongs to a whole call tree: the trace headers and request id of
-// an RPC travel, by its context, to the calls made for it over the same or another mesh. An RPC without x-request-id is
-// given one, as Envoy does, which is in its incoming metadata too.
+// ServerOptions makes a server heed the mesh's rate limits, and pass on what belongs to a whole call tree: the trace
+// headers and request id of an RPC travel, by its context, to the calls made for it over the same or another
+// mesh. An RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too; one that is too
+// many ends with Unavailable, or ResourceExhausted where the limit says so. A stream counts once. The interceptors run
+// before those given after them.
 func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
 	v := server{m.Engine()}
 	return []grpc.ServerOption{

@@ -79,6 +79,9 @@ func (r *rpc) choose(conns *connSet) error {
 		return errWait
 	}
 	a, err := r.call.Pick(conns)
+	if call.ReasonOf(err) == call.ReasonCircuitOpen { // no news of connections closes it
+		return r.reject(err)
+	}
 	if err != nil && r.waits {
 		if r.call.Stale() {
 			return r.renew()

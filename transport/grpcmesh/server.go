@@ -12,11 +12,17 @@ import (
 // A server is the receiving side of a mesh for RPCs. It is immutable.
 type server struct{ engine *transport.Engine }
 
-func (v server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
+		return nil, err
+	}
 	return handler(v.carrying(ctx), req)
 }
 
-func (v server) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (v server) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := v.admit(s.Context(), info.FullMethod, s); err != nil {
+		return err
+	}
 	return handler(srv, &serverStream{s, v.carrying(s.Context())})
 }
 

@@ -1,0 +1,70 @@
+package grpcmesh
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// admit counts an RPC against the rate limits. What the answer says of them goes with its header or, where that is a
+// status alone, with its trailer: grpc-go sends the two in one then.
+func (v server) admit(ctx context.Context, method string, w answer) error {
+	if !v.engine.Limits() {
+		return nil
+	}
+	q := received(ctx, method)
+	a := v.engine.Admit(&q)
+	md := make(metadata.MD)
+	a.Header(editor{headers(md)})
+	switch {
+	case a.Err != nil:
+		w.SetTrailer(md)
+		return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
+	case len(md) > 0:
+		_ = w.SetHeader(md) // only what was sent can be too late
+	}
+	return nil
+}
+
+// An answer is where the metadata of an RPC's answer goes: a grpc.ServerStream is one.
+type answer interface {
+	SetHeader(metadata.MD) error
+	SetTrailer(metadata.MD)
+}
+
+// unaryAnswer is the answer to the unary RPC of a context.
+type unaryAnswer struct{ ctx context.Context }
+
+func (a unaryAnswer) SetHeader(md metadata.MD) error { return grpc.SetHeader(a.ctx, md) }
+func (a unaryAnswer) SetTrailer(md metadata.MD)      { _ = grpc.SetTrailer(a.ctx, md) }
+
+// received shows an RPC as the HTTP request that it is on the wire.
+func received(ctx context.Context, method string) call.Request {
+	md, _ := metadata.FromIncomingContext(ctx)
+	q := call.Request{Method: "POST", Scheme: "http", Protocol: "HTTP/2", Headers: headers(md)}
+	q.Path, _ = call.CanonicalPath(method)
+	if v := md[":authority"]; len(v) > 0 {
+		q.Authority = v[0]
+		q.Host, q.Port, _ = call.SplitAuthority(v[0])
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		q.Source = addressOf(p.Addr)
+	}
+	return q
+}
+
+func addressOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
