@@ -265,7 +265,7 @@ func TestHandlerLimitsBySpelling(t *testing.T) {
 		l.Matches = []routing.Match{{PathKind: routing.PathPrefix, Path: call.Prefix("/admin/")}}
 	}))
 	h := NewInbound(r.engine).Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	for i, path := range []string{"/admin/x", "/admin/x", "/%61dmin/x", "//admin/x", "/./admin/x", "/a/../admin/x", `/\admin/x`, "/admin%00/x", "/admin/%2e%2e/admin/x"} {
+	for i, path := range []string{"/admin/x", "/admin/x", "/%61dmin/x", "//admin/x", "/./admin/x", "/a/../admin/x", "/admin%00/x", "/admin/%2e%2e/admin/x"} {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.RequestURI, req.URL.Path, req.URL.RawPath = path, path, ""
 		if p, err := req.URL.Parse(path); err == nil && !strings.HasPrefix(path, "//") {
