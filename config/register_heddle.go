@@ -13,7 +13,7 @@ func heddleFields() register {
 			{name: "direction", value: "INBOUND", note: "INBOUND: what the workload receives; OUTBOUND: calls that it makes"},
 			{name: "hosts", value: "[reviews]", beside: "{direction: OUTBOUND, limits: [{name: all, requests: 5, unit: SECOND}]}", note: "of OUTBOUND"},
 			{name: "limits", value: "[{name: all, requests: 5, unit: SECOND}]", beside: "{direction: OUTBOUND, hosts: [reviews]}", note: "a request that reaches any of them is refused"},
-			{name: "rateLimitHeaders", note: "x-ratelimit-limit, -remaining and -reset with answers of INBOUND"},
+			{name: "rateLimitHeaders", test: "TestRateLimitOfReceived", note: "x-ratelimit-limit, -remaining and -reset with answers of INBOUND"},
 			{name: "rateLimitedAsResourceExhausted", note: "to callers that speak gRPC, in place of UNAVAILABLE"},
 		}},
 		"RateLimit.spec.workloadSelector": {fields: []fieldEntry{
@@ -31,7 +31,7 @@ func heddleFields() register {
 		}},
 		"RateLimit.spec.limits.by": {fields: []fieldEntry{
 			{name: "header", value: "end-user"},
-			{name: "sourceAddress", value: "false", beside: "{header: end-user}", note: "of INBOUND; of IPv6 the /64"},
+			{name: "sourceAddress", value: "false", beside: "{header: end-user}", test: "TestInboundLimits", note: "of INBOUND; of IPv6 the /64"},
 			{name: "route", note: "of OUTBOUND", test: "TestRateLimitByRoute"},
 			{name: "jwtClaim", outcome: Refused, value: "sub"},
 			{name: "peerIdentity", outcome: Refused},

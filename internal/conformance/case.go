@@ -26,6 +26,8 @@ type Case struct {
 	// of Status means 200 and that of Flag "-"; no attempt is expected after a rejection and one otherwise,
 	// unless Attempts says more; other zero fields are not looked at.
 	Want   Result
+	First  int                // how many calls Want holds for, where Then holds for those after them; 0 for all
+	Then   Result             // as Want
 	Shares map[string]float64 // percent of the calls, by what became of them (kindsOf)
 	Cycle  []string           // the endpoints that answer in turn, beginning with any of them
 	Random bool               // the endpoints that answer, several, do not take turns
@@ -150,6 +152,8 @@ func Cases() []Case {
 		{"hash", hashRows()},
 		{"locality", localityRows()},
 		{"tls", tlsRows()},
+		{"limits", limitRows()},
+		{"breaker", breakerRows()},
 	}
 	var all []Case
 	for _, g := range groups {

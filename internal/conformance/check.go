@@ -28,7 +28,14 @@ func (c *Case) Check(got []Result) []string {
 		return c.checkShares(got)
 	}
 	for i := range got {
-		if wrong = c.Want.diff(&got[i]); len(wrong) > 0 {
+		want := c.Want
+		if c.First > 0 && i >= c.First {
+			want = c.Then
+		}
+		if wrong = want.diff(&got[i]); len(wrong) > 0 {
+			if c.First > 0 {
+				wrong = append(wrong, fmt.Sprintf("call %d of %d", i+1, len(got)))
+			}
 			break
 		}
 	}

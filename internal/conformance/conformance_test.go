@@ -228,6 +228,13 @@ func TestCheckFindsDifferences(t *testing.T) {
 	if got := one.Check([]Result{ok}); got != nil {
 		t.Errorf("equal results differ: %q", got)
 	}
+	two := Case{Want: want, Repeat: 2, First: 1, Then: Result{Status: 503}}
+	if got := two.Check([]Result{ok, {Status: 503, Flag: "-", Attempts: 1}}); got != nil {
+		t.Errorf("results as wanted, one after the other, differ: %q", got)
+	}
+	if two.Check([]Result{ok, ok}) == nil || two.Check([]Result{{Status: 503, Flag: "-", Attempts: 1}, ok}) == nil {
+		t.Error("the second call is not looked at, or not for itself")
+	}
 	answer := with(func(r *Result) {
 		r.Answer, r.Text, r.Flags, r.Details, r.Took = http.Header{"A": {"1"}}, "t", "DI", "d", 1
 		r.Endpoint, r.Attempts = "", 0

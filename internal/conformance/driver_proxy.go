@@ -43,11 +43,16 @@ func (d Proxy) Adapt(c Case) (Case, string) {
 		c.Want = Result{Status: http.StatusBadRequest, Flag: "DPE"} // no target of HTTP/1.1 has one (RFC 9112 §3.2)
 	}
 	c.Repeat = min(c.Repeat, enoughRequests)
-	switch w := &c.Want; {
-	case w.Flag == "UT" && w.Status == 0:
-		w.Flag = cutOff // an answer under way
-	case w.Flag != "" && c.rpc():
-		w.GRPC, w.Status = int(call.GRPCCode(w.Status)), http.StatusOK
+	for _, w := range []*Result{&c.Want, &c.Then} {
+		switch {
+		case w.Flag == "UT" && w.Status == 0:
+			w.Flag = cutOff // an answer under way
+		case w.Flag != "" && c.rpc():
+			if w.GRPC == 0 {
+				w.GRPC = int(call.GRPCCode(w.Status))
+			}
+			w.Status = http.StatusOK
+		}
 	}
 	return c, ""
 }

@@ -6,13 +6,17 @@ import (
 	"github.com/heddlemesh/mesh"
 )
 
-// document writes one Istio document. name is "namespace/name", and "namespace/name@time" where the time of
+// document writes one document. name is "namespace/name", and "namespace/name@time" where the time of
 // its creation matters; spec is its specification, at column 1.
 func document(kind, name, spec string) string {
 	name, created, _ := strings.Cut(name, "@")
 	namespace, name, _ := strings.Cut(name, "/")
 	var b strings.Builder
-	b.WriteString("---\napiVersion: networking.istio.io/v1\nkind: " + kind + "\n")
+	apiVersion := "networking.istio.io/v1"
+	if kind == "RateLimit" || kind == "ResiliencePolicy" {
+		apiVersion = "heddle.dev/v1alpha1"
+	}
+	b.WriteString("---\napiVersion: " + apiVersion + "\nkind: " + kind + "\n")
 	b.WriteString("metadata:\n  name: " + name + "\n  namespace: " + namespace + "\n")
 	if created != "" {
 		b.WriteString("  creationTimestamp: \"" + created + "\"\n")

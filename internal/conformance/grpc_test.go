@@ -46,7 +46,13 @@ func (d GRPC) Adapt(c Case) (Case, string) {
 		c.Deviation = "grpc-go sends a method as it is, so that what would have to be sent in another spelling is refused"
 		c.Want = Result{Flag: "DPE", Status: http.StatusBadRequest}
 	}
-	w := &c.Want
+	c.answered(&c.Want)
+	c.answered(&c.Then)
+	return c, ""
+}
+
+// answered makes what an RPC is told of what a request is.
+func (c *Case) answered(w *Result) {
 	switch {
 	case w.Flag == "UT":
 		w.Status = http.StatusGatewayTimeout // an RPC has no answer before it has all of it
@@ -62,7 +68,6 @@ func (d GRPC) Adapt(c Case) (Case, string) {
 			delete(w.Answer, of)
 		}
 	}
-	return c, ""
 }
 
 // enough calls tell shares apart; an RPC costs more than a request here.
@@ -78,6 +83,8 @@ var rejectedWith = map[string]codes.Code{
 	"UF":  codes.Unavailable,
 	"UR":  codes.Unavailable,
 	"UC":  codes.Unavailable,
+	"UO":  codes.Unavailable,
+	"RL":  codes.Unavailable,      // 429
 	"DPE": codes.Internal,         // 400
 	"UT":  codes.DeadlineExceeded, // of grpc-go's own words
 	"DC":  codes.DeadlineExceeded,

@@ -56,6 +56,7 @@ func (m *Mutation) outbound(p mesh.OutboundTrafficPolicy) mesh.OutboundTrafficPo
 type draft struct {
 	hosts    []*routing.VirtualHost
 	clusters []snapshot.Cluster
+	limits   []snapshot.RateLimit
 	outbound snapshot.Outbound
 }
 
@@ -65,9 +66,9 @@ func (m *Mutation) publish(e *transport.Engine) error {
 		return nil
 	}
 	live := e.Snapshot()
-	d := draft{clusters: slices.Clone(live.Clusters), outbound: live.Outbound}
+	d := draft{clusters: slices.Clone(live.Clusters), limits: slices.Clone(live.Limits), outbound: live.Outbound}
 	for _, v := range live.Tables[snapshot.Mesh].VirtualHosts() {
-		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copyOf(v.Default)}
+		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copyOf(v.Default), Limits: slices.Clone(v.Limits)}
 		for _, r := range v.Routes {
 			c.Routes = append(c.Routes, copyOf(r))
 		}
@@ -78,6 +79,7 @@ func (m *Mutation) publish(e *transport.Engine) error {
 		Version:  live.Version + ", " + m.Name,
 		Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(d.hosts)},
 		Clusters: d.clusters,
+		Limits:   d.limits,
 		Outbound: d.outbound,
 	})
 }
@@ -151,7 +153,7 @@ func (d *draft) eachRetry(edit func(*resilience.Retry)) {
 func Mutations() []Mutation {
 	return slices.Concat(documentMutations(), lookupMutations(), matchMutations(), targetMutations(), retryMutations(),
 		outboundMutations(), delegateMutations(), scopeMutations(), workshopMutations(), actionMutations(),
-		hashMutations(), localityMutations(), tlsMutations())
+		hashMutations(), localityMutations(), tlsMutations(), limitMutations())
 }
 
 // documentMutations are faults in reading the documents: a field is not seen.
