@@ -1,5 +1,5 @@
-// Package resilience holds policies that decide what to do about failure, as pure functions of what
-// happened: no clock, no timers, no input or output of its own.
+// Package resilience holds policies that decide what to do about failure and overload, as functions of what
+// happened: no timers, no input or output of its own, and no clock but that of [Breaker].
 //
 //	p := resilience.DefaultRetry()
 //	if p.Retriable(&outcome, true) && retries < p.Attempts {
