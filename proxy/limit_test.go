@@ -63,7 +63,7 @@ func TestInboundLimits(t *testing.T) {
 			t.Errorf("something else: %d %v", resp.StatusCode, resp.Header)
 		}
 	}
-	if l := r.last(); l.Direction != "inbound" || l.Status != 429 || l.Flag != "RL" || l.Reason != "rate_limited" || !strings.Contains(l.Details(), "default/app/each allows 2 requests in 24h0m0s") {
+	if l := r.last(); l.Direction != "inbound" || l.Status != 429 || l.Flag != "RL" || l.Reason != "rate_limited" || !strings.Contains(l.Details(), "default/app/each allows 2 requests a day") {
 		t.Errorf("reported: %+v", l)
 	}
 	if got := served.Load(); got != 6 {

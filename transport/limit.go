@@ -103,9 +103,9 @@ func (l *limit) grpc() uint8 {
 	return 0
 }
 
-// describeRate says how much a limit allows: "5 requests a second, 10 at once, for each header x-user".
+// describeRate says how much a limit allows: "5 requests a second, 10 at once, for each header x-user (100 of them at most)".
 func describeRate(r *snapshot.RateLimit) string {
-	s := fmt.Sprintf("%d requests in %v, %d at once", r.Requests, r.Per, r.Burst)
+	s := fmt.Sprintf("%d requests %s, %d at once", r.Requests, every(r.Per), r.Burst)
 	for i, k := range r.By {
 		s += [...]string{", for each ", " and "}[min(i, 1)] + k.String()
 	}
@@ -113,6 +113,21 @@ func describeRate(r *snapshot.RateLimit) string {
 		s += fmt.Sprintf(" (%d of them at most)", r.MaxKeys)
 	}
 	return s
+}
+
+// every says a unit of time in words.
+func every(d time.Duration) string {
+	switch d {
+	case time.Second:
+		return "a second"
+	case time.Minute:
+		return "a minute"
+	case time.Hour:
+		return "an hour"
+	case 24 * time.Hour:
+		return "a day"
+	}
+	return "every " + d.String()
 }
 
 var (

@@ -140,7 +140,7 @@ func TestRateLimitedCall(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	if e.HTTPStatus() != 429 || e.Flag() != "RL" || e.GRPCStatusCode() != 8 || e.Attempts != 0 || e.Route != "r" ||
-		e.RetryAfter < 59*time.Minute || e.RetryAfter > time.Hour || !strings.Contains(e.Error(), "default/a/all allows 1 requests in 1h0m0s, 1 at once in this process") {
+		e.RetryAfter < 59*time.Minute || e.RetryAfter > time.Hour || !strings.Contains(e.Error(), "default/a/all allows 1 requests an hour, 1 at once in this process") {
 		t.Errorf("%+v\n%v", e, e)
 	}
 }
@@ -291,7 +291,7 @@ func TestExplainLimits(t *testing.T) {
 	q := &call.Request{Method: "GET", Scheme: "http", Host: "svc", Port: 80, Authority: "svc", Path: "/", Headers: call.HTTPHeaders(nil)}
 	for range 3 {
 		d := r.engine.Explain(q)
-		const want = "rate limit default/a/all: 1 requests in 1h0m0s, 1 at once, for each header x-user and route (9 of them at most), in each process; RateLimit default/a limits[0] (a.yaml:7:5)"
+		const want = "rate limit default/a/all: 1 requests an hour, 1 at once, for each header x-user and route (9 of them at most), in each process; RateLimit default/a limits[0] (a.yaml:7:5)"
 		if len(d.Effects) != 1 || d.Effects[0] != want {
 			t.Errorf("effects %q", d.Effects)
 		}

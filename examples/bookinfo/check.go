@@ -44,6 +44,8 @@ var scenarios = []scenario{
 	{"scenarios/abort", aborted, []string{"reviews", "ratings"}},
 	{"scenarios/details-503", flakyDetails, []string{"productpage", "details"}},
 	{"scenarios/affinity", sticky, []string{"productpage", "reviews"}},
+	{"scenarios/rate-limit", limited, []string{"productpage", "reviews"}},
+	{"scenarios/circuit-breaker", broken, []string{"reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},
 }
