@@ -31,6 +31,8 @@ type Breaker struct {
 	def    CircuitBreaker
 	state  *gobreaker.CircuitBreaker[struct{}]
 	probes atomic.Int64 // under way
+
+	usual, probe pass // what a Pass can be
 }
 
 // NewBreaker makes a closed breaker.
@@ -39,7 +41,9 @@ func NewBreaker(def CircuitBreaker) *Breaker {
 	if def.Percent > 0 {
 		s.Interval, s.BucketPeriod = def.Window, max(def.Window/windowBuckets, 1)
 	}
-	return &Breaker{def: def, state: gobreaker.NewCircuitBreaker[struct{}](s)}
+	b := &Breaker{def: def, state: gobreaker.NewCircuitBreaker[struct{}](s)}
+	b.usual, b.probe = pass{breaker: b}, pass{breaker: b, probe: true}
+	return b
 }
 
 func (d CircuitBreaker) trips(n gobreaker.Counts) bool {
@@ -54,7 +58,9 @@ func (b *Breaker) Definition() CircuitBreaker { return b.def }
 func (b *Breaker) State() string { return b.state.State().String() }
 
 // A Pass is an attempt that a breaker let through. The zero Pass is of no breaker. It is a value: Release is called once.
-type Pass struct {
+type Pass struct{ *pass }
+
+type pass struct {
 	breaker *Breaker
 	probe   bool
 }
@@ -72,15 +78,15 @@ func (b *Breaker) Enter() (p Pass, ok bool) {
 			b.probes.Add(-1)
 			return Pass{}, false
 		}
-		return Pass{b, true}, true
+		return Pass{&b.probe}, true
 	}
-	return Pass{b, false}, true
+	return Pass{&b.usual}, true
 }
 
 // Record counts how the attempt ended. What says nothing of the endpoint (call.Outcome.Neutral) does not count, nor
 // does, while it is tried whether the service is back, what had begun before.
 func (p Pass) Record(o *call.Outcome) {
-	if p.breaker == nil || o.Neutral() || !p.probe && p.breaker.state.State() == gobreaker.StateHalfOpen {
+	if p.pass == nil || o.Neutral() || !p.probe && p.breaker.state.State() == gobreaker.StateHalfOpen {
 		return
 	}
 	verdict := succeeded
@@ -93,7 +99,7 @@ func (p Pass) Record(o *call.Outcome) {
 
 // Release gives the place of an attempt back that tried whether the service is back.
 func (p Pass) Release() {
-	if p.probe {
+	if p.pass != nil && p.probe {
 		p.breaker.probes.Add(-1)
 	}
 }
