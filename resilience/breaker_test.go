@@ -10,9 +10,9 @@ import (
 )
 
 var (
-	good    = call.Outcome{Status: 200}
-	bad     = call.Outcome{Status: 503}
-	neither = call.Outcome{Reason: call.ReasonCanceled}
+	passing = call.Outcome{Status: 200}
+	failing = call.Outcome{Status: 503}
+	unsaid  = call.Outcome{Reason: call.ReasonCanceled}
 )
 
 // attempts makes an attempt for each outcome, one after the other, and says which were let through.
@@ -47,33 +47,33 @@ func TestBreaker(t *testing.T) {
 		steps []step
 	}{
 		"failures in a row": {inARow, []step{
-			{0, []call.Outcome{bad, bad, good, bad, bad}, "+++++", "closed"},
-			{0, []call.Outcome{bad, good, good}, "+--", "open"},
-			{30 * time.Second, []call.Outcome{good}, "-", "open"},
-			{1, []call.Outcome{good, good, bad}, "+++", "closed"},
+			{0, []call.Outcome{failing, failing, passing, failing, failing}, "+++++", "closed"},
+			{0, []call.Outcome{failing, passing, passing}, "+--", "open"},
+			{30 * time.Second, []call.Outcome{passing}, "-", "open"},
+			{1, []call.Outcome{passing, passing, failing}, "+++", "closed"},
 		}},
 		"what is neutral does not count": {inARow, []step{
-			{0, []call.Outcome{bad, bad, neither, neither}, "++++", "closed"},
-			{0, []call.Outcome{bad}, "+", "open"},
-			{31 * time.Second, []call.Outcome{neither, neither, neither}, "+++", "half-open"},
-			{0, []call.Outcome{good, good}, "++", "closed"},
+			{0, []call.Outcome{failing, failing, unsaid, unsaid}, "++++", "closed"},
+			{0, []call.Outcome{failing}, "+", "open"},
+			{31 * time.Second, []call.Outcome{unsaid, unsaid, unsaid}, "+++", "half-open"},
+			{0, []call.Outcome{passing, passing}, "++", "closed"},
 		}},
 		"a probe that fails": {inARow, []step{
-			{0, []call.Outcome{bad, bad, bad}, "+++", "open"},
-			{31 * time.Second, []call.Outcome{good, bad, good}, "++-", "open"},
+			{0, []call.Outcome{failing, failing, failing}, "+++", "open"},
+			{31 * time.Second, []call.Outcome{passing, failing, passing}, "++-", "open"},
 		}},
 		"a share, of enough": {share, []step{
-			{0, []call.Outcome{bad, bad, bad}, "+++", "closed"},
-			{0, []call.Outcome{good}, "+", "closed"}, // a failure opens it, not what comes after
-			{0, []call.Outcome{bad, good}, "+-", "open"},
+			{0, []call.Outcome{failing, failing, failing}, "+++", "closed"},
+			{0, []call.Outcome{passing}, "+", "closed"}, // a failure opens it, not what comes after
+			{0, []call.Outcome{failing, passing}, "+-", "open"},
 		}},
 		"too small a share": {share, []step{
-			{0, []call.Outcome{good, good, good, good, bad, bad, bad}, "+++++++", "closed"},
-			{0, []call.Outcome{bad, good}, "+-", "open"},
+			{0, []call.Outcome{passing, passing, passing, passing, failing, failing, failing}, "+++++++", "closed"},
+			{0, []call.Outcome{failing, passing}, "+-", "open"},
 		}},
 		"what was long ago": {share, []step{
-			{0, []call.Outcome{bad, bad, bad}, "+++", "closed"},
-			{11 * time.Second, []call.Outcome{bad, good, good, good}, "++++", "closed"},
+			{0, []call.Outcome{failing, failing, failing}, "+++", "closed"},
+			{11 * time.Second, []call.Outcome{failing, passing, passing, passing}, "++++", "closed"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestBreakerProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := resilience.NewBreaker(resilience.CircuitBreaker{Consecutive: 1, OpenFor: time.Second, Probes: 2})
 		old, _ := b.Enter()
-		attempts(b, bad)
+		attempts(b, failing)
 		time.Sleep(1100 * time.Millisecond)
 		first, ok1 := b.Enter()
 		second, ok2 := b.Enter()
@@ -105,20 +105,20 @@ func TestBreakerProbes(t *testing.T) {
 		if !ok1 || !ok2 || ok3 {
 			t.Fatalf("let through %v %v %v, want two", ok1, ok2, ok3)
 		}
-		old.Record(&bad)
-		old.Record(&good)
+		old.Record(&failing)
+		old.Record(&passing)
 		old.Release()
 		if b.State() != "half-open" {
 			t.Fatalf("an attempt from before the trouble made it %s", b.State())
 		}
-		first.Record(&neither)
+		first.Record(&unsaid)
 		first.Release()
 		third, ok := b.Enter()
 		if !ok {
 			t.Fatal("the place of a probe whose caller went away is not free")
 		}
 		for _, p := range []resilience.Pass{second, third} {
-			p.Record(&good)
+			p.Record(&passing)
 			p.Release()
 		}
 		if b.State() != "closed" {
@@ -130,7 +130,7 @@ func TestBreakerProbes(t *testing.T) {
 func TestNoBreaker(t *testing.T) {
 	t.Parallel()
 	var none *resilience.Breaker
-	if got := attempts(none, bad, bad, bad); got != "+++" {
+	if got := attempts(none, failing, failing, failing); got != "+++" {
 		t.Errorf("let through %s", got)
 	}
 }

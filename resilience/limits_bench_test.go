@@ -74,7 +74,7 @@ func BenchmarkBreaker(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			p, _ := br.Enter()
-			p.Record(&good)
+			p.Record(&passing)
 			p.Release()
 		}
 	})
@@ -83,7 +83,7 @@ func BenchmarkBreaker(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			p, _ := br.Enter()
-			p.Record(&good)
+			p.Record(&passing)
 			p.Release()
 		}
 	})

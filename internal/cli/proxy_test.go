@@ -442,7 +442,7 @@ func TestProxyChildCalls(t *testing.T) {
 	defer srv.Close()
 	dir := configDir(t, l.Addr().String())
 	p := spawn(t, nil, slices.Concat([]string{"--config", dir}, apart, childOf("get", "http://ratings:9080/"))...)
-	if got := p.until("200"); got != "200 ratings:9080" {
+	if got := p.until("200 "); got != "200 ratings:9080" {
 		t.Errorf("got %q", got)
 	}
 	dead := configDir(t, freeAddress(t))
