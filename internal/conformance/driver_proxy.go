@@ -147,7 +147,7 @@ type proxyServer struct {
 
 func newProxyServer(t testing.TB, m *mesh.Mesh) *proxyServer {
 	s := &proxyServer{conns: make(chan net.Conn), done: make(chan struct{})}
-	sidecar, err := proxy.Start(proxy.Config{Mesh: m, Outbound: s.Addr().String(), OnReply: s.report, OnCall: s.told,
+	sidecar, err := proxy.Start(proxy.Config{Mesh: m, Outbound: s.Addr().String(), StreamIdleTimeout: -1 /* as istiod has it */, OnReply: s.report, OnCall: s.told,
 		Listen: func(string, string) (net.Listener, error) { return s, nil }})
 	if err != nil {
 		t.Fatal(err)
