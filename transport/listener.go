@@ -62,6 +62,9 @@ type listener struct {
 	running sync.WaitGroup
 	// sniffing are those of running that have a connection to hand out.
 	sniffing sync.WaitGroup
+	// handed are connections that Accept has given, or is about to, and whose server has not come back for the next: until
+	// then it may not have noted the connection. returned are those that it has.
+	handed, returned atomic.Int32
 
 	mu      sync.Mutex // guards what follows
 	started bool
@@ -85,8 +88,12 @@ func newListener(inner net.Listener, counters *inboundCounters) *listener {
 // of the inner listener as it is.
 func (l *listener) Accept() (net.Conn, error) {
 	l.start()
+	if n := l.returned.Load(); n > 0 && l.returned.CompareAndSwap(n, n-1) {
+		l.handed.Add(-1)
+	}
 	select {
 	case conn := <-l.ready:
+		l.returned.Add(1)
 		return conn, nil
 	case <-l.ended:
 		return nil, l.err
@@ -150,9 +157,27 @@ func (l *listener) leave(ctx context.Context) {
 	defer t.Stop()
 	select {
 	case <-handed:
+		l.settle(ctx, t.C)
 	case <-t.C:
 	case <-l.done:
 	case <-ctx.Done():
+	}
+}
+
+// settle waits until the server has come back for more, having noted all that it was given.
+func (l *listener) settle(ctx context.Context, limit <-chan time.Time) {
+	check := time.NewTicker(time.Millisecond)
+	defer check.Stop()
+	for l.handed.Load() > 0 {
+		select {
+		case <-check.C:
+		case <-limit:
+			return
+		case <-l.done:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -305,9 +330,11 @@ func (l *listener) sniff(s *sniffed, e *list.Element) {
 		l.counters.tls.Add(1)
 		_ = s.conn.Close()
 	default:
+		l.handed.Add(1)
 		select {
 		case l.ready <- conn:
 		case <-l.done:
+			l.handed.Add(-1)
 			_ = s.conn.Close()
 		}
 	}
