@@ -215,9 +215,7 @@ func (x *exchange) attempts() {
 				return again
 			})
 		}
-		if !again || !o.StaleReuse { // that a kept connection had ended is nobody's fault
-			a.Answered(o)
-		}
+		a.Answered(o)
 		switch {
 		case again:
 			x.discard()

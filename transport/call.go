@@ -212,8 +212,9 @@ func (c *Call) admit() (*resilience.Gauge, error) {
 }
 
 func (c *Call) pick(ready Ready) (Attempt, error) {
-	p := c.cluster.picker.Load()
 	now := c.engine.now()
+	c.engine.sweepDue(c.cluster.records, now)
+	p := c.cluster.picker.Load()
 	draw := balance.Draw{Random: c.engine.rand(), Hash: c.hash, Hashed: c.hashed, Now: now}
 	ep := p.Pick(draw)
 	if ep != nil && (ready != nil || c.tried != nil) && !c.wants(ep, ready) {
@@ -231,7 +232,7 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}
 	ep.Begin()
-	return Attempt{Endpoint: ep, engine: c.engine, began: now}, nil
+	return Attempt{Endpoint: ep, engine: c.engine, cluster: c.cluster, began: now}, nil
 }
 
 func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
@@ -284,7 +285,11 @@ func (c *Call) whyEmpty() string {
 		return "the service has no endpoints: " + set.Missing()
 	case set.Len() == 0:
 		return "the service has no endpoints"
-	case len(c.cluster.def.Select) > 0:
+	}
+	if why := c.cluster.allEjected(); why != "" {
+		return why
+	}
+	if len(c.cluster.def.Select) > 0 {
 		return fmt.Sprintf("none of the service's %d endpoints has the labels of subset %s", set.Len(), c.cluster.def.Subset)
 	}
 	return ""
@@ -294,19 +299,25 @@ func (c *Call) whyEmpty() string {
 type Attempt struct {
 	Endpoint *balance.Endpoint
 	engine   *Engine
+	cluster  *cluster
 	began    time.Duration
 	requests *resilience.Gauge // that counts it, nil for none
 }
 
 // Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
-// the body breaks off after the head.
+// the body breaks off after the head. That a kept connection had ended by the time it was used is nobody's fault.
 func (a Attempt) Answered(o call.Outcome) {
 	switch {
+	case o.StaleReuse:
+		return
 	case o.Neutral():
 	case o.Failed():
 		a.Endpoint.Failed()
 	default:
 		a.Endpoint.Succeeded()
+	}
+	if p := a.cluster.def.Policy.Outlier; p != nil && p.Note(a.Endpoint.Streaks(), &o) {
+		a.engine.eject(a.cluster.records, a.Endpoint)
 	}
 }
 
