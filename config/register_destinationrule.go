@@ -32,7 +32,7 @@ func destinationRuleFields() register {
 			{name: "port"},
 			{name: "loadBalancer"},
 			{name: "connectionPool"},
-			{name: "outlierDetection", value: "{consecutive5xxErrors: 5}"},
+			{name: "outlierDetection", value: "{consecutive5xxErrors: 5}", test: "TestOutlierDetection"},
 			{name: "tls", test: "TestCompilesConnections"},
 		}},
 		"LoadBalancerSettings": {test: "TestCompilesBalancing", fields: []fieldEntry{

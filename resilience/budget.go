@@ -44,7 +44,7 @@ type Retries struct {
 
 	mu     sync.Mutex // guards what follows
 	asked  bool
-	before window     // when a span of Budget.Interval began, and the one before that
+	before window // when a span of Budget.Interval began, and the one before that
 	latest window
 }
 

@@ -44,11 +44,9 @@ func (p *Outlier) Same(o *Outlier) bool {
 	if p == nil || o == nil {
 		return p == o
 	}
-	a, b := *p, *o
-	a.Codes, b.Codes = nil, nil
-	return a.Consecutive5xx == b.Consecutive5xx && a.ConsecutiveGateway == b.ConsecutiveGateway &&
-		a.ConsecutiveLocal == b.ConsecutiveLocal && a.SplitLocal == b.SplitLocal && a.Interval == b.Interval &&
-		a.BaseEjection == b.BaseEjection && a.MaxPercent == b.MaxPercent && a.AlwaysOne == b.AlwaysOne &&
+	return p.Consecutive5xx == o.Consecutive5xx && p.ConsecutiveGateway == o.ConsecutiveGateway &&
+		p.ConsecutiveLocal == o.ConsecutiveLocal && p.SplitLocal == o.SplitLocal && p.Interval == o.Interval &&
+		p.BaseEjection == o.BaseEjection && p.MaxPercent == o.MaxPercent && p.AlwaysOne == o.AlwaysOne &&
 		slices.Equal(p.Codes, o.Codes)
 }
 

@@ -21,7 +21,7 @@ type EndpointView struct {
 	Priority *int `json:"priority,omitempty"`
 	Unused   bool `json:"unused,omitempty"`
 	// Warming is the part of its weight that the endpoint has now, 0 for all of it.
-	Warming float64        `json:"warming,omitempty"`
+	Warming float64 `json:"warming,omitempty"`
 	// Ejected is there while outlier detection keeps the endpoint out.
 	Ejected *EjectionView  `json:"ejected,omitempty"`
 	Counts  balance.Counts `json:"counts"`

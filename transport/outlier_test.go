@@ -18,7 +18,6 @@ import (
 var (
 	okay     = call.Outcome{Status: 200}
 	internal = call.Outcome{Status: 500}
-	gaveUp   = call.Outcome{Reason: call.ReasonCanceled}
 )
 
 // attempt makes one call whose outcome depends on the endpoint, and gives the endpoint, "" with the error for none.
@@ -37,7 +36,9 @@ func (c *clocked) attempt(t *testing.T, outcome func(address string) call.Outcom
 	return at, nil
 }
 
-func alwaysMeets(o call.Outcome) func(string) call.Outcome { return func(string) call.Outcome { return o } }
+func alwaysMeets(o call.Outcome) func(string) call.Outcome {
+	return func(string) call.Outcome { return o }
+}
 
 // failing says that one endpoint fails and the others do not.
 func onlyFails(bad string) func(string) call.Outcome {
@@ -224,7 +225,8 @@ func TestOutlierFailsOver(t *testing.T) {
 	if got := c.reached(t, 100); got[third] != 0 {
 		t.Fatalf("in good health: %v", got)
 	}
-	for got := ""; got != second; got, _ = c.attempt(t, onlyFails(second)) {
+	for got := ""; got != second; {
+		got, _ = c.attempt(t, onlyFails(second))
 	}
 	// One of two is healthy: the level takes 70 %.
 	if got := c.shares(t, 10_000); got[second] != 0 || got[third] < 27 || got[third] > 33 {

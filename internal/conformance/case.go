@@ -149,6 +149,7 @@ func Cases() []Case {
 		{"mirror", mirrorRows()},
 		{"hash", hashRows()},
 		{"locality", localityRows()},
+		{"outlier", outlierRows()},
 		{"tls", tlsRows()},
 	}
 	var all []Case
