@@ -1,5 +1,7 @@
 package call
 
+import "time"
+
 // An Outcome says how one attempt ended. The driver makes it, once; retries, outlier detection, load and
 // metrics all read the same one.
 type Outcome struct {
@@ -19,14 +21,23 @@ type Outcome struct {
 	// neither is retried unless a policy asks for it.
 	RateLimited bool
 	Overloaded  bool
+	// PerTry says of a time-out that it was the attempt's own, and the call goes on.
+	PerTry bool
+	// Told says of a time-out that it was the caller's own, as the request has told it: nobody's fault.
+	Told bool
+	// Pushback is how long the endpoint asks to wait before another attempt, 0 for nothing said; below 0 it asks for
+	// none (Retry-After, RFC 9110 §10.2.3; grpc-retry-pushback-ms, gRFC A6).
+	Pushback time.Duration
 }
 
 // Neutral reports whether the outcome says nothing about the endpoint: the caller went away, or we
 // answered ourselves.
 func (o *Outcome) Neutral() bool {
 	switch o.Reason {
-	case ReasonConnect, ReasonReset, ReasonRefused, ReasonProtocol, ReasonTimeout:
+	case ReasonConnect, ReasonReset, ReasonRefused, ReasonProtocol:
 		return false
+	case ReasonTimeout:
+		return o.Told
 	case ReasonNone:
 		return o.Status == 0 && o.GRPCStatus == 0
 	}

@@ -9,6 +9,7 @@ import (
 )
 
 func (v *validation) destinationRule(p fieldPath, r *networking.DestinationRule) {
+	v.annotations(alwaysOneAnnotation)
 	if r.GetHost() == "" {
 		v.refuse(p.at("host"), "host is missing", "name the service that the rule is for")
 	} else {

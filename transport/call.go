@@ -40,11 +40,19 @@ type Call struct {
 	hash       uint64 // what the cluster keeps calls together by, where hashed
 	cookie     string // made for this call, "" for none
 	hashed     bool
-	idempotent bool
-	faulted    bool // faults have been drawn
-	resent     bool // the one repetition on a dead kept connection is used up
+	idempotent bool   // by its method, or the program's word
+	keyed      bool   // the request brings an Idempotency-Key, where the rule asks
+	once       bool   // the program wants no retry
+	key        string // the program's idempotency key
+	told       time.Duration
+	end        time.Time           // see Until
+	late       bool                // the last attempt ran out of its own time
+	held       *resilience.Retries // what the retry under way is counted in
+	faulted    bool                // faults have been drawn
+	resent     bool                // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
 	tried      []*balance.Endpoint // made at the first retry
+	away       []*balance.Endpoint // of priorities that are left out
 	known      []uint16            // the ports of a host that is known on others than the one asked for
 	info       *CallInfo
 }
@@ -72,6 +80,7 @@ type Step struct {
 func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
+	c.heed(ctx)
 	if c.info = capture(ctx); c.info != nil {
 		c.began = e.now()
 	}
@@ -133,6 +142,9 @@ func (c *Call) decide(q *call.Request) Step {
 		c.seen(d.Cluster)
 		step.Kind, step.Err = Reject, c.fail(call.ReasonNoCluster, nil, d.Missing)
 		return step
+	}
+	if r := c.route.Retry; r != nil && r.Repeats == resilience.RepeatsKeyed {
+		_, c.keyed = q.Headers.Value(idempotencyKey, 0)
 	}
 	c.dest, c.cluster = d, st.clusters[d.Index]
 	c.seen(d.Cluster)
@@ -236,14 +248,18 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 }
 
 func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
-	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.tried, ep.Same)
+	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.away, ep.Same) &&
+		(c.tried == nil || !c.route.Retry.AvoidPrevious || !slices.ContainsFunc(c.tried, ep.Same))
 }
 
 // pickOther looks for an endpoint that is wanted: a few more picks, so that the algorithm keeps its say — where
 // the call has a hash they step on from it — then all that are healthy in turn from a random place. Failing
-// that it takes one that is at least ready.
+// that it takes one that is at least ready, of a priority that is not left out if there is one.
 func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.Endpoint {
 	var fallback *balance.Endpoint
+	suits := func(ep *balance.Endpoint) bool { // at least
+		return (ready == nil || ready.Ready(ep)) && (fallback == nil || slices.ContainsFunc(c.away, fallback.Same) && !slices.ContainsFunc(c.away, ep.Same))
+	}
 	for range 4 {
 		draw.Random = c.engine.rand()
 		draw.Step++
@@ -254,7 +270,7 @@ func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.En
 		if c.wants(ep, ready) {
 			return ep
 		}
-		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+		if suits(ep) {
 			fallback = ep
 		}
 	}
@@ -268,7 +284,7 @@ func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.En
 		if c.wants(ep, ready) {
 			return ep
 		}
-		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+		if suits(ep) {
 			fallback = ep
 		}
 	}
@@ -336,40 +352,21 @@ func (a Attempt) leave() {
 	}
 }
 
-// Next decides whether the call is tried once more after the outcome, and how long to wait before. The
-// driver asks only where it could send the request again.
-func (c *Call) Next(o call.Outcome) (wait time.Duration, again bool) {
-	if o.StaleReuse && c.idempotent && !c.resent {
-		// What net/http would have done itself, had its replay not been switched off.
-		c.resent = true
-		return 0, true
-	}
-	r := c.route.Retry
-	if r == nil || c.retries >= r.Attempts || !r.Retriable(&o, c.idempotent) {
-		return 0, false
-	}
-	c.retries++
-	if r.AvoidPrevious && !slices.ContainsFunc(c.tried, c.last.Same) {
-		c.tried = append(c.tried, c.last)
-	}
-	return r.Backoff.Wait(c.retries, c.engine.rand()), true
-}
-
-// Retries reports whether the call's rule allows for more than one attempt at all.
-func (c *Call) Retries() bool { return c.route.Retry != nil && c.route.Retry.Attempts > 0 }
-
 // Policy gives the policy of the call's cluster. It must not be changed.
 func (c *Call) Policy() *snapshot.Policy { return &c.cluster.def.Policy }
 
 // End closes the call's books. err is what the caller will see, nil where it gets an answer.
 func (c *Call) End(err error) {
+	c.settle()
 	if c.info == nil {
 		return
 	}
 	c.info.Attempts = c.attempts
 	c.info.Duration = c.engine.now() - c.began
-	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonOverflow {
-		c.info.Details = "upstream_reset_before_response_started{overflow}"
+	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonTimeout && c.last != nil && c.late {
+		c.info.Details = "upstream_per_try_timeout"
+	} else if c.info.Reason != call.ReasonNone {
+		c.info.Details = c.info.Reason.Details()
 	}
 	if c.route != nil {
 		c.info.Route = c.routeName
@@ -378,10 +375,17 @@ func (c *Call) End(err error) {
 		c.info.Endpoint = c.last.Def.Address.String()
 	}
 	c.info.Host = c.hostPort()
+	c.info = nil // it is the program's from now on
 }
 
 // Fail makes the error of a call that got no answer.
-func (c *Call) Fail(o call.Outcome, cause error) *call.Error { return c.fail(o.Reason, cause, "") }
+func (c *Call) Fail(o call.Outcome, cause error) *call.Error {
+	detail := ""
+	if o.Reason == call.ReasonTimeout && o.PerTry {
+		detail = "no answer within the rule's perTryTimeout"
+	}
+	return c.fail(o.Reason, cause, detail)
+}
 
 // FailDirect wraps the failure of a call that passed through, where the mesh can say more than the cause:
 // the host is known, but on other ports. Otherwise it gives the cause itself.
