@@ -210,7 +210,7 @@ func (x *exchange) attempts() {
 		return
 	}
 	for {
-		x.marks = c.Marks(x.few[:0], x.view.Headers)
+		x.marks = c.Marks(x.few[:0], x.view.Headers, &x.room)
 		a, err := c.Pick(nil)
 		if err != nil {
 			x.reply(replyOf(err))

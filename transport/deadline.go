@@ -31,19 +31,22 @@ func ToldTimeout(h call.Headers) time.Duration {
 	return told
 }
 
-// withTold gives a context that ends with the time told by a received header.
+var upgradeField = call.NewName("upgrade")
+
+// withTold gives a context that ends with the time told by a received header. Of a request that asks for another protocol
+// nobody can tell how long that is spoken.
 func withTold(ctx context.Context, h call.Headers) (context.Context, context.CancelFunc) {
 	told := ToldTimeout(h)
-	if told == 0 {
+	if _, upgrade := h.Value(upgradeField, 0); told == 0 || upgrade {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, told)
 }
 
 var grpcUnits = [...]struct {
-	letter byte
+	letter string
 	unit   time.Duration
-}{{'n', 1}, {'u', time.Microsecond}, {'m', time.Millisecond}, {'S', time.Second}, {'M', time.Minute}, {'H', time.Hour}}
+}{{"n", 1}, {"u", time.Microsecond}, {"m", time.Millisecond}, {"S", time.Second}, {"M", time.Minute}, {"H", time.Hour}}
 
 // mostGRPCDigits is how many digits a grpc-timeout has at most.
 const mostGRPCDigits = 8
@@ -59,7 +62,7 @@ func parseGRPCTimeout(s string) time.Duration {
 		return 0
 	}
 	for _, u := range grpcUnits {
-		if s[len(s)-1] != u.letter {
+		if s[len(s)-1:] != u.letter {
 			continue
 		}
 		if n > uint64(longestTold/u.unit) {
@@ -71,11 +74,11 @@ func parseGRPCTimeout(s string) time.Duration {
 }
 
 // formatGRPCTimeout writes d, rounded up to the finest unit that eight digits can say.
-func formatGRPCTimeout(d time.Duration) string {
+func formatGRPCTimeout(d time.Duration, room *call.Room) string {
 	const most = 100_000_000
 	for _, u := range grpcUnits {
 		if n := (d + u.unit - 1) / u.unit; n < most {
-			return strconv.FormatInt(int64(n), 10) + string(u.letter)
+			return room.Join(room.Int(int64(n)), u.letter)
 		}
 	}
 	return "99999999H"

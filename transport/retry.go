@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
@@ -168,30 +167,30 @@ type Mark struct {
 }
 
 // Marks appends the fields of the next attempt to list: those of AttemptMarks, and how long the caller waits. h is the
-// request's own header.
-func (c *Call) Marks(list []Mark, h call.Headers) []Mark {
+// request's own header; the texts stand in room, which may be nil.
+func (c *Call) Marks(list []Mark, h call.Headers, room *call.Room) []Mark {
 	if c.attempts == 0 {
 		if _, ok := h.Value(attemptCount, 0); ok { // from elsewhere
 			list = append(list, Mark{attemptCount, "1"})
 		}
 	}
-	list = c.AttemptMarks(list, h)
+	list = c.AttemptMarks(list, h, room)
 	left := c.Left()
 	if left == 0 {
 		return list
 	}
-	list = append(list, Mark{expectedTimeout, strconv.FormatInt(Milliseconds(left), 10)})
+	list = append(list, Mark{expectedTimeout, room.Int(milliseconds(left))})
 	if v, _ := h.Value(contentType, 0); call.IsGRPC(v) {
-		list = append(list, Mark{grpcTimeout, formatGRPCTimeout(left)})
+		list = append(list, Mark{grpcTimeout, formatGRPCTimeout(left, room)})
 	}
 	return list
 }
 
 // AttemptMarks appends which attempt the next one is, where it is not the first, and the idempotency key that the program
 // has set by WithIdempotencyKey.
-func (c *Call) AttemptMarks(list []Mark, h call.Headers) []Mark {
+func (c *Call) AttemptMarks(list []Mark, h call.Headers, room *call.Room) []Mark {
 	if c.attempts > 0 {
-		list = append(list, Mark{attemptCount, strconv.Itoa(c.attempts + 1)})
+		list = append(list, Mark{attemptCount, room.Int(int64(c.attempts) + 1)})
 		if c.late {
 			list = append(list, Mark{timeoutRetry, "true"})
 		}
@@ -215,8 +214,8 @@ func (c *Call) Left() time.Duration {
 	return left
 }
 
-// Milliseconds rounds a time up to what x-envoy-expected-rq-timeout-ms can say.
-func Milliseconds(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
+// milliseconds rounds a time up to what x-envoy-expected-rq-timeout-ms can say.
+func milliseconds(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
 
 // What a program says of its calls stands in their context.
 type saidKey struct{}

@@ -332,7 +332,7 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 // mark adds the header fields by which the attempt tells about itself.
 func (o *outgoing) mark(c *Call) {
 	var few [4]Mark
-	for _, m := range c.Marks(few[:0], call.HTTPHeaders(o.req.Header)) {
+	for _, m := range c.Marks(few[:0], call.HTTPHeaders(o.req.Header), nil) {
 		if _, hidden := o.req.Header[m.Name.Lower()]; hidden { // see hideKeys
 			continue
 		}

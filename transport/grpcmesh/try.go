@@ -47,7 +47,7 @@ func (r *rpc) mark() {
 		return
 	}
 	var few [4]transport.Mark
-	marks := r.call.AttemptMarks(few[:0], (*sent)(r))
+	marks := r.call.AttemptMarks(few[:0], (*sent)(r), nil)
 	if len(marks) == 0 {
 		return
 	}
