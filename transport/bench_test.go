@@ -128,6 +128,11 @@ func BenchmarkRoundTripper(b *testing.B) {
 
 func BenchmarkRoundTripperParallel(b *testing.B) {
 	rt, reqs := benchRig(b, 64)
+	exchangeAll(b, rt, reqs)
+}
+
+// exchangeAll makes the calls on all processors, each from one of them on.
+func exchangeAll(b *testing.B, rt http.RoundTripper, reqs []*http.Request) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		i := rand.IntN(len(reqs))
@@ -183,17 +188,6 @@ func BenchmarkResilience(b *testing.B) {
 	for _, on := range []bool{false, true} {
 		rt, reqs := benchRig(b, 64)
 		resilient(b, rt, on)
-		b.Run(map[bool]string{false: "off", true: "idle"}[on], func(b *testing.B) {
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				i := rand.IntN(len(reqs))
-				for pb.Next() {
-					exchange(b, rt, reqs[i])
-					if i++; i == len(reqs) {
-						i = 0
-					}
-				}
-			})
-		})
+		b.Run(map[bool]string{false: "off", true: "idle"}[on], func(b *testing.B) { exchangeAll(b, rt, reqs) })
 	}
 }
