@@ -46,3 +46,13 @@ type CallInfo = transport.CallInfo
 func Capture(ctx context.Context, info *CallInfo) context.Context {
 	return transport.Capture(ctx, info)
 }
+
+// ContextWithoutRetry gives a context whose calls are tried once, whatever their rules say.
+func ContextWithoutRetry(ctx context.Context) context.Context { return transport.WithoutRetry(ctx) }
+
+// ContextWithIdempotencyKey gives a context whose calls may be sent twice with the effect of once, whatever their method:
+// the endpoint has to tell repetitions by the key, which is sent as Idempotency-Key unless the request has that header
+// already. So it is for one operation, not for a whole program. "" takes the key of an outer context away.
+func ContextWithIdempotencyKey(ctx context.Context, key string) context.Context {
+	return transport.WithIdempotencyKey(ctx, key)
+}

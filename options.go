@@ -125,6 +125,14 @@ func WithOutboundTrafficPolicy(p OutboundTrafficPolicy) Option {
 	return option(func(o *runtime.Options) { o.Outbound = p })
 }
 
+// WithIstioRetries repeats requests as Istio does, whatever their method: a POST that may have been carried out is sent again
+// where its rule's retryOn says so, and may be carried out twice. Default: such a request is repeated only where its
+// method is idempotent, the program has set a key by [ContextWithIdempotencyKey], or its rule is annotated
+// heddle.dev/retry-non-idempotent; one that was certainly not processed is always repeated.
+func WithIstioRetries() Option {
+	return option(func(o *runtime.Options) { o.IstioRetries = true })
+}
+
 // WithLogger receives events of configuration, never of calls. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(o *runtime.Options) { o.Logger = l })

@@ -1,5 +1,7 @@
 package call
 
+import "time"
+
 // An Outcome says how one attempt ended. The driver makes it, once; retries, outlier detection, load and
 // metrics all read the same one.
 type Outcome struct {
@@ -19,14 +21,23 @@ type Outcome struct {
 	// neither is retried unless a policy asks for it.
 	RateLimited bool
 	Overloaded  bool
+	// PerTry says of a time-out that it was the attempt's own, and the call goes on.
+	PerTry bool
+	// Told says of a time-out that it was the caller's own, as the request has told it: nobody's fault.
+	Told bool
+	// Pushback is how long the endpoint asks to wait before another attempt, 0 for nothing said; below 0 it asks for
+	// none (Retry-After, RFC 9110 §10.2.3; grpc-retry-pushback-ms, gRFC A6).
+	Pushback time.Duration
 }
 
 // Neutral reports whether the outcome says nothing about the endpoint: the caller went away, or we
 // answered ourselves.
 func (o *Outcome) Neutral() bool {
 	switch o.Reason {
-	case ReasonConnect, ReasonReset, ReasonRefused, ReasonProtocol, ReasonTimeout:
+	case ReasonConnect, ReasonReset, ReasonRefused, ReasonProtocol:
 		return false
+	case ReasonTimeout:
+		return o.Told
 	case ReasonNone:
 		return o.Status == 0 && o.GRPCStatus == 0
 	}
@@ -36,18 +47,32 @@ func (o *Outcome) Neutral() bool {
 // Failed reports whether the endpoint is to blame: it could not be reached, broke off, or answered 5xx
 // or with a grpc-status that Envoy's outlier detection maps to one.
 func (o *Outcome) Failed() bool {
-	if o.Neutral() {
-		return false
-	}
-	return o.Reason != ReasonNone || o.Status >= 500 && o.Status <= 599 || grpcFailed(o.GRPCStatus)
+	code := o.Code()
+	return code >= 500 && code <= 599
 }
 
-// grpcFailed follows Envoy's Grpc::Utility::grpcToHttpStatus: Unknown 2, DeadlineExceeded 4, Unimplemented
-// 12, Internal 13, Unavailable 14, DataLoss 15 and numbers that no code has become 5xx.
-func grpcFailed(plusOne uint8) bool {
-	switch plusOne {
-	case 2 + 1, 4 + 1, 12 + 1, 13 + 1, 14 + 1, 15 + 1:
-		return true
+// Code gives the HTTP status that the outcome stands for where endpoints are judged, 0 for a neutral one: 504 for
+// a time-out and 503 for every other failure to answer (Envoy, DetectorHostMonitorImpl::resultToHttpCode), what
+// the grpc-status of a trailers-only answer maps to (Envoy, Grpc::Utility::grpcToHttpStatus), else the status.
+func (o *Outcome) Code() int {
+	switch {
+	case o.Neutral():
+		return 0
+	case o.Reason == ReasonTimeout:
+		return 504
+	case o.Reason != ReasonNone:
+		return 503
+	case o.GRPCStatus != 0:
+		return grpcToHTTP(o.GRPCStatus - 1)
 	}
-	return plusOne > 16+1
+	return o.Status
+}
+
+// grpcToHTTP is Envoy's Grpc::Utility::grpcToHttpStatus: numbers that are no code are 500.
+func grpcToHTTP(code uint8) int {
+	all := [...]int{200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401}
+	if int(code) < len(all) {
+		return all[code]
+	}
+	return 500
 }

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"strconv"
 	"strings"
 	"unsafe"
 )
@@ -21,6 +22,16 @@ func (r *Room) Join(parts ...string) string {
 	for _, p := range parts {
 		r.texts = append(r.texts, p...)
 	}
+	return r.since(from)
+}
+
+// Int gives a number as text.
+func (r *Room) Int(n int64) string {
+	if r == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	from := len(r.texts)
+	r.texts = strconv.AppendInt(r.texts, n, 10)
 	return r.since(from)
 }
 

@@ -145,6 +145,7 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 		return policy, nil, false, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
 	}
 	var blocks *networking.TrafficPolicy
+	alwaysOne := rule != nil && rule.policy != nil && rule.policy.doc.annotations[alwaysOneAnnotation] == "true"
 	if rule != nil && rule.policy != nil {
 		blocks = override(nil, rule.policy.spec.GetTrafficPolicy(), p.number)
 	}
@@ -155,10 +156,12 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 				subset, s.host, rule.first.doc.key, rule.first.doc.place("spec", "subsets"), rule.subsetList())
 		}
 		labels = maps.Clone(sub.GetLabels())
+		alwaysOne = alwaysOne || sub.doc.annotations[alwaysOneAnnotation] == "true"
 		blocks = override(blocks, sub.GetTrafficPolicy(), p.number)
 	}
 	c.balancing(&policy, blocks)
 	c.connections(&policy, blocks.GetConnectionPool())
+	policy.Outlier, policy.Budget = outlierPolicy(blocks.GetOutlierDetection(), alwaysOne), retryBudget(blocks)
 	none := s.resolution == networking.ServiceEntry_NONE
 	direct = none || blocks.GetLoadBalancer().GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
 	if policy.TLS = originates(blocks.GetTls(), s); policy.TLS != nil && direct {
@@ -208,7 +211,7 @@ func override(base, over *networking.TrafficPolicy, port uint32) *networking.Tra
 		}
 	}
 	out := &networking.TrafficPolicy{LoadBalancer: base.GetLoadBalancer(), ConnectionPool: base.GetConnectionPool(),
-		OutlierDetection: base.GetOutlierDetection(), Tls: base.GetTls()}
+		OutlierDetection: base.GetOutlierDetection(), Tls: base.GetTls(), RetryBudget: base.GetRetryBudget()}
 	if over.GetLoadBalancer() != nil {
 		out.LoadBalancer = over.GetLoadBalancer()
 	}
@@ -220,6 +223,9 @@ func override(base, over *networking.TrafficPolicy, port uint32) *networking.Tra
 	}
 	if over.GetTls() != nil {
 		out.Tls = over.GetTls()
+	}
+	if over.GetRetryBudget() != nil {
+		out.RetryBudget = over.GetRetryBudget()
 	}
 	return out
 }

@@ -33,6 +33,7 @@ func (c *compiler) route(rule *rule, port uint32) *routing.Route {
 	if own := rule.GetRetries(); own != nil {
 		r.Retry = retryPolicy(own)
 	}
+	r.Retry = repeating(r.Retry, rule.doc.annotations[retryAnnotation])
 	if r.Name == "" {
 		r.Name = rule.doc.key.Namespace + "/" + rule.doc.key.Name + "/http[" + strconv.Itoa(rule.index) + "]"
 	}
@@ -95,7 +96,29 @@ func retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
 	if prev := r.GetRetryIgnorePreviousHosts(); prev != nil {
 		p.AvoidPrevious = prev.GetValue()
 	}
+	p.PerTry = r.GetPerTryTimeout().AsDuration()
+	p.Elsewhere = r.GetRetryRemoteLocalities().GetValue()
 	return &p
+}
+
+// retryAnnotation on a VirtualService lets its rules repeat requests that may have been processed: "true" all of them, as
+// Istio does, "with-key" those that bring an Idempotency-Key.
+const retryAnnotation = "heddle.dev/retry-non-idempotent"
+
+// repeatsBy are its values.
+var repeatsBy = map[string]resilience.Repeats{
+	"": resilience.RepeatsNone, "false": resilience.RepeatsNone, "with-key": resilience.RepeatsKeyed, "true": resilience.RepeatsAll,
+}
+
+// repeating gives the policy of a rule whose document is annotated so.
+func repeating(p *resilience.Retry, annotated string) *resilience.Retry {
+	repeats := repeatsBy[annotated]
+	if p == nil || repeats == p.Repeats {
+		return p
+	}
+	own := *p
+	own.Repeats = repeats
+	return &own
 }
 
 // match compiles one HTTPMatchRequest.

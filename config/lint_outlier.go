@@ -4,18 +4,14 @@ import (
 	"fmt"
 
 	networking "istio.io/api/networking/v1alpha3"
-)
 
-// Istio's defaults (Envoy, outlier_detection.proto).
-const (
-	defaultEjectionPercent = 10
-	defaultConsecutive5xx  = 5
+	"github.com/heddlemesh/mesh/resilience"
 )
 
 func (l *linter) outlier(s *service, t *lintedPolicy) {
 	p, o := t.path.at("outlierDetection"), t.blocks.GetOutlierDetection()
 	if o.GetMaxEjectionPercent() == 0 && l.written(p.at("maxEjectionPercent")) {
-		l.warn(p.at("maxEjectionPercent"), codeZero, fmt.Sprintf("maxEjectionPercent 0 is the default, %d, and not off", defaultEjectionPercent),
+		l.warn(p.at("maxEjectionPercent"), codeZero, fmt.Sprintf("maxEjectionPercent 0 is the default, %d, and not off", resilience.DefaultMaxEjectionPercent),
 			"remove the block where nothing shall be ejected")
 	}
 	l.gatewayErrors(p, o)
@@ -44,9 +40,9 @@ func (l *linter) outlier(s *service, t *lintedPolicy) {
 func (l *linter) smallPool(p fieldPath, o *networking.OutlierDetection, n int) {
 	percent, written := int(o.GetMaxEjectionPercent()), "maxEjectionPercent"
 	if percent == 0 {
-		percent, written = defaultEjectionPercent, "the default of maxEjectionPercent"
+		percent, written = resilience.DefaultMaxEjectionPercent, "the default of maxEjectionPercent"
 	}
-	if 100 <= percent*n {
+	if 100 <= percent*n || l.d.annotations[alwaysOneAnnotation] == "true" {
 		return
 	}
 	at := p
@@ -58,13 +54,13 @@ func (l *linter) smallPool(p fieldPath, o *networking.OutlierDetection, n int) {
 		pool = "the only endpoint is 100 %"
 	}
 	l.warn(at, codeNeverEjects, fmt.Sprintf("nothing is ever ejected: %s of the pool, more than %s, %d %%", pool, written, percent),
-		fmt.Sprintf("write maxEjectionPercent: %d or more", (100+n-1)/n))
+		fmt.Sprintf("write maxEjectionPercent: %d or more, or the annotation %s: \"true\"", (100+n-1)/n, alwaysOneAnnotation))
 }
 
 // gatewayErrors: gateway errors are 5xx too, and the lower threshold is reached first.
 func (l *linter) gatewayErrors(p fieldPath, o *networking.OutlierDetection) {
 	gateway := o.GetConsecutiveGatewayErrors().GetValue()
-	any5xx, say := uint32(defaultConsecutive5xx), l.inform
+	any5xx, say := uint32(resilience.DefaultConsecutive5xx), l.inform
 	if o.GetConsecutive_5XxErrors() != nil {
 		any5xx, say = o.GetConsecutive_5XxErrors().GetValue(), l.warn
 	}

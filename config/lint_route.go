@@ -104,7 +104,7 @@ func (l *linter) mirror(p fieldPath, r *networking.HTTPRoute) {
 }
 
 const (
-	// onTryTimeout are the conditions that a try which takes too long meets (resilience, Retry.Retriable).
+	// onTryTimeout are the conditions that a try which takes too long meets (resilience, Retry.Judge).
 	onTryTimeout = resilience.On5xx | resilience.OnGatewayError | resilience.OnReset
 	// onAnswer are those that an endpoint can meet after it has done what it was asked for.
 	onAnswer = onTryTimeout | resilience.OnRetriable4xx | resilience.OnRetriableStatusCodes
@@ -161,18 +161,19 @@ func (l *linter) triesTooLong(p fieldPath, r *networking.HTTPRetry, whole, try f
 
 func seconds(s float64) string { return fmt.Sprintf("%.4gs", s) }
 
-// retriesWrites: unlike Istio the mesh does not repeat what may have been done (resilience, Retry.Retriable). A rule
+// retriesWrites: unlike Istio the mesh does not repeat what may have been done (resilience, Retry.Judge). A rule
 // that names no method is for all, and says nothing of these.
 func (l *linter) retriesWrites(p fieldPath, rule *networking.HTTPRoute, on resilience.Condition) {
 	methods, only := writes(rule)
 	named := slices.ContainsFunc(rule.GetMatch(), func(m *networking.HTTPMatchRequest) bool {
 		return m.GetMethod() != nil && slices.ContainsFunc(writing, func(method string) bool { return takes(m.GetMethod(), method) })
 	})
-	if !named || on&onAnswer == 0 {
+	if !named || on&onAnswer == 0 || repeatsBy[l.d.annotations[retryAnnotation]] != resilience.RepeatsNone {
 		return
 	}
 	message := fmt.Sprintf("%s: requests of %s are not repeated for these, as Istio would: they may have been carried out", on&onAnswer, listed(methods))
-	const hint = "they are repeated where nothing can have happened, as for connect-failure and refused-stream"
+	const hint = "they are repeated where nothing can have happened, as for connect-failure and refused-stream; the annotation " +
+		retryAnnotation + `: "true" repeats them all`
 	if only && on&^onAnswer == 0 {
 		l.warn(p, codeNotIdempotent, message, hint)
 		return

@@ -1,7 +1,5 @@
 package config
 
-const noEjection = "minHealthPercent is honoured, and so is that the block turns on locality failover; nothing is ejected yet"
-
 // destinationRuleFields is what becomes of each field of a DestinationRule.
 func destinationRuleFields() register {
 	return register{
@@ -23,18 +21,18 @@ func destinationRuleFields() register {
 		"TrafficPolicy": {fields: []fieldEntry{
 			{name: "loadBalancer"},
 			{name: "connectionPool"},
-			{name: "outlierDetection", outcome: Warned, value: "{consecutive5xxErrors: 5}", note: noEjection},
+			{name: "outlierDetection", value: "{consecutive5xxErrors: 5}"},
 			{name: "tls", test: "TestCompilesConnections"},
 			{name: "portLevelSettings"},
 			{name: "tunnel", outcome: Refused, value: "{targetHost: a.example.com, targetPort: 80}"},
 			{name: "proxyProtocol", outcome: Refused, value: "{version: V2}"},
-			{name: "retryBudget", outcome: Warned, value: "{percent: 20}"},
+			{name: "retryBudget", value: "{percent: 20}", test: "TestRetryBudget"},
 		}},
 		"TrafficPolicy.PortTrafficPolicy": {needs: "{port: {number: 9080}}", fields: []fieldEntry{
 			{name: "port"},
 			{name: "loadBalancer"},
 			{name: "connectionPool"},
-			{name: "outlierDetection", outcome: Warned, value: "{consecutive5xxErrors: 5}", note: noEjection},
+			{name: "outlierDetection", value: "{consecutive5xxErrors: 5}", test: "TestOutlierDetection"},
 			{name: "tls", test: "TestCompilesConnections"},
 		}},
 		"LoadBalancerSettings": {test: "TestCompilesBalancing", fields: []fieldEntry{
@@ -110,7 +108,7 @@ func destinationRuleFields() register {
 			{name: "http1MaxPendingRequests"},
 			{name: "http2MaxRequests"},
 			{name: "maxRequestsPerConnection", value: "10", note: "over HTTP/2 1 is honoured, but for gRPC channels, and other numbers are not built yet"},
-			{name: "maxRetries", outcome: Warned},
+			{name: "maxRetries", test: "TestRetryBudget"},
 			{name: "idleTimeout"},
 			{name: "h2UpgradePolicy"},
 			{name: "useClientProtocol"},
@@ -120,6 +118,23 @@ func destinationRuleFields() register {
 		"ConnectionPoolSettings.HTTPSettings.ConnectionKeepalive": {needs: "{interval: 10s, timeout: 5s}", test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "interval"},
 			{name: "timeout"},
+		}},
+		"OutlierDetection": {test: "TestOutlierDetection", fields: []fieldEntry{
+			{name: "consecutive5xxErrors"},
+			{name: "consecutiveGatewayErrors"},
+			{name: "splitExternalLocalOriginErrors"},
+			{name: "consecutiveLocalOriginFailures", beside: "{splitExternalLocalOriginErrors: true}"},
+			{name: "interval"},
+			{name: "baseEjectionTime"},
+			{name: "maxEjectionPercent"},
+			{name: "minHealthPercent"},
+			{name: "outlierDetectionHttpErrorCodes", value: "[500]"},
+			{name: "consecutiveErrors", outcome: Warned, note: "Istio ignores it too"},
+		}},
+		"TrafficPolicy.RetryBudget": {test: "TestRetryBudget", fields: []fieldEntry{
+			{name: "percent", value: "20"},
+			{name: "minRetryConcurrency"},
+			{name: "budgetInterval"},
 		}},
 		"ClientTLSSettings": {needs: "{mode: SIMPLE}", test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "mode", value: "SIMPLE"},

@@ -111,9 +111,9 @@ func virtualServiceFields() register {
 		}},
 		"HTTPRetry": {needs: "{attempts: 2}", fields: []fieldEntry{
 			{name: "attempts", value: "2"},
-			{name: "perTryTimeout", outcome: Warned},
+			{name: "perTryTimeout"},
 			{name: "retryOn", value: "5xx"},
-			{name: "retryRemoteLocalities", outcome: Warned},
+			{name: "retryRemoteLocalities", test: "TestRetryRemoteLocalities"},
 			{name: "retryIgnorePreviousHosts", test: "TestHashedRetriesStay"},
 			{name: "backoff"},
 		}},

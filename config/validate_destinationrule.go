@@ -9,6 +9,7 @@ import (
 )
 
 func (v *validation) destinationRule(p fieldPath, r *networking.DestinationRule) {
+	v.annotations(alwaysOneAnnotation)
 	if r.GetHost() == "" {
 		v.refuse(p.at("host"), "host is missing", "name the service that the rule is for")
 	} else {
@@ -74,7 +75,6 @@ func (v *validation) trafficPolicy(p fieldPath, t *networking.TrafficPolicy) {
 		if d := b.GetBudgetInterval(); d.AsDuration() != 0 { // 0 counts only what is active
 			v.duration(at.at("budgetInterval"), d)
 		}
-		v.unenforced(at, "retryBudget")
 	}
 }
 
@@ -158,7 +158,7 @@ var poolFields = map[string]bool{
 	"tcp.connectTimeout": true, "tcp.idleTimeout": true, "tcp.maxConnectionDuration": true,
 	"tcp.tcpKeepalive.probes": true, "tcp.tcpKeepalive.time": true, "tcp.tcpKeepalive.interval": true,
 	"tcp.maxConnections": true, "http.http1MaxPendingRequests": true, "http.http2MaxRequests": true, "http.maxRequestsPerConnection": true,
-	"http.idleTimeout": true, "http.h2UpgradePolicy": true, "http.useClientProtocol": true,
+	"http.maxRetries": true, "http.idleTimeout": true, "http.h2UpgradePolicy": true, "http.useClientProtocol": true,
 	"http.http2KeepAlive.interval": true, "http.http2KeepAlive.timeout": true,
 }
 
@@ -181,6 +181,4 @@ func (v *validation) outlierDetection(p fieldPath, o *networking.OutlierDetectio
 	if o.GetConsecutiveErrors() != 0 {
 		v.doubt(p.at("consecutiveErrors"), "consecutiveErrors is ignored, by Istio too", "write consecutive5xxErrors")
 	}
-	unbuilt := slices.DeleteFunc(setFields(o), func(name string) bool { return name == "minHealthPercent" || name == "consecutiveErrors" })
-	v.unenforced(p, "ejection: "+listed(unbuilt))
 }

@@ -83,7 +83,6 @@ var policyCases = []validateCase{
       tcp: {maxConnections: -1, connectTimeout: 10us, tcpKeepalive: {time: 0s}}
       http: {http1MaxPendingRequests: -1, maxRequestsPerConnection: -1, maxRetries: 3,
         useClientProtocol: true, h2UpgradePolicy: UPGRADE, http2KeepAlive: {interval: 1s}}`), []string{
-		`HDL0008? 7:5 spec.trafficPolicy.connectionPool ~ without effect, not built in this version yet: http.maxRetries`,
 		`IST0106! 8:29 spec.trafficPolicy.connectionPool.tcp.maxConnections ~ -1 is negative`,
 		`IST0106! 8:49 spec.trafficPolicy.connectionPool.tcp.connectTimeout ~ "10us" is shorter than 1ms`,
 		`IST0106! 8:76 spec.trafficPolicy.connectionPool.tcp.tcpKeepalive.time ~ "0s" is shorter than 1ms`,
@@ -94,7 +93,6 @@ var policyCases = []validateCase{
 	}},
 	{"A-040 outlier", policySpec(`outlierDetection: {maxEjectionPercent: 101, interval: 0s, consecutiveErrors: 5, minHealthPercent: -1,
       consecutiveLocalOriginFailures: 5, baseEjectionTime: 1s, outlierDetectionHttpErrorCodes: [503, 99]}`), []string{
-		`HDL0008? 7:5 spec.trafficPolicy.outlierDetection ~ without effect, not built in this version yet: ejection: baseEjectionTime, `,
 		`IST0106! 7:44 spec.trafficPolicy.outlierDetection.maxEjectionPercent ~ 101 is out of range`,
 		`IST0106! 7:59 spec.trafficPolicy.outlierDetection.interval ~ "0s" is shorter than 1ms`,
 		`HDL0009? 7:82 spec.trafficPolicy.outlierDetection.consecutiveErrors ~ write consecutive5xxErrors`,
@@ -135,7 +133,6 @@ var policyCases = []validateCase{
 		`IST0106! 7:41 spec.trafficPolicy.tunnel.targetPort ~ 0 is no port`,
 		`IST0106! 8:5 spec.trafficPolicy.proxyProtocol ~ exclude each other`,
 		`HDL0008! 8:5 spec.trafficPolicy.proxyProtocol ~ is not built`,
-		`HDL0008? 9:5 spec.trafficPolicy.retryBudget ~ without effect, not built in this version yet: retryBudget`,
 		`IST0106! 9:28 spec.trafficPolicy.retryBudget.percent ~ 101 is no percentage`,
 	}},
 }

@@ -152,7 +152,7 @@ func saysSomething(fd protoreflect.FieldDescriptor, value protoreflect.Value) bo
 // meshRetries is retries for a policy of no rule.
 func (v *validation) meshRetries(p fieldPath, r *networking.HTTPRetry) {
 	if r.GetPerTryTimeout() != nil {
-		v.doubt(p.at("perTryTimeout"), "perTryTimeout has no effect here, in Istio neither", "write it in the rules that need it")
+		v.doubt(p.at("perTryTimeout"), "perTryTimeout limits nothing here, in Istio neither", "write it in the rules that need it")
 		r = proto.CloneOf(r)
 		r.PerTryTimeout = nil
 	}

@@ -13,6 +13,7 @@ import (
 const elsewhere = "without it requests would go elsewhere, or in another form"
 
 func (v *validation) virtualService(p fieldPath, s *networking.VirtualService) {
+	v.annotations(retryAnnotation)
 	v.virtualHosts(p, s)
 	v.gateways(p.at("gateways"), s.GetGateways())
 	v.checkExportTo(p.at("exportTo"), s.GetExportTo())
@@ -223,9 +224,5 @@ func (v *validation) retries(p fieldPath, rule *networking.HTTPRoute) {
 			v.doubt(p.at("perTryTimeout"), fmt.Sprintf("%v is not less than the timeout of the whole call, %v: it has no effect",
 				t.AsDuration(), whole), "leave time for more than one try")
 		}
-		v.unenforced(p.at("perTryTimeout"), "perTryTimeout")
-	}
-	if r.GetRetryRemoteLocalities().GetValue() {
-		v.unenforced(p.at("retryRemoteLocalities"), "retryRemoteLocalities")
 	}
 }

@@ -134,6 +134,10 @@ func (s *Sidecar) adminClusters(w http.ResponseWriter, r *http.Request) {
 	for _, c := range clusters {
 		fmt.Fprintf(&b, "%s::lb_policy::%s\n%s::protocol::%s\n", c.Name, c.Balancer, c.Name, c.Protocol)
 		for _, e := range c.Endpoints {
+			health, ejections := "healthy", 0
+			if e.Ejected != nil {
+				health, ejections = "/failed_outlier_check", e.Ejected.Times
+			}
 			for _, v := range []struct {
 				key   string
 				value any
@@ -141,6 +145,7 @@ func (s *Sidecar) adminClusters(w http.ResponseWriter, r *http.Request) {
 				{"rq_active", e.Counts.Active}, {"rq_total", e.Counts.Total}, {"rq_error", e.Counts.Failed},
 				{"rq_success", e.Counts.Total - min(e.Counts.Total, e.Counts.Failed+uint64(max(e.Counts.Active, 0)))},
 				{"mean_ms", e.Counts.Latency.Seconds() * 1000}, {"weight", e.Weight}, {"locality", e.Locality},
+				{"health_flags", health}, {"ejections", ejections},
 			} {
 				fmt.Fprintf(&b, "%s::%s::%s::%v\n", c.Name, e.Address, v.key, v.value)
 			}

@@ -33,6 +33,16 @@ func (s *Sidecar) adminStats(w http.ResponseWriter, _ *http.Request) {
 	for _, c := range st.Clusters {
 		e.sample("heddle_cluster_endpoints", float64(len(c.Endpoints)), "cluster", c.Name)
 	}
+	e.family("heddle_cluster_endpoints_ejected", "gauge", "Endpoints that outlier detection keeps out.")
+	for _, c := range st.Clusters {
+		out := 0
+		for _, ep := range c.Endpoints {
+			if ep.Ejected != nil {
+				out++
+			}
+		}
+		e.sample("heddle_cluster_endpoints_ejected", float64(out), "cluster", c.Name)
+	}
 	for _, f := range []struct {
 		name, kind, help string
 		value            func(active int64, total, failed uint64) float64

@@ -40,6 +40,9 @@ func (x *exchange) attempt(to peer) (call.Outcome, error) {
 	}
 	o := call.Outcome{Status: x.p.Status()}
 	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
+		if v, ok := x.p.Get("retry-after", 0); ok {
+			o.Pushback = transport.RetryAfter(v, time.Now())
+		}
 		_, o.RateLimited = x.p.Get("x-envoy-ratelimited", 0)
 		_, o.Overloaded = x.p.Get("x-envoy-overloaded", 0)
 	}
@@ -90,7 +93,7 @@ func (x *exchange) outcome(err error) call.Outcome {
 	case clientGone, streamStill: // nobody's fault
 		return call.Outcome{Reason: call.ReasonCanceled}
 	case tooLate:
-		return call.Outcome{Reason: call.ReasonTimeout}
+		return x.call.Late()
 	case notEnded:
 	}
 	switch {
@@ -152,6 +155,7 @@ func (x *exchange) requestFields() {
 			w.Field("Host", host)
 		case id == http1.FieldContentLength:
 			w.Length(q.Body.Length())
+		case len(x.marks) > 0 && x.marked(i):
 		case x.edits || !x.forth.goes(i) || id == http1.FieldExpect && !q.ExpectContinue():
 		case x.s.wire.mesh == nil && q.Is(i, "x-request-id"):
 			if v := q.Value(i); v != "" {
@@ -163,7 +167,14 @@ func (x *exchange) requestFields() {
 		}
 	}
 	if x.edits {
+		for _, m := range x.marks {
+			x.edited.Set(m.Name, m.Value)
+		}
 		x.edited.write(w)
+	} else {
+		for _, m := range x.marks {
+			w.Field(m.Name.Canonical(), m.Value)
+		}
 	}
 	if q.Has(http1.FieldTE) && q.Lists(http1.FieldTE, "trailers") {
 		w.Field("Te", "trailers") // gRPC refuses to go without, and trailers are passed on
@@ -184,6 +195,16 @@ func (x *exchange) requestFields() {
 			w.Field("Trailer", names)
 		}
 	}
+}
+
+// marked reports whether the attempt has a field of its own in the place of field i.
+func (x *exchange) marked(i int) bool {
+	for _, m := range x.marks {
+		if x.q.Is(i, m.Name.Lower()) {
+			return true
+		}
+	}
+	return false
 }
 
 // lateFields passes trailer fields on.

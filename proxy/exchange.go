@@ -36,7 +36,9 @@ type exchange struct {
 	info   *transport.CallInfo // of a call that somebody is yet to be told of
 	target string              // what the request line says on the way on
 	edited editedHeader
-	edits  bool // edited takes the place of the fields of q
+	edits  bool             // edited takes the place of the fields of q
+	marks  []transport.Mark // what the attempt tells of itself, in the place of fields of those names
+	few    [4]transport.Mark
 
 	admission transport.Admission // of a request for the application
 
@@ -56,6 +58,9 @@ type exchange struct {
 
 const requestIDSize = 36
 
+// errTryLate is why an attempt that has had its time got no answer.
+var errTryLate = errors.New("the attempt's time is over")
+
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
 // serve is the order of what happens to a request, whichever way it goes. It reports whether the connection ends
@@ -64,6 +69,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.s, x.f = s, s.wire.forward
 	x.closing, x.unread, x.aborted, x.handed, x.edits = false, false, false, false, false
 	x.admission = transport.Admission{}
+	x.marks = nil
 	x.upload.reset()
 	x.w.Reset(s.conn)
 
@@ -126,7 +132,8 @@ func (x *exchange) release() {
 	if x.edits {
 		x.edited.reset()
 	}
-	x.call, x.view, x.admission = transport.Call{}, call.Request{}, transport.Admission{}
+	x.call.End(nil) // where the client has gone nobody is told
+	x.call, x.view, x.admission, x.few = transport.Call{}, call.Request{}, transport.Admission{}, [4]transport.Mark{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)
@@ -180,10 +187,10 @@ func (x *exchange) ask() {
 
 // told says what has become of the call, once.
 func (x *exchange) told(err error) {
+	x.call.End(err)
 	if x.info == nil {
 		return
 	}
-	x.call.End(err)
 	x.f.tell(x.info)
 	x.info = nil
 }
@@ -197,25 +204,35 @@ func (x *exchange) attempts() {
 		return
 	}
 	for {
+		x.marks = c.Marks(x.few[:0], x.view.Headers, &x.room)
 		a, err := c.Pick(nil)
 		if err != nil {
 			x.reply(replyOf(err))
 			return
 		}
+		try := c.PerTry()
+		if try > 0 {
+			x.s.boundTry(try)
+		}
 		o, err := x.attempt(x.s.wire.upstreams.to(a.Endpoint.Def.Address, c.Policy(), x.host))
+		if try > 0 && x.s.tryOver() {
+			o, err = transport.TryLate(), errTryLate
+		}
 		var wait time.Duration
 		again := false
-		if o.Reason != call.ReasonTimeout && o.Reason != call.ReasonCanceled && (err != nil || c.Retries()) {
-			again = x.upload.again(func() (again bool) {
-				wait, again = c.Next(o)
+		if err != nil || c.Retries() {
+			again = x.upload.again(func(replayable bool) (again bool) {
+				wait, again = c.Next(o, replayable)
 				return again
 			})
 		}
-		if !again || !o.StaleReuse { // that a kept connection had ended is nobody's fault
-			a.Answered(o)
-		}
+		a.Answered(o)
 		switch {
 		case again:
+			if o.PerTry { // its connection has been interrupted
+				x.stopUpload()
+				x.giveUp()
+			}
 			x.discard()
 			a.Finish()
 			if !x.pause(wait) {
@@ -239,8 +256,10 @@ func (x *exchange) attempts() {
 // edit starts the route's time-out and makes of the request what the rule does.
 func (x *exchange) edit() {
 	c := &x.call
+	c.Heed(x.view.Headers)
 	if d := c.Timeout(); d > 0 {
 		x.s.bound(d)
+		c.Until(time.Now().Add(d))
 	}
 	path := x.view.Path
 	if x.edits = c.EditsRequest(); x.edits {
@@ -305,7 +324,7 @@ func (x *exchange) once(to peer, failed func(call.Outcome, error) error) {
 	}
 }
 
-func yes() bool { return true }
+func yes(replayable bool) bool { return replayable }
 
 // safeMethod lists the methods that net/http too sends again on another connection.
 func safeMethod(method string) bool {

@@ -37,6 +37,8 @@ type session struct {
 	up      net.Conn   // to the endpoint, nil between attempts
 	cancel  func()     // ends a wait that is none for bytes, nil for none
 	until   time.Time  // when the route's time-out has passed, zero for none
+	try     time.Time  // when the attempt's own has, zero for none
+	over    bool       // it has
 	why     ending     // of the request
 	begun   bool       // the answer is on its way
 	splices [2]splice  // under way: of the request's body, and of the answer's
@@ -193,6 +195,7 @@ func (s *session) cut() {
 func (s *session) begin() {
 	s.mu.Lock()
 	s.watch, s.begun, s.until, s.probes = true, false, time.Time{}, 0
+	s.try, s.over = time.Time{}, false
 	if s.why != clientGone {
 		s.why = notEnded
 	}
@@ -207,6 +210,28 @@ func (s *session) bound(d time.Duration) {
 	s.until = time.Now().Add(d)
 	s.mu.Unlock()
 	s.working.Arm(min(d, watchEvery))
+}
+
+// boundTry ends the attempt that begins now after d, 0 for never.
+func (s *session) boundTry(d time.Duration) {
+	s.mu.Lock()
+	s.try, s.over = time.Time{}, false
+	if d > 0 {
+		s.try = time.Now().Add(d)
+	}
+	s.mu.Unlock()
+	if d > 0 {
+		s.working.Arm(min(d, watchEvery))
+	}
+}
+
+// tryOver ends the watch over an attempt. It reports whether that has had its time, and the call has not.
+func (s *session) tryOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	over := s.over && s.why == notEnded
+	s.try, s.over = time.Time{}, false
+	return over
 }
 
 // finish ends the watch. What it does after that concerns nobody.
@@ -224,7 +249,7 @@ func (s *session) attend(up net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.up = up
-	return s.why == notEnded
+	return s.why == notEnded && !s.over
 }
 
 // attendCall is attend for a wait that a function ends.
@@ -232,7 +257,7 @@ func (s *session) attendCall(cancel func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancel = cancel
-	return s.why == notEnded
+	return s.why == notEnded && !s.over
 }
 
 // answering says that from now on there is no other answer to give.
@@ -273,9 +298,15 @@ func (s *session) look() {
 		s.interrupt()
 		return
 	}
+	if !s.try.IsZero() && !time.Now().Before(s.try) {
+		s.try, s.over = time.Time{}, true
+		s.interrupt()
+	}
 	next := watchEvery
-	if !s.until.IsZero() {
-		next = min(next, time.Until(s.until))
+	for _, end := range [...]time.Time{s.until, s.try} {
+		if !end.IsZero() {
+			next = min(next, time.Until(end))
+		}
 	}
 	s.working.Arm(next)
 }

@@ -81,10 +81,10 @@ func (u *upload) prepare(q *http1.Request, retries bool) error {
 func (u *upload) atOnce() bool { return u.complete.Load() && !u.running && u.passed == 0 }
 
 // again asks whether there is another attempt, where the body could be sent once more. If so, no more of it is lost.
-func (u *upload) again(next func() bool) bool {
+func (u *upload) again(next func(replayable bool) bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.halted = !u.lost && next()
+	u.halted = next(!u.lost)
 	return u.halted
 }
 

@@ -14,7 +14,7 @@ import (
 type Condition uint32
 
 // The tokens, in the order in which String writes them. What an outcome must be for each, see
-// Retry.Retriable.
+// Retry.Judge.
 const (
 	On5xx Condition = 1 << iota
 	OnGatewayError

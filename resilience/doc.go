@@ -2,7 +2,7 @@
 // happened: no timers, no input or output of its own, and no clock but that of [Breaker].
 //
 //	p := resilience.DefaultRetry()
-//	if p.Retriable(&outcome, true) && retries < p.Attempts {
+//	if p.Judge(&outcome, true) == resilience.Repeated && retries < p.Attempts {
 //		wait := p.Backoff.Wait(retries+1, rand.Uint64())
 //		…
 //	}

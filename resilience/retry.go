@@ -3,6 +3,7 @@ package resilience
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/heddlemesh/mesh/call"
 )
@@ -15,7 +16,24 @@ type Retry struct {
 	Codes         []int     // the status codes of OnRetriableStatusCodes
 	Backoff       Backoff
 	AvoidPrevious bool // prefer endpoints that this call has not tried (retryIgnorePreviousHosts)
+	// PerTry bounds each attempt up to its answer's head, 0 for no bound (perTryTimeout). One that takes longer is a
+	// reset: it is repeated for OnReset, OnGatewayError and On5xx.
+	PerTry time.Duration
+	// Elsewhere sends every third attempt and the one after it to a priority that the call has not tried
+	// (retryRemoteLocalities; Envoy, previous_priorities with an update frequency of 2).
+	Elsewhere bool
+	// Repeats says which requests may be sent twice though their method is not idempotent.
+	Repeats Repeats
 }
+
+// Repeats says what makes a request one that may be sent twice, beside its method and the program's word.
+type Repeats uint8
+
+const (
+	RepeatsNone  Repeats = iota // nothing
+	RepeatsKeyed                // a header Idempotency-Key, whoever set it
+	RepeatsAll                  // the rule says so of all requests
+)
 
 // DefaultRetry is the policy of a mesh whose documents say nothing: two retries on connect-failure,
 // refused-stream, unavailable, cancelled and retriable-status-codes without codes, 25 ms to 250 ms apart,
@@ -39,16 +57,16 @@ func Idempotent(method string) bool {
 	return false
 }
 
-// Retriable reports whether the policy repeats an attempt that ended so. It counts nothing: attempts,
-// budgets and whether the body can be sent again are the caller's to know.
+// Judge says whether the policy repeats an attempt that ended so: Repeated, NotRetried or NotIdempotent. It counts
+// nothing: attempts, budgets and whether the body can be sent again are the caller's to know.
 //
 // The conditions are Envoy's. Unlike Envoy it repeats a request that is not idempotent only where nothing
 // can have happened twice: the endpoint did not process it, or answered by a grpc-status of the rule in a
 // trailers-only answer. It never repeats what says nothing of the endpoint (see call.Outcome.Neutral),
 // an overload, or a rate limit that the rule does not name.
-func (r *Retry) Retriable(o *call.Outcome, idempotent bool) bool {
+func (r *Retry) Judge(o *call.Outcome, idempotent bool) Verdict {
 	if o.Overloaded || o.RateLimited && r.On&OnEnvoyRateLimited == 0 {
-		return false
+		return NotRetried
 	}
 	met, safe := Condition(0), idempotent || o.Unprocessed
 	switch {
@@ -59,11 +77,17 @@ func (r *Retry) Retriable(o *call.Outcome, idempotent bool) bool {
 		met = OnEnvoyRateLimited
 		safe = safe || o.GRPCStatus != 0
 	case r.On&grpcCondition(o.GRPCStatus) != 0:
-		return true
+		return Repeated
 	default:
 		met = r.statusCondition(o.Status)
 	}
-	return safe && r.On&met != 0
+	switch {
+	case r.On&met == 0:
+		return NotRetried
+	case !safe:
+		return NotIdempotent
+	}
+	return Repeated
 }
 
 // withoutAnswer gives the conditions that an attempt without an answer meets. Envoy counts every one as a

@@ -76,35 +76,35 @@ var outcomes = []struct {
 	{"closed", call.Outcome{Reason: call.ReasonClosed, Unprocessed: true}, "", ""},
 }
 
-// TestRetriable is every token with every outcome, idempotent and not.
-func TestRetriable(t *testing.T) {
+// TestJudge is every token with every outcome, idempotent and not.
+func TestJudge(t *testing.T) {
 	t.Parallel()
 	for _, c := range outcomes {
 		always, idempotent := strings.Fields(c.always), strings.Fields(c.idempotent)
 		for token, on := range tokens {
 			r := resilience.Retry{Attempts: 2, On: on, Codes: []int{429, 503}}
 			named := slices.Contains(always, token)
-			if got := r.Retriable(&c.outcome, false); got != named {
+			if got := r.Judge(&c.outcome, false) == resilience.Repeated; got != named {
 				t.Errorf("%s on %s, not idempotent: %v", c.name, token, got)
 			}
 			named = named || slices.Contains(idempotent, token)
-			if got := r.Retriable(&c.outcome, true); got != named {
+			if got := r.Judge(&c.outcome, true) == resilience.Repeated; got != named {
 				t.Errorf("%s on %s, idempotent: %v", c.name, token, got)
 			}
 		}
-		if (&resilience.Retry{Attempts: 2, Codes: []int{429, 503}}).Retriable(&c.outcome, true) {
+		if (&resilience.Retry{Attempts: 2, Codes: []int{429, 503}}).Judge(&c.outcome, true) == resilience.Repeated {
 			t.Errorf("%s is repeated without a condition", c.name)
 		}
 	}
 }
 
-// TestRetriableNeverWhereNeutral holds the two views of an outcome together.
-func TestRetriableNeverWhereNeutral(t *testing.T) {
+// TestJudgeNeutral holds the two views of an outcome together.
+func TestJudgeNeutral(t *testing.T) {
 	t.Parallel()
 	r := resilience.Retry{On: ^resilience.Condition(0), Codes: []int{0}}
 	for reason := range call.Reason(255) {
 		o := call.Outcome{Reason: reason, Unprocessed: true, RateLimited: true}
-		if got := r.Retriable(&o, true); got == o.Neutral() && reason != call.ReasonNone {
+		if got := r.Judge(&o, true) == resilience.Repeated; got == o.Neutral() && reason != call.ReasonNone {
 			t.Errorf("%v: retriable %v, neutral %v", reason, got, o.Neutral())
 		}
 	}
@@ -125,7 +125,7 @@ func TestDefaultRetry(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	// Istio 1.24 took 503 out.
-	if got.Retriable(&call.Outcome{Status: 503}, true) {
+	if got.Judge(&call.Outcome{Status: 503}, true) == resilience.Repeated {
 		t.Error("a 503 is repeated by default")
 	}
 }
@@ -149,7 +149,7 @@ func TestRetryAllocatesNothing(t *testing.T) {
 	r.On, r.Codes = ^resilience.Condition(0), []int{429, 503}
 	n := testing.AllocsPerRun(100, func() {
 		for i := range outcomes {
-			r.Retriable(&outcomes[i].outcome, true)
+			r.Judge(&outcomes[i].outcome, true)
 		}
 		r.Backoff.Wait(3, 1<<60)
 	})
@@ -158,7 +158,7 @@ func TestRetryAllocatesNothing(t *testing.T) {
 	}
 }
 
-func BenchmarkRetriable(b *testing.B) {
+func BenchmarkJudge(b *testing.B) {
 	r := resilience.DefaultRetry()
 	for name, o := range map[string]call.Outcome{
 		"answered": {Status: 200},
@@ -167,7 +167,7 @@ func BenchmarkRetriable(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r.Retriable(&o, true)
+				r.Judge(&o, true)
 			}
 		})
 	}

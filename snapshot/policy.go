@@ -22,12 +22,17 @@ type Policy struct {
 	Limits         resilience.Limits
 	// TLS is what the mesh itself secures connections with, below http URLs. Default nil: plain text.
 	TLS *TLS
+	// Outlier says which endpoints are ejected. Default nil: none.
+	Outlier *resilience.Outlier
+	// Budget bounds the retries under way. Default: nothing does.
+	Budget resilience.Budget
 }
 
 // Same reports whether both use endpoints alike.
 func (p *Policy) Same(o *Policy) bool {
 	return p.Config.Same(&o.Config) && p.Hash.same(&o.Hash) && p.Protocol == o.Protocol &&
-		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.Limits == o.Limits && p.TLS.Same(o.TLS)
+		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.Limits == o.Limits && p.TLS.Same(o.TLS) &&
+		p.Outlier.Same(o.Outlier) && p.Budget == o.Budget
 }
 
 // A HashKind is what calls are kept together by (DestinationRule loadBalancer.consistentHash).

@@ -166,7 +166,7 @@ func TestHashedRetry(t *testing.T) {
 				tried = append(tried, a.Endpoint.Def.Address.Addr)
 				o := call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
 				a.Finish()
-				one.Next(o)
+				one.Next(o, true)
 			}
 			return tried
 		}

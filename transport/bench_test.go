@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/heddlemesh/mesh/call"
@@ -127,6 +128,11 @@ func BenchmarkRoundTripper(b *testing.B) {
 
 func BenchmarkRoundTripperParallel(b *testing.B) {
 	rt, reqs := benchRig(b, 64)
+	exchangeAll(b, rt, reqs)
+}
+
+// exchangeAll makes the calls on all processors, each from one of them on.
+func exchangeAll(b *testing.B, rt http.RoundTripper, reqs []*http.Request) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		i := rand.IntN(len(reqs))
@@ -137,4 +143,51 @@ func BenchmarkRoundTripperParallel(b *testing.B) {
 			}
 		}
 	})
+}
+
+// resilient turns outlier detection, a retry budget and per-try-free retries on for the rig's clusters, or leaves them off.
+func resilient(tb testing.TB, rt *RoundTripper, on bool) {
+	tb.Helper()
+	live := rt.engine.Snapshot()
+	next := &snapshot.Snapshot{Version: "2", Tables: live.Tables, Clusters: slices.Clone(live.Clusters)}
+	if on {
+		for i := range next.Clusters {
+			p := &next.Clusters[i].Policy
+			p.Outlier = &resilience.Outlier{Consecutive5xx: 5, ConsecutiveGateway: 3, MaxPercent: 50}
+			p.Budget = resilience.Budget{Share: true, Percent: 20, Min: 3}
+		}
+	}
+	if err := rt.engine.Publish(tb.Context(), next); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// TestAllocsOfResilience: ejection, a budget and a retry policy that have nothing to do cost no allocation.
+func TestAllocsOfResilience(t *testing.T) { // not parallel: allocations are counted
+	rt, reqs := benchRig(t, 1)
+	cost := func(on bool) testing.BenchmarkResult {
+		resilient(t, rt, on)
+		return testing.Benchmark(func(b *testing.B) {
+			for b.Loop() {
+				exchange(b, rt, reqs[0])
+			}
+		})
+	}
+	without, with := cost(false), cost(true)
+	t.Logf("added: %d allocations, %d bytes, %d ns", with.AllocsPerOp()-without.AllocsPerOp(),
+		with.AllocedBytesPerOp()-without.AllocedBytesPerOp(), with.NsPerOp()-without.NsPerOp())
+	if with.AllocsPerOp() > without.AllocsPerOp() || with.AllocedBytesPerOp() > without.AllocedBytesPerOp() {
+		t.Errorf("idle resilience adds %d allocations and %d bytes", with.AllocsPerOp()-without.AllocsPerOp(),
+			with.AllocedBytesPerOp()-without.AllocedBytesPerOp())
+	}
+}
+
+// BenchmarkResilience is what ejection, a budget and a retry policy cost while they have nothing to do; -cpu 1,2 says whether
+// processors share a cache line for it.
+func BenchmarkResilience(b *testing.B) {
+	for _, on := range []bool{false, true} {
+		rt, reqs := benchRig(b, 64)
+		resilient(b, rt, on)
+		b.Run(map[bool]string{false: "off", true: "idle"}[on], func(b *testing.B) { exchangeAll(b, rt, reqs) })
+	}
 }

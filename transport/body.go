@@ -12,18 +12,22 @@ import (
 )
 
 // track ends the attempt when the response's body does, or now where there is none to wait for.
-func track(ctx context.Context, resp *http.Response, a Attempt) {
+// stop, where it is not nil, is called then too.
+func track(ctx context.Context, resp *http.Response, a Attempt, stop func()) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		a.Finish()
+		if stop != nil {
+			stop()
+		}
 		return
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			resp.Body = &upgraded{trackedBody: trackedBody{body: rwc, attempt: a, ctx: ctx}, writer: rwc}
+			resp.Body = &upgraded{trackedBody: trackedBody{body: rwc, attempt: a, ctx: ctx, stop: stop}, writer: rwc}
 			return
 		}
 	}
-	resp.Body = &trackedBody{body: resp.Body, attempt: a, ctx: ctx}
+	resp.Body = &trackedBody{body: resp.Body, attempt: a, ctx: ctx, stop: stop}
 }
 
 // trackedBody is a response body whose end is the end of its attempt.
@@ -31,6 +35,7 @@ type trackedBody struct {
 	body    io.ReadCloser
 	attempt Attempt
 	ctx     context.Context // the request's
+	stop    func()          // ends the attempt's context, nil where it has none
 	closing atomic.Bool
 	ended   atomic.Bool
 }
@@ -58,6 +63,9 @@ func (b *trackedBody) end(err error) {
 		b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
 	}
 	b.attempt.Finish()
+	if b.stop != nil {
+		b.stop()
+	}
 }
 
 // timedBody is a response body that ends with the route's time-out at the latest.

@@ -40,12 +40,20 @@ type Call struct {
 	hash       uint64 // what the cluster keeps calls together by, where hashed
 	cookie     string // made for this call, "" for none
 	hashed     bool
-	idempotent bool
-	faulted    bool // faults have been drawn
-	counted    bool // against the rate limits
-	resent     bool // the one repetition on a dead kept connection is used up
+	idempotent bool   // by its method, or the program's word
+	keyed      bool   // the request brings an Idempotency-Key, where the rule asks
+	once       bool   // the program wants no retry
+	key        string // the program's idempotency key
+	told       time.Duration
+	end        time.Time           // see Until
+	late       bool                // the last attempt ran out of its own time
+	held       *resilience.Retries // what the retry under way is counted in
+	faulted    bool                // faults have been drawn
+	counted    bool                // against the rate limits
+	resent     bool                // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
 	tried      []*balance.Endpoint // made at the first retry
+	away       []*balance.Endpoint // of priorities that are left out
 	known      []uint16            // the ports of a host that is known on others than the one asked for
 	info       *CallInfo
 }
@@ -74,6 +82,7 @@ type Step struct {
 func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
+	c.heed(ctx)
 	if c.info = capture(ctx); c.info != nil {
 		c.began = e.now()
 	}
@@ -143,6 +152,9 @@ func (c *Call) decide(q *call.Request) Step {
 		c.seen(d.Cluster)
 		step.Kind, step.Err = Reject, c.fail(call.ReasonNoCluster, nil, d.Missing)
 		return step
+	}
+	if r := c.route.Retry; r != nil && r.Repeats == resilience.RepeatsKeyed {
+		_, c.keyed = q.Headers.Value(idempotencyKey, 0)
 	}
 	c.dest, c.cluster = d, st.clusters[d.Index]
 	c.seen(d.Cluster)
@@ -226,8 +238,9 @@ func (c *Call) admit() (*resilience.Gauge, error) {
 }
 
 func (c *Call) pick(ready Ready) (Attempt, error) {
-	p := c.cluster.picker.Load()
 	now := c.engine.now()
+	c.engine.sweepDue(c.cluster.records, now)
+	p := c.cluster.picker.Load()
 	draw := balance.Draw{Random: c.engine.rand(), Hash: c.hash, Hashed: c.hashed, Now: now}
 	ep := p.Pick(draw)
 	if ep != nil && (ready != nil || c.tried != nil) && !c.wants(ep, ready) {
@@ -245,18 +258,22 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}
 	ep.Begin()
-	return Attempt{Endpoint: ep, engine: c.engine, began: now}, nil
+	return Attempt{Endpoint: ep, engine: c.engine, cluster: c.cluster, began: now}, nil
 }
 
 func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
-	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.tried, ep.Same)
+	return (ready == nil || ready.Ready(ep)) && !slices.ContainsFunc(c.away, ep.Same) &&
+		(c.tried == nil || !c.route.Retry.AvoidPrevious || !slices.ContainsFunc(c.tried, ep.Same))
 }
 
 // pickOther looks for an endpoint that is wanted: a few more picks, so that the algorithm keeps its say — where
 // the call has a hash they step on from it — then all that are healthy in turn from a random place. Failing
-// that it takes one that is at least ready.
+// that it takes one that is at least ready, of a priority that is not left out if there is one.
 func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.Endpoint {
 	var fallback *balance.Endpoint
+	suits := func(ep *balance.Endpoint) bool { // at least
+		return (ready == nil || ready.Ready(ep)) && (fallback == nil || slices.ContainsFunc(c.away, fallback.Same) && !slices.ContainsFunc(c.away, ep.Same))
+	}
 	for range 4 {
 		draw.Random = c.engine.rand()
 		draw.Step++
@@ -267,7 +284,7 @@ func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.En
 		if c.wants(ep, ready) {
 			return ep
 		}
-		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+		if suits(ep) {
 			fallback = ep
 		}
 	}
@@ -281,7 +298,7 @@ func (c *Call) pickOther(p *members, draw balance.Draw, ready Ready) *balance.En
 		if c.wants(ep, ready) {
 			return ep
 		}
-		if fallback == nil && (ready == nil || ready.Ready(ep)) {
+		if suits(ep) {
 			fallback = ep
 		}
 	}
@@ -298,7 +315,11 @@ func (c *Call) whyEmpty() string {
 		return "the service has no endpoints: " + set.Missing()
 	case set.Len() == 0:
 		return "the service has no endpoints"
-	case len(c.cluster.def.Select) > 0:
+	}
+	if why := c.cluster.allEjected(); why != "" {
+		return why
+	}
+	if len(c.cluster.def.Select) > 0 {
 		return fmt.Sprintf("none of the service's %d endpoints has the labels of subset %s", set.Len(), c.cluster.def.Subset)
 	}
 	return ""
@@ -308,21 +329,27 @@ func (c *Call) whyEmpty() string {
 type Attempt struct {
 	Endpoint *balance.Endpoint
 	engine   *Engine
+	cluster  *cluster
 	began    time.Duration
 	requests *resilience.Gauge // that counts it, nil for none
 	pass     resilience.Pass   // of the service's circuit breaker
 }
 
 // Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
-// the body breaks off after the head.
+// the body breaks off after the head. That a kept connection had ended by the time it was used is nobody's fault.
 func (a Attempt) Answered(o call.Outcome) {
 	a.pass.Record(&o)
 	switch {
+	case o.StaleReuse:
+		return
 	case o.Neutral():
 	case o.Failed():
 		a.Endpoint.Failed()
 	default:
 		a.Endpoint.Succeeded()
+	}
+	if p := a.cluster.def.Policy.Outlier; p != nil && p.Note(a.Endpoint.Streaks(), &o) {
+		a.engine.eject(a.cluster.records, a.Endpoint)
 	}
 }
 
@@ -342,40 +369,21 @@ func (a Attempt) leave() {
 	}
 }
 
-// Next decides whether the call is tried once more after the outcome, and how long to wait before. The
-// driver asks only where it could send the request again.
-func (c *Call) Next(o call.Outcome) (wait time.Duration, again bool) {
-	if o.StaleReuse && c.idempotent && !c.resent {
-		// What net/http would have done itself, had its replay not been switched off.
-		c.resent = true
-		return 0, true
-	}
-	r := c.route.Retry
-	if r == nil || c.retries >= r.Attempts || !r.Retriable(&o, c.idempotent) {
-		return 0, false
-	}
-	c.retries++
-	if r.AvoidPrevious && !slices.ContainsFunc(c.tried, c.last.Same) {
-		c.tried = append(c.tried, c.last)
-	}
-	return r.Backoff.Wait(c.retries, c.engine.rand()), true
-}
-
-// Retries reports whether the call's rule allows for more than one attempt at all.
-func (c *Call) Retries() bool { return c.route.Retry != nil && c.route.Retry.Attempts > 0 }
-
 // Policy gives the policy of the call's cluster. It must not be changed.
 func (c *Call) Policy() *snapshot.Policy { return &c.cluster.def.Policy }
 
 // End closes the call's books. err is what the caller will see, nil where it gets an answer.
 func (c *Call) End(err error) {
+	c.settle()
 	if c.info == nil {
 		return
 	}
 	c.info.Attempts = c.attempts
 	c.info.Duration = c.engine.now() - c.began
-	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonOverflow {
-		c.info.Details = "upstream_reset_before_response_started{overflow}"
+	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonTimeout && c.last != nil && c.late {
+		c.info.Details = "upstream_per_try_timeout"
+	} else if c.info.Reason != call.ReasonNone {
+		c.info.Details = c.info.Reason.Details()
 	}
 	if c.route != nil {
 		c.info.Route = c.routeName
@@ -384,10 +392,17 @@ func (c *Call) End(err error) {
 		c.info.Endpoint = c.last.Def.Address.String()
 	}
 	c.info.Host = c.hostPort()
+	c.info = nil // it is the program's from now on
 }
 
 // Fail makes the error of a call that got no answer.
-func (c *Call) Fail(o call.Outcome, cause error) *call.Error { return c.fail(o.Reason, cause, "") }
+func (c *Call) Fail(o call.Outcome, cause error) *call.Error {
+	detail := ""
+	if o.Reason == call.ReasonTimeout && o.PerTry {
+		detail = "no answer within the rule's perTryTimeout"
+	}
+	return c.fail(o.Reason, cause, detail)
+}
 
 // FailDirect wraps the failure of a call that passed through, where the mesh can say more than the cause:
 // the host is known, but on other ports. Otherwise it gives the cause itself.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 
@@ -97,6 +98,34 @@ func isTLSError(err error) bool {
 	return errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &verify)
 }
 
+// GRPCPushback reads the values of grpc-retry-pushback-ms: below 0 for none at all, which is also what anything but one
+// number says (gRFC A6).
+func GRPCPushback(values []string) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(values[0], 10, 32)
+	if err != nil || len(values) > 1 {
+		return -1
+	}
+	return max(time.Duration(n)*time.Millisecond, -1)
+}
+
+// RetryAfter reads the field of that name: how long to wait for another attempt, 0 for what says nothing (RFC 9110
+// §10.2.3).
+func RetryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(value, 10, 63); err == nil {
+		return time.Duration(min(n, uint64(longestTold/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}
+
 func answered(resp *http.Response) call.Outcome {
 	o := call.Outcome{Status: resp.StatusCode}
 	if resp.ProtoMajor >= 2 {
@@ -105,10 +134,12 @@ func answered(resp *http.Response) call.Outcome {
 			if n, err := strconv.ParseUint(v[0], 10, 7); err == nil {
 				o.GRPCStatus = uint8(n) + 1
 			}
+			o.Pushback = GRPCPushback(resp.Header["Grpc-Retry-Pushback-Ms"])
 		}
 	}
 	switch o.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		o.Pushback = RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 		o.RateLimited = len(resp.Header["X-Envoy-Ratelimited"]) > 0
 		o.Overloaded = len(resp.Header["X-Envoy-Overloaded"]) > 0
 	}

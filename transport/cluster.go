@@ -2,6 +2,7 @@ package transport
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,16 @@ type records struct {
 	conns   snapshot.Connections
 	limits  resilience.Limits
 	load    *Load
+
+	// What follows is not guarded by Engine.mu.
+	live    atomic.Pointer[cluster] // the definition that the endpoints were last read by; set before the first pick
+	due     atomic.Int64            // when an ejected endpoint comes back, 0 where none is out
+	retries resilience.Retries
+
+	ejecting sync.Mutex // guards what follows; may be taken while Engine.mu is held, not the other way round
+	judged   bool       // there has been a policy that ejects
+	began    time.Duration
+	history  map[balance.ID]*resilience.Ejection // of the endpoints that were ever ejected
 }
 
 // recordKey: what speaks to another peer, or in another way, is another record.
@@ -99,6 +110,7 @@ func (e *Engine) refresh(c *cluster) {
 		}
 	}
 	c.become(m)
+	c.records.settle(c, list, e.now())
 	e.retire(c.records, keep)
 	for _, conns := range replaced {
 		e.pools.Release(conns)

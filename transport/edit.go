@@ -10,12 +10,19 @@ import (
 // What the rule of a call changes in the request on its way and in the answer. Every driver asks the same
 // questions; q is the request that Begin was given.
 
-// Timeout bounds all that is left of the call from now on, the answer's body included; 0 for no bound.
+// Timeout bounds all that is left of the call from now on, the answer's body included; 0 for no bound. It is the rule's, or
+// that which the request itself tells where that is shorter (Heed).
 func (c *Call) Timeout() time.Duration {
 	if c.route == nil {
 		return 0
 	}
-	return c.route.Timeout
+	if d := c.route.Timeout; d > 0 && (c.told == 0 || d <= c.told) {
+		return d
+	}
+	if c.told > 0 {
+		return c.told + toldGrace
+	}
+	return 0
 }
 
 // EditsRequest reports whether the rule changes the request at all.

@@ -39,6 +39,9 @@ type Config struct {
 	// Trace gives the W3C traceparent and tracestate of the context's active span, "" where there is none;
 	// it must be safe for concurrent use. Default: there never is a span.
 	Trace func(ctx context.Context) (parent, state string)
+	// IstioRetries repeats requests whatever their method, as Istio does. Default: one that may have been processed is
+	// repeated only where it is idempotent.
+	IstioRetries bool
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -50,6 +53,7 @@ type Engine struct {
 	rand     func() uint64
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
+	istio    bool                                         // retries do as Istio's
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -79,7 +83,7 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64

@@ -103,7 +103,9 @@ func (e *Engine) Explain(q *call.Request) Decision {
 	if _, safe := route.Rewrite.PathOf(q, match); !safe {
 		return d.reject(call.ReasonInvalidRequest, unsafeRewrite)
 	}
-	d.Destinations = st.destinations(route, q, e.now())
+	now := e.now()
+	e.sweepAll(st, now)
+	d.Destinations = st.destinations(route, q, now)
 	return d.judge()
 }
 

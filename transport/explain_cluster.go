@@ -21,7 +21,9 @@ type EndpointView struct {
 	Priority *int `json:"priority,omitempty"`
 	Unused   bool `json:"unused,omitempty"`
 	// Warming is the part of its weight that the endpoint has now, 0 for all of it.
-	Warming float64        `json:"warming,omitempty"`
+	Warming float64 `json:"warming,omitempty"`
+	// Ejected is there while outlier detection keeps the endpoint out.
+	Ejected *EjectionView  `json:"ejected,omitempty"`
 	Counts  balance.Counts `json:"counts"`
 }
 
@@ -31,9 +33,10 @@ func (c *cluster) view(now time.Duration) []EndpointView {
 	views := make([]EndpointView, len(all))
 	at := make(map[balance.ID]*EndpointView, len(all))
 	warm := policy.Factors(all, now)
+	ejected := c.ejections(now)
 	for i, e := range all {
 		views[i] = EndpointView{Address: e.Def.Address.String(), Labels: e.Def.Labels, Weight: max(e.Def.Weight, 1),
-			Locality: e.Def.Locality, Workload: e.Def.Workload, Counts: e.Counts()}
+			Locality: e.Def.Locality, Workload: e.Def.Workload, Ejected: ejected(e), Counts: e.Counts()}
 		if warm[i] < 1 {
 			views[i].Warming = warm[i]
 		}
@@ -122,6 +125,7 @@ type ClusterView struct {
 // Clusters lists the clusters of the live snapshot.
 func (e *Engine) Clusters() []ClusterView {
 	st, now := e.state.Load(), e.now()
+	e.sweepAll(st, now)
 	views := make([]ClusterView, len(st.clusters))
 	for i, c := range st.clusters {
 		views[i] = ClusterView{Name: c.def.Name, Balancer: c.def.Policy.Algorithm.String(),

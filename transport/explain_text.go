@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/heddlemesh/mesh/call"
@@ -167,6 +168,9 @@ func (e *EndpointView) what() string {
 		parts = append(parts, "gets no calls from here")
 	case e.Priority != nil:
 		parts = append(parts, "priority "+strconv.Itoa(*e.Priority))
+	}
+	if e.Ejected != nil {
+		parts = append(parts, "ejected for "+e.Ejected.Left.Round(time.Millisecond).String()+" more")
 	}
 	if e.Warming > 0 {
 		parts = append(parts, "warming up: "+percent(e.Warming)+" of its weight")

@@ -44,7 +44,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := h.settle(r)
-	inner := r.WithContext(WithCarried(r.Context(), Collect(call.HTTPHeaders(header))))
+	ctx, end := withTold(r.Context(), call.HTTPHeaders(header))
+	defer end()
+	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
 	h.next.ServeHTTP(w, inner)
 	if r.MultipartForm == nil {

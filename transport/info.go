@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/resilience"
 )
 
 // CallInfo tells the program what became of one call. It is filled in when the call's answer or error is
@@ -16,9 +17,12 @@ type CallInfo struct {
 	Cluster  string // outbound|<port>|<subset>|<host>, or PassthroughCluster
 	Endpoint string // the last endpoint tried
 	Attempts int
-	Tried    []string      // the endpoint of each attempt, in order, a hundred at most
-	Flags    string        // Envoy's response flags of what was injected: "DI", "FI", "DI,FI", "" for none
-	Details  string        // Envoy's response code details of an answer by the rules and of an overflow, "" for none
+	Tried    []string // the endpoint of each attempt, in order, a hundred at most
+	Flags    string   // Envoy's response flags beside that of Reason: "DI", "FI" of what was injected, "URX" where no retry was left; "" for none
+	// Why says of each attempt, in the order of Tried, why it was or was not followed by another: Unjudged for one that was
+	// answered well.
+	Why      []resilience.Verdict
+	Details  string        // Envoy's response code details of an answer by the rules or of a failure, "" for none
 	Reason   call.Reason   // why there was no answer, ReasonNone where there was one
 	Duration time.Duration // to the response head
 

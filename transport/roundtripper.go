@@ -4,11 +4,9 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -91,7 +89,7 @@ func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*htt
 		late := out.expired()
 		out.stop()
 		if late {
-			return nil, c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)
+			return nil, c.Fail(c.Late(), context.DeadlineExceeded)
 		}
 		return nil, c.FailDirect(err)
 	}
@@ -112,7 +110,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 			late := out.expired()
 			out.stop()
 			if late {
-				return nil, c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)
+				return nil, c.Fail(c.Late(), context.DeadlineExceeded)
 			}
 			return nil, c.FailUnresolved(req.Context().Err())
 		}
@@ -139,31 +137,34 @@ func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*htt
 		}
 		leaf := a.Endpoint.Conns.(http.RoundTripper)
 		out.handed = true
-		resp, err := leaf.RoundTrip(out.req)
-		o := out.judge(resp, err)
+		resp, err := leaf.RoundTrip(out.try(c.PerTry()))
+		if err = out.inTime(resp, err); err != nil {
+			resp = nil
+		}
+		o := out.judge(c, resp, err)
 		a.Answered(o)
-		if out.canRepeat() && o.Reason != call.ReasonTimeout {
-			if wait, again := c.Next(o); again {
-				discard(resp)
-				a.Finish()
-				err := sleep(out.ctx, wait)
-				if err == nil {
-					err = out.again()
-				}
-				if err != nil {
-					out.abandon()
-					return nil, c.Fail(out.gaveUp(), err)
-				}
-				continue
+		if wait, again := c.Next(o, out.canRepeat()); again {
+			discard(resp)
+			out.tried()
+			a.Finish()
+			err := sleep(out.ctx, wait)
+			if err == nil {
+				err = out.again(c)
 			}
+			if err != nil {
+				out.abandon()
+				return nil, c.Fail(out.gaveUp(c), err)
+			}
+			continue
 		}
 		if err != nil {
+			out.tried()
 			out.abandon()
 			a.Finish()
 			return nil, c.Fail(o, err)
 		}
 		out.commit()
-		track(req.Context(), resp, a)
+		track(req.Context(), resp, a, out.giveTry())
 		return resp, nil
 	}
 }
@@ -275,14 +276,19 @@ type outgoing struct {
 	repeat   bool            // there is no body, or a way to make it again
 	handed   bool            // the leaf has req, and closes its body
 	trace    *reuse          // where net/http's own replay was on and had to be switched off
+	own      *tryTimer       // of an attempt that has a time of its own
 }
 
 // begin starts the route's time-out, where there is one.
 func (o *outgoing) begin(req *http.Request, c *Call) {
 	o.original, o.req, o.ctx = req, req, req.Context()
+	c.Heed(call.HTTPHeaders(req.Header))
 	if d := c.Timeout(); d > 0 {
 		o.ctx, o.cancel = context.WithTimeout(o.ctx, d)
 		o.req = req.WithContext(o.ctx)
+	}
+	if end, ok := o.ctx.Deadline(); ok {
+		c.Until(end)
 	}
 }
 
@@ -295,6 +301,7 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 	o.repeat = !hasBody || req.GetBody != nil
 	if q.Scheme == "http" {
 		o.edit(c, q, c.engine.Carry(req.Context(), q.Headers))
+		o.mark(c)
 	}
 	keys := idempotencyKeys(o.req.Header)
 	if keys {
@@ -312,6 +319,17 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 	case c.Policy().Protocol == snapshot.HTTP2 || c.Policy().Connections.ClientProtocol || safe(q.Method):
 		// net/http would rewind the body by itself.
 		o.copy().GetBody = nil
+	}
+}
+
+// mark adds the header fields by which the attempt tells about itself.
+func (o *outgoing) mark(c *Call) {
+	var few [4]Mark
+	for _, m := range c.Marks(few[:0], call.HTTPHeaders(o.req.Header), nil) {
+		if _, hidden := o.req.Header[m.Name.Lower()]; hidden { // see hideKeys
+			continue
+		}
+		o.ownHeader(len(few))[m.Name.Canonical()] = []string{m.Value}
 	}
 }
 
@@ -438,7 +456,16 @@ func safe(method string) bool {
 func (o *outgoing) canRepeat() bool { return o.repeat || o.body != nil && o.body.again() }
 
 // again readies the request for another attempt. It fails where the program's GetBody does.
-func (o *outgoing) again() error {
+func (o *outgoing) again(c *Call) error {
+	if o.original.URL.Scheme == "http" {
+		r := *o.req
+		r.Header, o.header = maps.Clone(o.req.Header), true // who read the one of the last attempt may not have ended
+		if o.req = &r; r.Header == nil {
+			r.Header = make(http.Header)
+		}
+		o.mark(c)
+		hideKeys(r.Header)
+	}
 	switch {
 	case o.body != nil:
 		r := *o.req
@@ -487,9 +514,12 @@ func bodyLength(r *http.Request) int64 {
 }
 
 // judge says how an attempt ended.
-func (o *outgoing) judge(resp *http.Response, err error) call.Outcome {
-	if err != nil && o.expired() {
-		return call.Outcome{Reason: call.ReasonTimeout}
+func (o *outgoing) judge(c *Call, resp *http.Response, err error) call.Outcome {
+	switch {
+	case err != nil && o.expired():
+		return c.Late()
+	case o.overran() && o.ctx.Err() == nil:
+		return TryLate()
 	}
 	out := classify(o.original.Context(), resp, err)
 	out.StaleReuse = out.StaleReuse || o.diedIdle(err)
@@ -502,9 +532,9 @@ func (o *outgoing) expired() bool {
 }
 
 // gaveUp is the outcome of a call that ends between attempts.
-func (o *outgoing) gaveUp() call.Outcome {
+func (o *outgoing) gaveUp(c *Call) call.Outcome {
 	if o.expired() {
-		return call.Outcome{Reason: call.ReasonTimeout}
+		return c.Late()
 	}
 	return call.Outcome{Reason: call.ReasonCanceled}
 }
@@ -525,7 +555,7 @@ func (o *outgoing) limit(resp *http.Response, c *Call) {
 		o.stop()
 	default:
 		resp.Body = &timedBody{ReadCloser: resp.Body, ctx: o.ctx, caller: o.original.Context(), stop: o.cancel,
-			late: c.Fail(call.Outcome{Reason: call.ReasonTimeout}, context.DeadlineExceeded)}
+			late: c.Fail(c.Late(), context.DeadlineExceeded)}
 	}
 }
 
@@ -551,21 +581,6 @@ func closeBody(req *http.Request) {
 		_ = req.Body.Close()
 	}
 }
-
-// diedIdle reports whether the attempt failed because a kept connection was dead.
-func (o *outgoing) diedIdle(err error) bool { return err != nil && o.trace != nil && o.trace.dead() }
-
-// reuse watches which connection an attempt got.
-type reuse struct{ reused, answered atomic.Bool }
-
-func (r *reuse) attach(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(i httptrace.GotConnInfo) { r.reused.Store(i.Reused) },
-		GotFirstResponseByte: func() { r.answered.Store(true) },
-	})
-}
-
-func (r *reuse) dead() bool { return r.reused.Load() && !r.answered.Load() }
 
 // sleep waits, or gives the context's error as soon as that ends.
 func sleep(ctx context.Context, d time.Duration) error {

@@ -151,6 +151,7 @@ func Cases() []Case {
 		{"mirror", mirrorRows()},
 		{"hash", hashRows()},
 		{"locality", localityRows()},
+		{"outlier", outlierRows()},
 		{"tls", tlsRows()},
 		{"limits", limitRows()},
 		{"breaker", breakerRows()},

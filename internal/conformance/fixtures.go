@@ -128,4 +128,10 @@ func labelled(pairs ...string) mesh.Workload {
 	return w
 }
 
+// annotated gives the VirtualService reviews of a config an annotation.
+func annotated(config, annotation string) string {
+	const at = "kind: VirtualService\nmetadata:\n  name: reviews\n"
+	return strings.Replace(config, at, at+"  annotations: {"+annotation+"}\n", 1)
+}
+
 func get(url string) Request { return Request{URL: url} }

@@ -153,7 +153,7 @@ func (d *draft) eachRetry(edit func(*resilience.Retry)) {
 func Mutations() []Mutation {
 	return slices.Concat(documentMutations(), lookupMutations(), matchMutations(), targetMutations(), retryMutations(),
 		outboundMutations(), delegateMutations(), scopeMutations(), workshopMutations(), actionMutations(),
-		hashMutations(), localityMutations(), tlsMutations(), limitMutations())
+		hashMutations(), localityMutations(), tlsMutations(), limitMutations(), outlierMutations())
 }
 
 // documentMutations are faults in reading the documents: a field is not seen.

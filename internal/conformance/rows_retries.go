@@ -1,6 +1,9 @@
 package conformance
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // retryRows: HTTPRoute.retries, and what is retried without them.
 func retryRows() []Case {
@@ -21,6 +24,7 @@ func retryRows() []Case {
 	meets := func(script ...Behaviour) Upstream { return Upstream{Script: script} }
 	explicitly := Request{Method: "GET", URL: reviewsURL}
 	post := Request{Method: "POST", URL: reviewsURL, Body: "once upon a time"}
+	keyed := Request{Method: "POST", URL: reviewsURL, Body: post.Body, Header: http.Header{"Idempotency-Key": {"7"}}}
 	put := Request{Method: "PUT", URL: reviewsURL, Body: "once upon a time"}
 	big := strings.Repeat("0123456789abcdef", 8<<10) // 128 KiB, beyond the replay buffer
 	stream := Request{Method: "PUT", URL: reviewsURL, Body: big, Stream: true}
@@ -86,6 +90,16 @@ func retryRows() []Case {
 			Want: Result{Attempts: 2, Body: big}},
 		{Name: "rate limited", Cite: never + " (x-envoy-ratelimited)", Config: on5xx, Upstream: meets(marked(503, "X-Envoy-Ratelimited")), Want: answered(503, 1)},
 		{Name: "rate limited, asked for", Cite: on + "envoy-ratelimited", Config: retrying("{attempts: 1, retryOn: envoy-ratelimited, backoff: 1ms}"), Upstream: meets(marked(429, "X-Envoy-Ratelimited")), Want: again},
+		{Name: "a POST that its rule lets repeat", Cite: careful, Config: annotated(on5xx, `heddle.dev/retry-non-idempotent: "true"`), Upstream: meets(status(503)), Request: post, Want: Result{Attempts: 2, Tried: 2, Body: post.Body}},
+		{Name: "a POST that its rule does not let repeat", Cite: careful, Config: annotated(on5xx, `heddle.dev/retry-non-idempotent: "false"`), Upstream: meets(status(503)), Request: post, Want: answered(503, 1)},
+		{Name: "a POST with a key", Cite: careful, Config: annotated(on5xx, `heddle.dev/retry-non-idempotent: with-key`), Upstream: meets(reset()), Request: keyed, Want: Result{Attempts: 2, Tried: 2, Body: post.Body}},
+		{Name: "a POST without a key", Cite: careful, Config: annotated(on5xx, `heddle.dev/retry-non-idempotent: with-key`), Upstream: meets(reset()), Request: post, Want: failed("UC", 1)},
+		{Name: "a key that nobody asked for", Cite: "issue 7 (a header that merely arrives counts only where the rule says so)", Config: on5xx, Upstream: meets(reset()), Request: keyed, Want: failed("UC", 1)},
+		{Name: "the endpoint is told which attempt it is", Cite: "§3.2 x-envoy-attempt-count", Config: on5xx, Upstream: meets(status(503), status(503)), Request: explicitly,
+			Want: Result{Attempts: 3, Tried: 3, Header: http.Header{"X-Envoy-Attempt-Count": {"3"}}}},
+		{Name: "no attempt left", Cite: "§3.6 URX", Config: on5xx, Upstream: meets(status(503), status(503), status(503)), Request: explicitly, Want: Result{Status: 503, Attempts: 3, Flags: "URX"}},
+		{Name: "told to come back soon", Cite: "§3.1 Rate-limited backoff; RFC 9110 §10.2.3", Config: on5xx, Upstream: meets(Behaviour{Status: 503, Header: http.Header{"Retry-After": {"0"}}}), Request: explicitly, Want: again},
+		{Name: "told to come back late", Cite: "§3.1 Rate-limited backoff; RFC 9110 §10.2.3", Config: on5xx, Upstream: meets(Behaviour{Status: 503, Header: http.Header{"Retry-After": {"3600"}}}), Request: explicitly, Want: answered(503, 1)},
 		{Name: "overloaded", Cite: never + " (x-envoy-overloaded)", Config: on5xx, Upstream: meets(marked(503, "X-Envoy-Overloaded")), Want: answered(503, 1)},
 	}
 	for i := range rows {

@@ -60,6 +60,43 @@ func timeoutRows() []Case {
 		{Name: "an RPC is told of it", Cite: cite + " (the same value caps grpc-timeout); §3.8 Deadlines", Config: ruled("timeout: 1000s"), Request: Request{Method: "POST", URL: reviewsURL + "s.S/M"},
 			Want: Result{Header: http.Header{"Grpc-Timeout": {"1000000m"}}}, Except: map[string]string{HTTP{}.Name(): noDeadline, Proxy{}.Name(): noDeadline, Proxy{ByHost: true}.Name(): noDeadline}},
 	}
+	const (
+		try   = "§2.2 Retries perTryTimeout; §3.1 (a per-try timeout counts as a reset)"
+		told  = "§3.2 x-envoy-expected-rq-timeout-ms (the smaller of per-try and remaining timeout)"
+		count = "§3.2 x-envoy-attempt-count"
+	)
+	each := func(more string) string {
+		return ruled("retries: {attempts: 2, perTryTimeout: 1s, retryOn: reset, backoff: 1ms}" + more)
+	}
+	post := Request{Method: "POST", URL: reviewsURL, Body: "some"}
+	waits := func(ms string) Request {
+		return Request{Method: "GET", URL: reviewsURL, Header: http.Header{"X-Envoy-Expected-Rq-Timeout-Ms": {ms}}}
+	}
+	byHeader := map[string]string{"grpc": "an RPC's time is its context's"}
+	rows = append(rows,
+		Case{Name: "a try's own, and another try", Cite: try, Config: each(""), Upstream: after(time.Hour), Request: explicitly, Want: Result{Endpoint: v1, Attempts: 2}},
+		Case{Name: "each try's own", Cite: try + "; §3.6 UT", Config: each(""), Upstream: after(time.Hour, time.Hour, time.Hour), Request: explicitly, Want: Result{Status: 504, Flag: "UT", Attempts: 3, Flags: "URX"}},
+		Case{Name: "a try's own, not repeated by default", Cite: try + "; §6.1", Config: ruled("retries: {attempts: 2, perTryTimeout: 1s}"), Upstream: after(time.Hour), Want: late(1, time.Second)},
+		Case{Name: "a try's own is no shorter", Cite: "§2.2 Retries perTryTimeout (ignored if not smaller)", Config: ruled("timeout: 2s, retries: {attempts: 2, perTryTimeout: 2s, retryOn: reset}"), Upstream: after(time.Hour), Request: explicitly, Want: late(1, 2*time.Second)},
+		Case{Name: "a try's own ends with the head", Cite: "§3.1 Per-try timeout; Envoy, Filter::onPerTryTimeout", Config: each(""), Upstream: halves(5 * time.Second), Request: explicitly,
+			Want: Result{Endpoint: v1, Text: half + half, Took: 5 * time.Second}},
+		Case{Name: "a try's own, of a POST", Cite: try, Deviation: "a request that is not idempotent is not repeated once it may have been processed; Istio repeats every method",
+			Config: each(""), Upstream: after(time.Hour), Request: post, Want: late(1, time.Second)},
+		Case{Name: "a try's own, of a POST that may be repeated", Cite: try, Config: annotated(each(""), `heddle.dev/retry-non-idempotent: "true"`), Upstream: after(time.Hour), Request: post, Want: Result{Endpoint: v1, Attempts: 2, Body: post.Body}},
+		Case{Name: "a try's own over a timeout's end", Cite: tries, Config: each(", timeout: 1.5s"), Upstream: after(time.Hour, time.Hour), Request: explicitly, Want: late(2, 1500*time.Millisecond)},
+		Case{Name: "the endpoint is told", Cite: told, Config: two, Except: byHeader, Want: Result{Header: http.Header{"X-Envoy-Expected-Rq-Timeout-Ms": {"2000"}}}},
+		Case{Name: "the endpoint is told of a try's own", Cite: told, Config: each(", timeout: 2s"), Except: byHeader, Want: Result{Header: http.Header{"X-Envoy-Expected-Rq-Timeout-Ms": {"1000"}}}},
+		Case{Name: "the endpoint is told what is left", Cite: told, Config: each(", timeout: 1.5s"), Except: byHeader, Upstream: after(time.Hour), Request: explicitly,
+			Want: Result{Attempts: 2, Header: http.Header{"X-Envoy-Attempt-Count": {"2"}, "X-Envoy-Is-Timeout-Retry": {"true"}}}},
+		Case{Name: "nothing is told without a bound", Cite: told, Config: ruled("timeout: 0s"), Except: map[string]string{"grpc": byHeader["grpc"], HTTP{}.Name(): "its caller has a deadline in any case"},
+			Want: Result{Header: http.Header{"X-Envoy-Expected-Rq-Timeout-Ms": nil, "X-Envoy-Attempt-Count": nil}}},
+		Case{Name: "the caller tells a sooner end", Cite: told, Config: two, Except: byHeader, Request: waits("700"), Want: Result{Header: http.Header{"X-Envoy-Expected-Rq-Timeout-Ms": {"700"}}}},
+		Case{Name: "the caller cannot tell a later end", Cite: told, Config: two, Except: byHeader, Upstream: after(time.Hour), Request: waits("7000"), Want: late(1, 2*time.Second)},
+		Case{Name: "what the caller tells is an end", Cite: told, Config: lone(), Except: byHeader, Upstream: after(time.Hour), Request: waits("700"), Want: Result{Status: 504, Flag: "UT", Attempts: 1}},
+		Case{Name: "what the caller tells is no number", Cite: told, Config: lone(), Except: byHeader, Upstream: after(time.Minute), Request: waits("soon"), Want: Result{Endpoint: v1, Took: time.Minute}},
+		Case{Name: "another hop's count", Cite: count, Config: two, Except: byHeader, Request: Request{URL: reviewsURL, Header: http.Header{"X-Envoy-Attempt-Count": {"3"}}},
+			Want: Result{Header: http.Header{"X-Envoy-Attempt-Count": {"1"}}}},
+	)
 	for i := range rows {
 		rows[i].Fake = true
 		if rows[i].Request.URL == "" {

@@ -25,9 +25,11 @@ type Options struct {
 	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
 	NetHTTP     bool               // HTTP/1.1 goes to endpoints over net/http
 	Outbound    transport.OutboundTrafficPolicy
-	Rand        func() uint64 // nil for math/rand/v2's
-	Logger      *slog.Logger
-	Trace       func(ctx context.Context) (parent, state string) // transport.Config.Trace
+	// IstioRetries is transport.Config.IstioRetries.
+	IstioRetries bool
+	Rand         func() uint64 // nil for math/rand/v2's
+	Logger       *slog.Logger
+	Trace        func(ctx context.Context) (parent, state string) // transport.Config.Trace
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -66,6 +68,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
+		IstioRetries: o.IstioRetries,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {

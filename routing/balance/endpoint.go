@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/resilience"
 )
 
 // An Endpoint is the live record of one address in one cluster. What it counts outlives snapshots, pickers
@@ -26,7 +27,8 @@ type state struct {
 	newest  atomic.Pointer[any]
 	joined  atomic.Int64 // when, by the clock of picks
 	ejected atomic.Bool
-	_       [60]byte // every call writes these: no two endpoints share a cache line
+	streaks resilience.Streaks
+	_       [48]byte // every call writes these: no two endpoints share a cache line
 }
 
 // NewEndpoint makes the record of an endpoint that is new to its cluster.

@@ -1,6 +1,10 @@
 package balance
 
-import "time"
+import (
+	"time"
+
+	"github.com/heddlemesh/mesh/resilience"
+)
 
 // Eject takes the endpoint out: pickers pass over it from now on, except in panic. It reports whether that
 // changed anything; who hears so makes new pickers where the endpoint is, for the sake of spill and panic.
@@ -13,14 +17,17 @@ func (e *Endpoint) Uneject() (changed bool) { return e.state.ejected.Swap(false)
 // Healthy reports whether the endpoint is not ejected.
 func (e *Endpoint) Healthy() bool { return !e.state.ejected.Load() }
 
+// Streaks are the failures that outlier detection counts.
+func (e *Endpoint) Streaks() *resilience.Streaks { return &e.state.streaks }
+
 // Join notes when the endpoint joined its cluster, by any clock that goes on from there, in Draw.Now: from then
 // on it warms up. An endpoint that never joined has been there since the clock began.
 func (e *Endpoint) Join(now time.Duration) { e.state.joined.Store(int64(now)) }
 
 func (e *Endpoint) joined() time.Duration { return time.Duration(e.state.joined.Load()) }
 
-// healthy counts the endpoints that are not ejected.
-func healthy(endpoints []*Endpoint) (n int) {
+// Healthy counts the endpoints that are not ejected.
+func Healthy(endpoints []*Endpoint) (n int) {
 	for _, e := range endpoints {
 		if e.Healthy() {
 			n++

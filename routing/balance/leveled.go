@@ -72,7 +72,7 @@ func newGrouped(c *Config, l *Level, h health, seed uint64) *grouped {
 	weights := make([]float64, len(l.Groups))
 	most := 0.0
 	for i, g := range l.Groups {
-		able := float64(overProvisioning*healthy(g.Endpoints)) / float64(100*len(g.Endpoints))
+		able := float64(overProvisioning*Healthy(g.Endpoints)) / float64(100*len(g.Endpoints))
 		weights[i] = g.Weight * min(1, able)
 		most = max(most, weights[i])
 	}

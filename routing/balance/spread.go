@@ -24,7 +24,7 @@ func spread(levels []Level, threshold uint8) (loads []int, panics []bool) {
 	for i := range levels {
 		for _, g := range levels[i].Groups {
 			total[i] += len(g.Endpoints)
-			fit[i] += healthy(g.Endpoints)
+			fit[i] += Healthy(g.Endpoints)
 		}
 		if total[i] > 0 {
 			able[i] = min(100, overProvisioning*fit[i]/total[i])

@@ -8,6 +8,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // settle is what follows an attempt, whose error as grpc-go tells it is err: it waits where there is to be
@@ -21,12 +22,13 @@ func (r *rpc) settle(err error) (again bool, final error) {
 		return false, err
 	}
 	r.last, r.cause = call.Outcome{}, nil
+	r.mark()
 	return true, nil
 }
 
 // retry asks the engine whether an attempt is followed by another one.
 func (r *rpc) retry(err error) (wait time.Duration, again bool) {
-	r.unpin()
+	r.unpin(err)
 	r.late(err)
 	if r.anew {
 		r.anew = false
@@ -36,7 +38,7 @@ func (r *rpc) retry(err error) (wait time.Duration, again bool) {
 	if err == nil || r.direct || r.rejected != nil || r.told != nil || r.gaveUp(err) != nil || r.last.Neutral() {
 		return 0, false
 	}
-	return r.call.Next(r.last)
+	return r.call.Next(r.last, true)
 }
 
 // ended gives the error of an RPC that is over. It changes nothing.
@@ -109,11 +111,15 @@ func (r *rpc) canceled(why, told error) error {
 }
 
 // unpin gives up waiting for the connection of an endpoint that was picked.
-func (r *rpc) unpin() {
+func (r *rpc) unpin(told error) {
 	if r.pinned {
 		r.pinned = false
 		o := call.Outcome{Reason: call.ReasonCanceled}
-		if r.expired() {
+		switch {
+		case r.overran(told):
+			o = transport.TryLate()
+			r.last = o
+		case r.expired():
 			o.Reason = call.ReasonTimeout
 		}
 		r.attempt.Answered(o)

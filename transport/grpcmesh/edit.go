@@ -61,8 +61,9 @@ func (emptyStream) SendMsg(any) error            { return io.EOF }
 func (emptyStream) RecvMsg(any) error            { return io.EOF }
 
 // edit makes the rule's changes to method, authority and metadata, in the place of those that an earlier decision has
-// made.
+// made, and adds what the attempt tells of itself.
 func (r *rpc) edit() {
+	defer r.mark()
 	r.Context, r.method, r.opts = r.plain, r.named, nil
 	if r.edited = r.call.EditsRequest(); !r.edited {
 		return

@@ -55,7 +55,7 @@ func (r *rpc) shadow(p *transport.Copy, md metadata.MD, message []byte, invoke g
 		return
 	}
 	err := invoke(s, s.method, message, nil, s.cc, opts...)
-	s.unpin()
+	s.unpin(err)
 	s.late(err)
 }
 

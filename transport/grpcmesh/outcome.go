@@ -9,6 +9,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // doneFunc gives the function that grpc-go calls when an attempt is over. There is one for all of an RPC's.
@@ -47,6 +48,9 @@ func (r *rpc) late(err error) {
 
 func (r *rpc) judge(info balancer.DoneInfo) {
 	r.last = outcome(info, info.Err != nil && r.gaveUp(info.Err) != nil)
+	if info.Err != nil && r.overran(info.Err) {
+		r.last = transport.TryLate()
+	}
 	if r.last.Reason == call.ReasonCanceled && r.expired() {
 		r.last.Reason = call.ReasonTimeout // the endpoint's fault, not the caller's
 	}
@@ -70,7 +74,8 @@ func outcome(info balancer.DoneInfo, gone bool) call.Outcome {
 	case trailersOnly(info):
 		return call.Outcome{Status: 200, GRPCStatus: uint8(min(code, 100)) + 1,
 			RateLimited: info.Trailer["x-envoy-ratelimited"] != nil,
-			Overloaded:  info.Trailer["x-envoy-overloaded"] != nil}
+			Overloaded:  info.Trailer["x-envoy-overloaded"] != nil,
+			Pushback:    transport.GRPCPushback(info.Trailer["grpc-retry-pushback-ms"])}
 	case code == codes.Unavailable && refused(info.Err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case code == codes.Unavailable && (!info.BytesReceived || broken(info.Err)):

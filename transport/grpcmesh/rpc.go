@@ -50,6 +50,8 @@ type rpc struct {
 	done    func(balancer.DoneInfo)
 	early   *balancer.DoneInfo // see late
 
+	try context.Context // of an attempt that has a time of its own, else nil
+
 	// How the last attempt ended.
 	last     call.Outcome
 	cause    error       // why connecting failed
@@ -93,6 +95,9 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 	}
 	if limit := r.call.Timeout(); limit > 0 {
 		r.Context, r.stop = context.WithTimeout(r.Context, limit)
+	}
+	if end, ok := r.Deadline(); ok {
+		r.call.Until(end)
 	}
 	r.plain = r.Context
 	r.edit()

@@ -132,7 +132,7 @@ func (s *clientStream) end(told error) error {
 	first := !s.closed
 	if first {
 		s.closed = true
-		s.rpc.unpin()
+		s.rpc.unpin(told)
 		s.rpc.late(told)
 		s.final = s.rpc.ended(told)
 		s.rpc.end(s.final)

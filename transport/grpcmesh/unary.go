@@ -23,7 +23,10 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 	r.once = true
 	r.mirror(req, invoke, opts)
 	for {
-		again, err := r.settle(invoke(r, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...))
+		ctx, stop := r.begins()
+		err := invoke(ctx, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...)
+		stop()
+		again, err := r.settle(err)
 		if again {
 			continue
 		}
