@@ -23,7 +23,7 @@ func (x *exchange) reply(l LocalReply) {
 	x.unfinished()
 	if x.grpc() {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
-	x.editReply(&l)
+		x.editReply(&l)
 		x.w.Field("Content-Type", "application/grpc")
 		x.w.Field("Grpc-Status", l.grpcStatus())
 		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))

@@ -37,12 +37,12 @@ type comparison struct {
 }
 
 var comparisons = []comparison{
-	{"features on ÷ bare http.Transport", "mesh", "bare", 0.70},
-	{"with a deadline ÷ Transport with one", "mesh-deadline", "bare-deadline", 0.75},
 	{"features on ÷ Transport with otelhttp", "mesh", "otelhttp", 0.42},
+	{"features on ÷ bare http.Transport", "mesh", "bare", 0.70},
+	{"features on, net/http's leaf ÷ bare http.Transport", "mesh-nethttp", "bare", 0},
+	{"with a deadline ÷ Transport with one", "mesh-deadline", "bare-deadline", 0.75},
 	{"mTLS ÷ Transport with mTLS", "mesh-mtls", "bare-mtls", 0.75},
 	{"1 KiB POST ÷ bare http.Transport", "mesh-post", "bare-post", 0.75},
-	{"features on, net/http's leaf ÷ bare http.Transport", "mesh-nethttp", "bare", 0},
 }
 
 func main() {
@@ -102,12 +102,14 @@ func compare(repetitions, goroutines int, seconds float64) error {
 	if _, err := fmt.Fscanln(out, &addresses[0], &addresses[1]); err != nil {
 		return err
 	}
-	var names []string
+	var names []string // those that are compared run one after the other
 	for _, c := range comparisons {
-		names = append(names, c.ours, c.theirs)
+		for _, name := range []string{c.theirs, c.ours} {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
-	slices.Sort(names)
-	names = slices.Compact(names)
 	all := make(map[string][]measure)
 	for r := range repetitions {
 		for i := range names {
