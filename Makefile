@@ -30,7 +30,7 @@ bench-proxy-quick:
 
 # What a call costs in the program that makes it, beside http.Transport and otelhttp. It prints the tables of docs/performance.md.
 bench-client:
-	cd bench/client && go run . -repetitions $(repetitions) -seconds $(seconds)
+	cd bench/client && go run -mod=mod . -repetitions $(repetitions) -seconds $(seconds)
 
 ci:
 	.ci/run
