@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -39,6 +40,8 @@ type Config struct {
 	// Trace gives the W3C traceparent and tracestate of the context's active span, "" where there is none;
 	// it must be safe for concurrent use. Default: there never is a span.
 	Trace func(ctx context.Context) (parent, state string)
+	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
+	Identity *identity.Identity
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -50,6 +53,7 @@ type Engine struct {
 	rand     func() uint64
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
+	identity *identity.Identity                           // nil for none
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -79,7 +83,7 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, identity: c.Identity,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
