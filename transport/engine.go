@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -42,6 +43,8 @@ type Config struct {
 	// IstioRetries repeats requests whatever their method, as Istio does. Default: one that may have been processed is
 	// repeated only where it is idempotent.
 	IstioRetries bool
+	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
+	Identity *identity.Identity
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -54,6 +57,8 @@ type Engine struct {
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
+	identity *identity.Identity                           // nil for none
+	live     *live                                        // of the identity, nil for none
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -84,6 +89,7 @@ type state struct {
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
+		identity: c.Identity,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
@@ -93,6 +99,12 @@ func NewEngine(c Config) *Engine {
 		e.now = func() time.Duration { return time.Since(base) }
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
+	if e.identity != nil {
+		e.live = newLive(e.identity, e.background.Done())
+		if l, ok := e.pools.(*Leaves); ok {
+			l.live = e.live
+		}
+	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e
