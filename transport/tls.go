@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -101,7 +102,9 @@ func (o *originator) verify(files *tlsFiles, s *tls.ConnectionState, host string
 		err = fmt.Errorf("the endpoint's certificate is for none of %s, but for %s", call.Printable(strings.Join(o.names, ", ")), call.Printable(namesOf(leaf)))
 	}
 	if err == nil && files.revoked != nil {
-		err = files.revoked.check(chains)
+		if err = files.revoked.Check(chains, time.Now()); err != nil {
+			err = fmt.Errorf("caCrl: %w", err)
+		}
 	}
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
