@@ -75,8 +75,10 @@ var kinds = map[string]kindInfo{
 	"Pod": {group: coreGroup, versions: []string{"v1"}, state: kindServed,
 		object: func() any { return new(kubePod) }},
 
+	"PeerAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
+		object: func() any { return new(peerAuthentication) }},
+
 	"AuthorizationPolicy":   {group: securityGroup, versions: securityVersions, state: kindRestricting},
-	"PeerAuthentication":    {group: securityGroup, versions: securityVersions, state: kindRestricting},
 	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindRestricting},
 	"EnvoyFilter":           {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
 	"WasmPlugin":            {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},

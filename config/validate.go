@@ -37,6 +37,8 @@ func (d *document) validate() []Finding {
 		v.rateLimit(p, &s.Spec)
 	case *resiliencePolicy:
 		v.resiliencePolicy(p, &s.Spec)
+	case *peerAuthentication:
+		v.peerAuthentication(&s.Spec)
 	case *kubeService:
 		v.kubeService(&s.Spec)
 	case *kubeSlice:

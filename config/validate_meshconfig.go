@@ -31,7 +31,8 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"outbound_traffic_policy":            meshHonoured, // but for tls
 	"path_normalization":                 meshHonoured, // BASE, which is what is always done
 	"root_namespace":                     meshHonoured,
-	"trust_domain":                       meshHonoured, // kept: there are no identities yet
+	"trust_domain":                       meshHonoured, // kept: a program's trust domain is that of its SVID
+	"trust_domain_aliases":               meshHonoured,
 	"locality_lb_setting":                meshHonoured,
 
 	"ca":                              meshElsewhere,
@@ -70,7 +71,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"mesh_mTLS":                       meshMissing, // there is no mTLS of the mesh whose versions it could limit
 	"tcp_keepalive":                   meshHonoured,
 	"tls_defaults":                    meshMissing, // of versions it says nothing in Istio; suites and curves are Go's
-	"trust_domain_aliases":            meshMissing,
 	"zone_aware_lb_setting":           meshMissing, // but for failover, as in a DestinationRule
 
 	"discovery_selectors":      meshRefused,
@@ -122,6 +122,11 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	}
 	if t := m.GetTrustDomain(); t != "" && (len(t) > longestName || !trustDomain.MatchString(t)) {
 		v.refuseValue(p.at("trustDomain"), "is no trust domain", "write lower case letters, digits, '.', '-' and '_'")
+	}
+	for i, alias := range m.GetTrustDomainAliases() {
+		if len(alias) > longestName || !trustDomain.MatchString(alias) {
+			v.refuseValue(p.at("trustDomainAliases", i), "is no trust domain", "write lower case letters, digits, '.', '-' and '_'")
+		}
 	}
 	v.meshRetries(p.at("defaultHttpRetryPolicy"), m.GetDefaultHttpRetryPolicy())
 	v.meshOutbound(p.at("outboundTrafficPolicy"), m.GetOutboundTrafficPolicy())

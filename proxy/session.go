@@ -390,6 +390,9 @@ type handed struct {
 	read []byte
 }
 
+// NetConn gives the connection itself, as tls.Conn does: by it the mesh knows whom it has verified.
+func (c *handed) NetConn() net.Conn { return c.Conn }
+
 // Read implements net.Conn.
 func (c *handed) Read(p []byte) (int, error) {
 	if len(c.read) > 0 {

@@ -18,6 +18,7 @@ type Snapshot struct {
 	Clusters []Cluster                 // routing.Destination.Index points here
 	Outbound Outbound                  // what becomes of calls to what Tables do not know
 	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
+	Inbound  Inbound                   // what is taken of callers
 }
 
 // Outbound says what becomes of calls to hosts that the configuration does not know.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -42,6 +43,8 @@ type Config struct {
 	// IstioRetries repeats requests whatever their method, as Istio does. Default: one that may have been processed is
 	// repeated only where it is idempotent.
 	IstioRetries bool
+	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
+	Identity *identity.Identity
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -54,6 +57,7 @@ type Engine struct {
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
+	identity *identity.Identity                           // nil for none
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -83,7 +87,7 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries, identity: c.Identity,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64

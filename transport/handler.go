@@ -19,23 +19,36 @@ const MaxHeaderFields = 100
 // would serve further requests on a connection that is no longer ours to look at (RFC 9113 §3.1). A request that
 // is one too many for a rate limit is answered with 429, and next does not see it.
 //
+// A request that came without mutual TLS of the mesh to a port whose PeerAuthentication is STRICT is answered with 403,
+// and its connection ends: also where the program forgot Listener, and on connections that are older than the policy.
+// Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
+// PeerFromContext.
+//
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
 // http.DefaultServeMux, as in http.Server.
-func (in *Inbound) Handler(next http.Handler) http.Handler {
+func (in *Inbound) Handler(next http.Handler, opts ...InboundOption) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
-	return &handler{engine: in.engine, next: next}
+	return &handler{in: in, guard: in.guard(opts, nil), next: next}
 }
 
 type handler struct {
-	engine *Engine
-	next   http.Handler
+	in    *Inbound
+	guard *guard
+	next  http.Handler
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
+	peer, _ := r.Context().Value(peerKey{}).(*inboundPeer)
+	if peer == nil && h.guard.refuses(r) {
+		h.in.counters.plaintext.Add(1)
+		w.Header().Set("Connection", "close")
+		http.Error(w, "mutual TLS required", http.StatusForbidden)
+		return
+	}
 	if tooManyFields(r.Header) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
@@ -43,7 +56,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r) {
 		return
 	}
-	header := h.settle(r)
+	header := h.settle(r, peer)
 	ctx, end := withTold(r.Context(), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
@@ -66,18 +79,27 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees: the request's own, or a copy where something changes.
-func (h *handler) settle(r *http.Request) http.Header {
+func (h *handler) settle(r *http.Request, peer *inboundPeer) http.Header {
 	header := r.Header
 	named := header.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(header)
-	if named && !h2c {
+	forged := h.in.live != nil && forges(header)
+	if named && !h2c && !forged && peer == nil {
 		return header
 	}
 	if header = maps.Clone(header); header == nil {
 		header = make(http.Header, 1)
 	}
+	if forged {
+		for _, name := range forwardedHeaders {
+			delete(header, name)
+		}
+	}
+	if peer != nil {
+		header[forwardedHeaders[0]] = []string{peer.forwarded}
+	}
 	if !named {
-		header["X-Request-Id"] = []string{h.engine.RequestID()}
+		header["X-Request-Id"] = []string{h.in.engine.RequestID()}
 	}
 	if h2c {
 		// net/http has made its own decisions about the connection by now.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -30,6 +32,7 @@ type Options struct {
 	Rand         func() uint64 // nil for math/rand/v2's
 	Logger       *slog.Logger
 	Trace        func(ctx context.Context) (parent, state string) // transport.Config.Trace
+	Identity     identity.Source                                  // nil for none
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -43,6 +46,7 @@ type Runtime struct {
 	log    *slog.Logger
 	stop   context.CancelFunc
 	done   chan struct{}
+	proof  *proof          // nil where the mesh has no identity
 	own    *http.Transport // the pass-through transport, where we made it
 
 	closing sync.Once
@@ -58,6 +62,12 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		r.own = standardTransport(o.Dial)
 		through = r.own
 	}
+	if o.Identity != nil {
+		var err error
+		if r.proof, err = newProof(ctx, o.Identity, o.Logger); err != nil {
+			return nil, err
+		}
+	}
 	var clientTLS *tls.Config
 	if t, ok := through.(*http.Transport); ok {
 		clientTLS = t.TLSClientConfig
@@ -69,6 +79,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries,
+		Identity:     r.proof.of(),
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {
@@ -82,7 +93,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	r.stop = stop
 	go func() {
 		defer close(r.done)
-		if err := r.joined.Run(running, r.Engine.Publish); err != nil {
+		if err := r.joined.Run(running, r.publish); err != nil {
 			r.log.Error("mesh configuration source ended", "error", err)
 		}
 	}()
@@ -97,6 +108,15 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, refused
 	}
 	return r, nil
+}
+
+// publish makes a snapshot live, and says in the log what of it nobody can be let in by.
+func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
+	if strict := s.Inbound.MTLS == snapshot.Strict; strict && r.proof == nil {
+		r.log.Warn("mesh refuses every caller: a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
+			"policy", s.Inbound.Origin)
+	}
+	return r.Engine.Publish(ctx, s)
 }
 
 // Apply puts the documents in place of the inline ones. It returns when they are live, or with the
@@ -116,6 +136,7 @@ func (r *Runtime) Close() {
 		r.Engine.Close()
 		<-r.done
 		r.dns.Close()
+		r.proof.close()
 		r.RoundTripper.CloseIdleConnections()
 	})
 }
