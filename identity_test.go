@@ -105,8 +105,8 @@ func (s *whoServer) ask(t *testing.T, config *tls.Config, proto string) (string,
 	t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true, Protocols: new(http.Protocols)}
 	url := "https://"
-	switch {
-	case config == nil:
+	switch config {
+	case nil:
 		url = "http://"
 		tr.Protocols.SetHTTP1(proto == "")
 		tr.Protocols.SetUnencryptedHTTP2(proto == "h2")

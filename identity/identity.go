@@ -130,10 +130,8 @@ func (i *Identity) WaitReady(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			i.mu.Lock()
-			defer i.mu.Unlock()
-			if i.failure != nil {
-				return fmt.Errorf("%w: %w", ctx.Err(), i.failure)
+			if failure := i.Status().Failure; failure != nil {
+				return fmt.Errorf("%w: %w", ctx.Err(), failure)
 			}
 			return ctx.Err()
 		}

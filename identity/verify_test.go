@@ -196,9 +196,9 @@ func manyNames(n int) func(*x509.Certificate) {
 	}
 }
 
-func withKey(root *maker, make func() (private, public any)) func(*testing.T) tls.Certificate {
+func withKey(root *maker, generate func() (private, public any)) func(*testing.T) tls.Certificate {
 	return func(t *testing.T) tls.Certificate {
-		private, public := make()
+		private, public := generate()
 		return tls.Certificate{PrivateKey: private, Certificate: [][]byte{root.sign(t, leafTemplate(restID), public).Raw}}
 	}
 }

@@ -76,18 +76,22 @@ func (l *live) forgetPlain(key weak.Pointer[net.TCPConn]) {
 func (l *live) peer(conn net.Conn) (p identity.Peer, ok bool) {
 	for l != nil && conn != nil {
 		if own, ok := conn.(*tls.Conn); ok {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if c := l.conns[weak.Make(own)]; c != nil {
-				return c.peer, !c.peer.ID.IsZero()
-			}
-			break
+			return l.peerOf(own)
 		}
 		over, ok := conn.(interface{ NetConn() net.Conn })
 		if !ok {
 			break
 		}
 		conn = over.NetConn()
+	}
+	return identity.Peer{}, false
+}
+
+func (l *live) peerOf(conn *tls.Conn) (p identity.Peer, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[weak.Make(conn)]; c != nil {
+		return c.peer, !c.peer.ID.IsZero()
 	}
 	return identity.Peer{}, false
 }
