@@ -2,8 +2,13 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"strconv"
+	"strings"
 
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -152,4 +157,54 @@ func (c *compiler) inbound() snapshot.Inbound {
 	in := c.peerMode(c.workload.Namespace, c.workload.Labels)
 	in.Aliases = c.mesh.GetTrustDomainAliases()
 	return in
+}
+
+// tlsModeLabel says of a workload whether it takes mutual TLS of the mesh (istio.io, pkg/model GetTLSModeFromEndpointLabels).
+const (
+	tlsModeLabel = "security.istio.io/tlsMode"
+	istioTLSMode = "istio"
+)
+
+// proving notes which endpoints take mutual TLS: those that say so, and WorkloadEntries that have a service account and
+// do not say otherwise, where no policy has switched it off for them (istio.io, pilot/pkg/serviceregistry/serviceentry
+// getTLSModeFromWorkloadEntry, pilot/pkg/model MtlsPolicy).
+func (c *compiler) proving(d *document, list []discovery.Endpoint) []discovery.Endpoint {
+	for i := range list {
+		e := &list[i]
+		e.Namespace = d.key.Namespace
+		mode, said := e.Labels[tlsModeLabel]
+		e.MTLS = mode == istioTLSMode || !said && e.ServiceAccount != "" && !d.isService() && !strings.HasPrefix(e.Workload, "Pod ")
+		if !e.MTLS || len(c.peers) == 0 {
+			continue
+		}
+		policy := c.peerMode(e.Namespace, e.Labels)
+		e.MTLS = policy.Mode(portOf(e.Address)) != snapshot.Disabled
+	}
+	return list
+}
+
+func portOf(a discovery.Address) uint16 {
+	_, port, _ := net.SplitHostPort(a.Addr)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
+// meshTLS is mutual TLS of the mesh for a service port and subset, with the names by which Istio's servers and gateways
+// know each other (istio.io, pilot/pkg/model BuildDNSSrvSubsetKey).
+func (c *compiler) meshTLS(s *service, port uint32, subset string) *snapshot.TLS {
+	t := &snapshot.TLS{Mesh: true, ServerName: fmt.Sprintf("outbound_.%d_.%s_.%s", port, subset, s.host),
+		Aliases: strings.Join(c.mesh.GetTrustDomainAliases(), "\n")}
+	if s.doc.entry != nil {
+		t.Names = strings.Join(s.doc.entry.GetSubjectAltNames(), "\n")
+	}
+	return t
+}
+
+// automatic is meshTLS for a service of the mesh, nil where it is switched off or the service is another's.
+func (c *compiler) automatic(s *service, port uint32, subset string) *snapshot.TLS {
+	if on := c.mesh.GetEnableAutoMtls(); on != nil && !on.GetValue() || s.doc.entry.GetLocation() != networking.ServiceEntry_MESH_INTERNAL ||
+		s.resolution == networking.ServiceEntry_NONE {
+		return nil
+	}
+	return c.meshTLS(s, port, subset)
 }

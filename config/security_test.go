@@ -94,3 +94,71 @@ func TestTrustDomainAliases(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestCompilesMutualTLS: which endpoints are called with mutual TLS, by which name, and who they may be
+// (istio-semantics §2.3).
+func TestCompilesMutualTLS(t *testing.T) {
+	t.Parallel()
+	const service = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: reviews, namespace: shop}\nspec: " +
+		"{hosts: [reviews.shop.svc.cluster.local], location: MESH_INTERNAL, resolution: STATIC, subjectAltNames: [\"spiffe://a/b\"], " +
+		"ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}], endpoints: [{address: 10.0.0.1, serviceAccount: reviews}, " +
+		"{address: 10.0.0.2, labels: {security.istio.io/tlsMode: istio}}, {address: 10.0.0.3, serviceAccount: reviews, " +
+		"labels: {security.istio.io/tlsMode: disabled}}, {address: 10.0.0.4}]}\n---\n"
+	rule := func(policy string) string {
+		return "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews, namespace: shop}\n" +
+			"spec: {host: reviews, trafficPolicy: " + policy + "}\n---\n"
+	}
+	const auto, all = "automatic", "1100"
+	for name, c := range map[string]struct {
+		docs    string
+		want    string // automatic, mutual or none
+		proving string // of the four endpoints
+	}{
+		"automatic":             {service, auto, all},
+		"ISTIO_MUTUAL":          {service + rule("{tls: {mode: ISTIO_MUTUAL}}"), "mutual", all},
+		"DISABLE":               {service + rule("{tls: {mode: DISABLE}}"), "none", all},
+		"switched off":          {service + meshDoc("m", "{enableAutoMtls: false}") + "---\n", "none", all},
+		"another policy":        {service + rule("{connectionPool: {tcp: {connectTimeout: 1s}}}"), auto, all},
+		"external":              {strings.Replace(service, "location: MESH_INTERNAL, ", "", 1), "none", all},
+		"disabled at the other": {service + peerPolicy("a", "shop", "{mtls: {mode: DISABLE}}"), auto, "0000"},
+		"disabled at its port": {service + peerPolicy("a", "shop", "{selector: {matchLabels: {security.istio.io/tlsMode: istio}}, portLevelMtls: {8080: {mode: DISABLE}}}"),
+			auto, "1000"},
+		"another port disabled": {service + peerPolicy("a", "shop", "{selector: {matchLabels: {security.istio.io/tlsMode: istio}}, portLevelMtls: {80: {mode: DISABLE}}}"),
+			auto, all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, Options{Workload: snapshot.Workload{Namespace: "shop"}}, c.docs)
+			if w.live == nil {
+				t.Fatal(w.Status().Refused)
+			}
+			p := w.live.Clusters[0].Policy
+			got := "none"
+			used := p.TLS
+			switch {
+			case p.TLS != nil:
+				got = "mutual"
+			case p.Automatic != nil:
+				got, used = auto, p.Automatic
+			}
+			if got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			if want := (snapshot.TLS{Mesh: true, ServerName: "outbound_.80_._.reviews.shop.svc.cluster.local", Names: "spiffe://a/b"}); used != nil && *used != want {
+				t.Errorf("%+v, want %+v", *used, want)
+			}
+			proving := ""
+			set := w.registry.Get(w.live.Clusters[0].Set)
+			for i := range set.Len() {
+				e := set.At(i)
+				if e.Namespace != "shop" {
+					t.Errorf("namespace %q", e.Namespace)
+				}
+				proving += map[bool]string{true: "1", false: "0"}[e.MTLS]
+			}
+			if proving != c.proving {
+				t.Errorf("%s take it, want %s", proving, c.proving)
+			}
+		})
+	}
+}

@@ -33,6 +33,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"root_namespace":                     meshHonoured,
 	"trust_domain":                       meshHonoured, // kept: a program's trust domain is that of its SVID
 	"trust_domain_aliases":               meshHonoured,
+	"enable_auto_mtls":                   meshHonoured,
 	"locality_lb_setting":                meshHonoured,
 
 	"ca":                              meshElsewhere,
@@ -63,7 +64,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"access_log_format":               meshMissing,
 	"ca_certificates":                 meshMissing,
 	"default_traffic_policy":          meshMissing,
-	"enable_auto_mtls":                meshMissing,
 	"enable_envoy_access_log_service": meshMissing,
 	"enable_tracing":                  meshMissing,
 	"h2_upgrade_policy":               meshHonoured,

@@ -58,6 +58,7 @@ type Engine struct {
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
 	identity *identity.Identity                           // nil for none
+	live     *live                                        // of the identity, nil for none
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -97,6 +98,12 @@ func NewEngine(c Config) *Engine {
 		e.now = func() time.Duration { return time.Since(base) }
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
+	if e.identity != nil {
+		e.live = newLive(e.identity, e.background.Done())
+		if l, ok := e.pools.(*Leaves); ok {
+			l.live = e.live
+		}
+	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e

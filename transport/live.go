@@ -31,6 +31,7 @@ type live struct {
 type liveConn struct {
 	peer   identity.Peer // guarded by live.mu
 	wanted func() bool   // of a connection whose peer is nobody
+	until  time.Time     // when no more is to begin on it: a fifth of the time is left that its certificates have
 }
 
 func newLive(id *identity.Identity, done <-chan struct{}) *live {
@@ -45,8 +46,36 @@ func (l *live) add(conn *tls.Conn, peer identity.Peer, wanted func() bool) {
 	runtime.AddCleanup(conn, l.forget, key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[key] = &liveConn{peer, wanted}
+	l.conns[key] = &liveConn{peer, wanted, l.until(&peer)}
 	l.sweep()
+}
+
+// until gives the moment after which a connection that begins now is to rest.
+func (l *live) until(p *identity.Peer) time.Time {
+	if p.ID.IsZero() {
+		return time.Time{}
+	}
+	end := l.identity.Expires()
+	if p.Expires.Before(end) {
+		end = p.Expires
+	}
+	now := time.Now()
+	return now.Add(end.Sub(now) / 5 * 4)
+}
+
+// rests gives the moment after which nothing more is to begin on a connection, so that it ends before its certificates
+// do; zero for never.
+func (l *live) rests(conn net.Conn) time.Time {
+	own, ok := conn.(*tls.Conn)
+	if !ok || l == nil {
+		return time.Time{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[weak.Make(own)]; c != nil {
+		return c.until
+	}
+	return time.Time{}
 }
 
 // addPlain has a connection without TLS closed when it is not wanted any more.

@@ -45,11 +45,7 @@ type served struct {
 
 // NewInbound makes the receiving side of the engine's mesh.
 func NewInbound(e *Engine) *Inbound {
-	in := &Inbound{engine: e, servers: make(map[*http.Server]*served)}
-	if e.identity != nil {
-		in.live = newLive(e.identity, e.background.Done())
-	}
-	return in
+	return &Inbound{engine: e, live: e.live, servers: make(map[*http.Server]*served)}
 }
 
 // Listener gives a listener that hands out connections of l whose first byte has come and, where they begin with TLS,
