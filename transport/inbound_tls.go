@@ -229,3 +229,34 @@ func (g *guard) refuses(r *http.Request) bool {
 	}
 	return policy.Mode(port) == snapshot.Strict
 }
+
+// Admit does with one connection what Listener does, for servers that make their handshakes themselves. It blocks for
+// SniffTimeout at most for each of first byte and handshake, and closes what it refuses.
+func (in *Inbound) Admit(conn net.Conn, opts ...InboundOption) (net.Conn, error) {
+	admitted, refused, err := in.guard(opts, conn.LocalAddr()).hear(conn, SniffTimeout)
+	if refused != nil {
+		in.counters.refused(refused)
+		err = refused
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return admitted, nil
+}
+
+// Peer says who is at the other end of a connection that Listener or Admit gave; ok is false where nobody was proved to be.
+func (in *Inbound) Peer(conn net.Conn) (p identity.Peer, ok bool) { return in.live.peer(conn) }
+
+// Requires reports whether a workload port takes mutual TLS of the mesh only, at this moment.
+func (in *Inbound) Requires(port uint16) bool {
+	return in.engine.Snapshot().Inbound.Mode(port) == snapshot.Strict
+}
+
+// WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
+func WithPeer(ctx context.Context, p identity.Peer) context.Context {
+	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p})
+}
+
+// Identified reports whether the mesh has an identity.
+func (in *Inbound) Identified() bool { return in.live != nil }

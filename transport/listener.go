@@ -311,7 +311,7 @@ func (l *listener) evict() {
 // sniff waits for the first byte and, where the port takes it, the TLS handshake, and hands the connection over, or
 // closes it.
 func (l *listener) sniff(s *sniffed, e *list.Element) {
-	conn, refused, err := l.hear(s.conn)
+	conn, refused, err := l.guard.hear(s.conn, l.timeout)
 	l.mu.Lock()
 	gone := s.gone
 	if !gone {
@@ -340,23 +340,23 @@ func (l *listener) sniff(s *sniffed, e *list.Element) {
 }
 
 // hear waits for what a connection begins with: err is that nothing came, refused that the port does not take it.
-func (l *listener) hear(inner net.Conn) (conn net.Conn, refused, err error) {
+func (g *guard) hear(inner net.Conn, timeout time.Duration) (conn net.Conn, refused, err error) {
 	var first byte
 	conn = inner
 	// The program's own TLS stays as it is: net/http does its handshake, and HTTP/2 needs the type.
 	if _, own := inner.(*tls.Conn); !own {
-		if conn, first, err = peek(inner, l.timeout); err != nil {
+		if conn, first, err = peek(inner, timeout); err != nil {
 			return nil, nil, err
 		}
 	}
 	if first != tlsHandshake {
-		conn, refused = l.guard.admit(conn, first)
+		conn, refused = g.admit(conn, first)
 		return conn, refused, nil
 	}
-	if err = conn.SetDeadline(time.Now().Add(l.timeout)); err != nil {
+	if err = conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, nil, err
 	}
-	secured, refused := l.guard.admit(conn, first)
+	secured, refused := g.admit(conn, first)
 	if refused == nil {
 		err = conn.SetDeadline(time.Time{})
 	}

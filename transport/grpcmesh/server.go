@@ -10,9 +10,16 @@ import (
 )
 
 // A server is the receiving side of a mesh for RPCs. It is immutable.
-type server struct{ engine *transport.Engine }
+type server struct {
+	engine  *transport.Engine
+	inbound *transport.Inbound
+}
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, err := v.proved(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
 		return nil, err
 	}
@@ -20,10 +27,14 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 func (v server) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := v.admit(s.Context(), info.FullMethod, s); err != nil {
+	ctx, err := v.proved(s.Context())
+	if err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{s, v.carrying(s.Context())})
+	if err := v.admit(ctx, info.FullMethod, s); err != nil {
+		return err
+	}
+	return handler(srv, &serverStream{s, v.carrying(ctx)})
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
