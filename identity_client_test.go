@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -160,6 +161,8 @@ func (p *pipeNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
+var errAnswer = errors.New("not the answer")
+
 // bubble runs clients of the protocol against one server, all with their own sources, and gives what asks once.
 func bubble(t *testing.T, protocol string, server identity.Source, clients ...identity.Source) (ask func() error) {
 	t.Helper()
@@ -190,7 +193,7 @@ func bubble(t *testing.T, protocol string, server identity.Source, clients ...id
 			body, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "sa/client") {
-				return fmt.Errorf("client %d: %d %s, %v", i, resp.StatusCode, body, err)
+				return fmt.Errorf("client %d: %d %s, %w", i, resp.StatusCode, body, errors.Join(err, errAnswer))
 			}
 		}
 		return nil
