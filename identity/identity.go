@@ -22,7 +22,8 @@ type Source interface {
 type Options struct {
 	// Now gives the time that certificates are held against, without any allowance. Default: time.Now.
 	Now func() time.Time
-	// Report hears what happens to the identity, one event at a time. Default: nobody does.
+	// Report hears what happens to the identity, one event at a time. It must not ask the identity about it. Default:
+	// nobody hears.
 	Report func(Event)
 }
 

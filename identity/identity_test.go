@@ -3,10 +3,12 @@ package identity_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -358,7 +360,7 @@ func TestClockJumps(t *testing.T) {
 	})
 }
 
-// TestAgain is rows C-024, C-025 and C-027: who was proved once is not proved for ever.
+// TestAgain is rows C-024 and C-025: who was proved once is not proved for ever.
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	root, next := newMaker(t, nil), newMaker(t, nil)
@@ -404,4 +406,65 @@ func TestAgain(t *testing.T) {
 	again("")
 	clock = now.Add(time.Hour + time.Second)
 	again("expired")
+}
+
+// TestRevocation is row C-027: what is revoked is refused, and so is everything below an issuer without an up-to-date list.
+func TestRevocation(t *testing.T) {
+	t.Parallel()
+	root := newMaker(t, nil)
+	issuing := root.below(t, nil)
+	own, bad, good := root.svid(t, webID, nil), root.svid(t, restID, nil), root.svid(t, restID, nil)
+	below := issuing.svid(t, restID, nil, issuing)
+	serial := func(c tls.Certificate) *big.Int {
+		leaf, err := x509.ParseCertificate(c.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf.SerialNumber
+	}
+	list := func(by *maker, next time.Time, serials ...*big.Int) []byte {
+		tmpl := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now.Add(-time.Hour), NextUpdate: next}
+		for _, s := range serials {
+			tmpl.RevokedCertificateEntries = append(tmpl.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: s, RevocationTime: now})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, tmpl, by.cert, by.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+	}
+	later := now.Add(time.Hour)
+	for name, row := range map[string]struct {
+		lists [][]byte
+		peer  tls.Certificate
+		want  string
+	}{
+		"sound":                 {[][]byte{list(root, later, serial(bad))}, good, ""},
+		"revoked leaf":          {[][]byte{list(root, later, serial(bad))}, bad, "revoked"},
+		"revoked issuing":       {[][]byte{list(root, later, issuing.cert.SerialNumber), list(issuing, later)}, below, "revoked"},
+		"both lists":            {[][]byte{list(root, later), list(issuing, later)}, below, ""},
+		"no list of the issuer": {[][]byte{list(root, later)}, below, "no revocation list of"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			revoked, err := identity.ParseRevocations(bytes.Join(row.lists, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			self := newIdentity(t, &identity.Material{SVID: own, Bundles: bundles(map[string]*maker{domain: root}), Revoked: revoked})
+			meet(t, self, row.peer, map[string]string{"": row.want})
+		})
+	}
+	t.Run("out of date", func(t *testing.T) {
+		t.Parallel()
+		stale, err := identity.ParseRevocations(list(root, now.Add(-time.Second)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := identity.New(identity.Options{Now: func() time.Time { return now }})
+		err = i.Take(&identity.Material{SVID: own, Bundles: bundles(map[string]*maker{domain: root}), Revoked: stale})
+		if err == nil || !strings.Contains(err.Error(), "up to date") {
+			t.Errorf("%v", err)
+		}
+	})
 }

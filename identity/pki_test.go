@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ var now = time.Date(2030, 6, 1, 12, 0, 0, 0, time.UTC)
 type maker struct {
 	cert *x509.Certificate
 	key  crypto.Signer
-	next int64
+	next atomic.Int64
 }
 
 func key(t *testing.T) *ecdsa.PrivateKey {
@@ -55,9 +56,8 @@ func newMaker(t *testing.T, change func(*x509.Certificate)) *maker {
 
 func (m *maker) sign(t *testing.T, tmpl *x509.Certificate, public any) *x509.Certificate {
 	t.Helper()
-	m.next++
 	if tmpl.SerialNumber == nil {
-		tmpl.SerialNumber = big.NewInt(m.next)
+		tmpl.SerialNumber = big.NewInt(m.next.Add(1))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, m.cert, public, m.key)
 	if err != nil {

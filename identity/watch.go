@@ -82,7 +82,9 @@ func (i *Identity) tell(h *held, told int, longest time.Duration) (int, time.Dur
 		if due == len(alarms) {
 			e.Kind = EventExpired
 		}
+		i.mu.Lock()
 		i.report(e)
+		i.mu.Unlock()
 	}
 	if due == len(alarms) {
 		return due, longest
