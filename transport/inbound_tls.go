@@ -81,6 +81,9 @@ var (
 // admit takes a connection whose first byte has come, by the policy of the port: mutual TLS is shaken hands on, which
 // ends by the deadline that the connection has.
 func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
+	if _, proved := g.in.live.peer(conn); proved { // it, or what it is a wrapping of, was admitted already
+		return conn, nil
+	}
 	mode := g.mode()
 	if _, own := conn.(*tls.Conn); own {
 		if mode == snapshot.Strict {
@@ -89,9 +92,6 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 		return conn, nil
 	}
 	if first != tlsHandshake {
-		if _, proved := g.in.live.peer(conn); proved { // the wrapping of a connection that was admitted already
-			return conn, nil
-		}
 		if mode == snapshot.Strict {
 			return nil, errPlaintext
 		}
