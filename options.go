@@ -135,12 +135,13 @@ func WithIstioRetries() Option {
 	return option(func(o *runtime.Options) { o.IstioRetries = true })
 }
 
-// An IdentitySource knows who the program is: its SVID, and the authorities that are believed. [identity.Files] is one;
-// package identity/workload has one for the SPIFFE Workload API, package identity/ca one for tests.
+// An IdentitySource knows who the program is: its SVID, and the authorities that are believed. [identity.Files] is one,
+// package identity/ca has one for tests.
 type IdentitySource = identity.Source
 
 // WithIdentity gives the program an identity, by which its connections in the mesh are secured with mutual TLS: those
-// that it takes as the PeerAuthentications say ([Mesh.Serve], [Mesh.Listener]). New waits for the first SVID, at most
+// that it takes, as the PeerAuthentications say ([Mesh.Serve], [Mesh.Listener]), and those that it makes, to endpoints that
+// take it or where a DestinationRule says ISTIO_MUTUAL. New waits for the first SVID, at most
 // 30 s, and fails where none comes. What comes later replaces it; where nothing sound comes, the last one goes on until
 // it expires, and then every handshake is refused: nothing falls back to plain text. Default: no identity, and no
 // mutual TLS.

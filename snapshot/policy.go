@@ -22,13 +22,13 @@ type Policy struct {
 	Limits         resilience.Limits
 	// TLS is what the mesh itself secures connections with, below http URLs. Default nil: plain text.
 	TLS *TLS
+	// Automatic is what it takes for TLS with endpoints that take mutual TLS of the mesh (discovery.Endpoint.MTLS), in a
+	// program that has an identity, where TLS is nil (MeshConfig.enableAutoMtls). Default nil: nothing.
+	Automatic *TLS
 	// Outlier says which endpoints are ejected. Default nil: none.
 	Outlier *resilience.Outlier
 	// Budget bounds the retries under way. Default: nothing does.
 	Budget resilience.Budget
-	// Automatic is what it takes for TLS with endpoints that take mutual TLS of the mesh (discovery.Endpoint.MTLS), in a
-	// program that has an identity, where TLS is nil (MeshConfig.enableAutoMtls). Default nil: nothing.
-	Automatic *TLS
 }
 
 // Same reports whether both use endpoints alike.
