@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/heddlemesh/mesh/call"
 )
 
@@ -28,6 +26,19 @@ type bodyError struct{ err error }
 func (e *bodyError) Error() string { return "read request body: " + e.err.Error() }
 func (e *bodyError) Unwrap() error { return e.err }
 
+// streamError takes net/http's error of an HTTP/2 stream, which fills in any error with these fields (net/http,
+// h2_error.go). golang.org/x/net/http2 has one too, for the price of a second HTTP/2.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return "HTTP/2 stream error" }
+
+// refusedStream is REFUSED_STREAM (RFC 9113 §7).
+const refusedStream = 7
+
 // classify says how an attempt over a leaf ended.
 func classify(ctx context.Context, resp *http.Response, err error) call.Outcome {
 	if err == nil {
@@ -36,7 +47,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 	var own *exchangeError
 	var connect *connectError
 	var body *bodyError
-	var stream http2.StreamError
+	var stream streamError
 	var protocol textproto.ProtocolError
 	switch {
 	case ctx.Err() != nil:
@@ -49,7 +60,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.Outcome{Reason: call.ReasonInvalidRequest}
 	case errors.As(err, &connect), isTLSError(err):
 		return call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
-	case errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream:
+	case errors.As(err, &stream) && stream.Code == refusedStream:
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case refusedWithBody(err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
