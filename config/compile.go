@@ -61,6 +61,7 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 	c.readLimits(docs)
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
+	authentication, authorization := c.authentication(docs), c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts)
 	return compiled{
@@ -69,6 +70,9 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 			Clusters: c.clusters,
 			Outbound: c.outbound(),
 			Limits:   c.limits,
+
+			Authentication: authentication,
+			Authorization:  authorization,
 		},
 		findings: c.findings,
 	}

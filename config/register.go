@@ -100,7 +100,7 @@ type register map[string]objectEntry
 
 func newRegister() register {
 	all := make(register)
-	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), heddleFields(), kubernetesFields()} {
+	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), heddleFields(), kubernetesFields(), authorizationFields()} {
 		maps.Copy(all, part)
 	}
 	return all
@@ -182,5 +182,6 @@ func FieldKeys(text []byte) map[string]bool {
 
 var registeredKinds = []string{
 	"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Sidecar", meshConfigKind, "RateLimit", "ResiliencePolicy",
-	"Service", "EndpointSlice", "Pod",
+	"Service", "EndpointSlice", "Pod", "AuthorizationPolicy",
+	"RequestAuthentication",
 }

@@ -52,7 +52,7 @@ func meshConfigEntry() objectEntry {
 		"defaultTrafficPolicy": "{connectionPool: {tcp: {maxConnections: 1}}}", "serviceEntryVisibility": "{defaultVisibility: NAMESPACE}",
 		"defaultConfig": "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality"}
+	tests := map[string]string{"tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "trustDomainAliases": "TestPolicyTrustDomains"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

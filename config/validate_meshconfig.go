@@ -33,6 +33,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"root_namespace":                     meshHonoured,
 	"trust_domain":                       meshHonoured, // kept: there are no identities yet
 	"locality_lb_setting":                meshHonoured,
+	"trust_domain_aliases":               meshHonoured,
 
 	"ca":                              meshElsewhere,
 	"certificates":                    meshElsewhere,
@@ -70,7 +71,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"mesh_mTLS":                       meshMissing, // there is no mTLS of the mesh whose versions it could limit
 	"tcp_keepalive":                   meshHonoured,
 	"tls_defaults":                    meshMissing, // of versions it says nothing in Istio; suites and curves are Go's
-	"trust_domain_aliases":            meshMissing,
 	"zone_aware_lb_setting":           meshMissing, // but for failover, as in a DestinationRule
 
 	"discovery_selectors":      meshRefused,

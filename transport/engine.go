@@ -42,6 +42,9 @@ type Config struct {
 	// IstioRetries repeats requests whatever their method, as Istio does. Default: one that may have been processed is
 	// repeated only where it is idempotent.
 	IstioRetries bool
+	// Decided hears what policies decide about requests that come in: denials, and what AUDIT and dry-run policies
+	// tell. It is called concurrently, before the request goes on, and must not wait. Default: nobody does.
+	Decided func(PolicyEvent)
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -54,6 +57,9 @@ type Engine struct {
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
+
+	onDecided func(PolicyEvent) // nil for nobody
+	decided   struct{ unauthenticated, denied, audited, shadow atomic.Uint64 }
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -83,7 +89,7 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries, onDecided: c.Decided,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
