@@ -42,6 +42,8 @@ type Verdict struct {
 	Reason    string // a stable word: "rbac_access_denied", "jwt_authn_access_denied"
 	Details   string // Envoy's response code details, for the log
 
+	Decision authz.Decision // of the policies, where they were asked
+
 	Token   *jwt.Token // that was verified, nil for none
 	at      *jwt.Location
 	outputs []*call.Name
@@ -66,7 +68,8 @@ func (g Gate) Decide(q *Arrival) Verdict {
 			q.Token = v.Token
 		}
 	}
-	if d := g.engine.authorize(g.policies, &q.Request); !d.Allowed {
+	v.Decision = g.engine.authorize(g.policies, &q.Request)
+	if d := &v.Decision; !d.Allowed {
 		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
 	}
 	return v

@@ -1,7 +1,10 @@
 package authz
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/heddlemesh/mesh/call"
 )
@@ -56,3 +59,14 @@ func (q *Request) Prepare() bool {
 }
 
 var forwardedFor = call.NewName("x-forwarded-for")
+
+// ParsePrincipal makes a peer of a SPIFFE ID of Istio's form, "spiffe://cluster.local/ns/default/sa/web", with or without
+// the scheme.
+func ParsePrincipal(s string) (Peer, error) {
+	principal := strings.TrimPrefix(s, "spiffe://")
+	parts := strings.Split(principal, "/")
+	if len(parts) != 5 || parts[1] != "ns" || parts[3] != "sa" || slices.Contains(parts, "") {
+		return Peer{}, fmt.Errorf("%q is no identity of a workload: write spiffe://<trust domain>/ns/<namespace>/sa/<service account>", s)
+	}
+	return Peer{Principal: principal, TrustDomain: parts[0], Namespace: parts[2], ServiceAccount: parts[2] + "/" + parts[4]}, nil
+}
