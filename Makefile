@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-proxy bench-proxy-quick ci
+.PHONY: test race lint fuzz bench bench-client bench-proxy bench-proxy-quick ci
 
 test:
 	go test ./...
@@ -27,6 +27,10 @@ bench-proxy:
 
 bench-proxy-quick:
 	HEDDLE_COMPARE=1 HEDDLE_COMPARE_SECONDS=1 go test -run='^TestCompare$$' -count=1 -v -timeout=10m ./proxy
+
+# What a call costs in the program that makes it, beside http.Transport and otelhttp. It prints the tables of docs/performance.md.
+bench-client:
+	cd bench/client && go run -mod=mod . -repetitions $(repetitions) -seconds $(seconds)
 
 ci:
 	.ci/run

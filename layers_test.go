@@ -24,7 +24,7 @@ const modulePath = "github.com/heddlemesh/mesh"
 var layers = [][]string{
 	{"call", "transport/http1", "internal/drain"},
 	{"resilience", "telemetry", "discovery", "identity"},
-	{"identity/jwt", "identity/authz", "routing/balance"},
+	{"identity/jwt", "identity/authz", "identity/ca", "identity/workload", "routing/balance"},
 	{"routing"},
 	{"snapshot"},
 	{"config", "transport"},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"github.com/heddlemesh/mesh/config"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -55,18 +56,44 @@ func (m *Mesh) RoundTripper() http.RoundTripper { return m.runtime.RoundTripper 
 //	HTTP2.MaxConcurrentStreams  100
 //
 // So srv must not be serving by other means at that time. One server may be given several listeners.
-func (m *Mesh) Serve(srv *http.Server, l net.Listener) error { return m.inbound.Serve(srv, l) }
+//
+// With [WithIdentity] it takes mutual TLS of the mesh, HTTP/1.1 and HTTP/2, as the PeerAuthentications of its port have
+// it, and [PeerFromContext] says who calls. Under STRICT nothing else gets in.
+func (m *Mesh) Serve(srv *http.Server, l net.Listener, opts ...InboundOption) error {
+	return m.inbound.Serve(srv, l, opts...)
+}
 
 // Handler is what [Mesh.Serve] puts before a server's handler, for servers of your own; it goes outermost.
 // Calls that next makes through the mesh with the request's context carry x-request-id and the trace headers
 // of the request (docs/serving.md has the list) by themselves. A request without x-request-id is given one, a
-// request of more than 100 header fields is answered with 431. next gets the server's own ResponseWriter.
-func (m *Mesh) Handler(next http.Handler) http.Handler { return m.inbound.Handler(next) }
+// request of more than 100 header fields is answered with 431. One that came without mutual TLS to a port whose
+// PeerAuthentication is STRICT is answered with 403: where [Mesh.Listener] is not used, that is every one. next gets the
+// server's own ResponseWriter.
+func (m *Mesh) Handler(next http.Handler, opts ...InboundOption) http.Handler {
+	return m.inbound.Handler(next, opts...)
+}
 
 // Listener is what [Mesh.Serve] puts before a server's listener, for servers of your own: Accept returns
 // connections whose first byte has come, so that silent ones, which are closed after 10 s, keep nobody
-// waiting. Connections that begin with TLS are closed; a *tls.Conn of l itself passes as it is.
-func (m *Mesh) Listener(l net.Listener) net.Listener { return m.inbound.Listener(l) }
+// waiting. Connections that begin with TLS are shaken hands on where the mesh has an identity, and come as *tls.Conn;
+// what the PeerAuthentication of the port does not take is closed. A *tls.Conn of l itself passes as it is, but not
+// under STRICT. For Handler to know the peers, http.Server.ConnContext has to be [Mesh.ConnContext].
+func (m *Mesh) Listener(l net.Listener, opts ...InboundOption) net.Listener {
+	return m.inbound.Listener(l, opts...)
+}
+
+// ConnContext is for http.Server.ConnContext of servers of your own, behind [Mesh.Listener] and [Mesh.Handler]: by it
+// the handler knows whom the listener has verified. [Mesh.Serve] sets it.
+func (m *Mesh) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	return m.inbound.ConnContext(ctx, conn)
+}
+
+// A Peer is who was proved to be at the other end of a connection.
+type Peer = identity.Peer
+
+// PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be: it came
+// in plain text, or the server does not stand behind the mesh.
+func PeerFromContext(ctx context.Context) (p Peer, ok bool) { return transport.PeerFromContext(ctx) }
 
 // Claims are what a verified token says, by the names of its claims; numbers are json.Number. They must not be changed.
 type Claims = map[string]any

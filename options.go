@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"crypto/tls"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
@@ -143,6 +145,29 @@ type PolicyEvent = transport.PolicyEvent
 func WithPolicyLog(told func(PolicyEvent)) Option {
 	return option(func(o *runtime.Options) { o.Decided = told })
 }
+
+// An IdentitySource knows who the program is: its SVID, and the authorities that are believed. [identity.Files] is one;
+// package identity/workload has one for the SPIFFE Workload API, package identity/ca one for tests.
+type IdentitySource = identity.Source
+
+// WithIdentity gives the program an identity, by which its connections in the mesh are secured with mutual TLS: those
+// that it takes as the PeerAuthentications say ([Mesh.Serve], [Mesh.Listener]). New waits for the first SVID, at most
+// 30 s, and fails where none comes. What comes later replaces it; where nothing sound comes, the last one goes on until
+// it expires, and then every handshake is refused: nothing falls back to plain text. Default: no identity, and no
+// mutual TLS.
+func WithIdentity(s IdentitySource) Option {
+	return option(func(o *runtime.Options) { o.Identity = s })
+}
+
+// An InboundOption says how one server of the program takes its callers.
+type InboundOption = transport.InboundOption
+
+// WithInboundPort says which workload port a server's policies are those of. Default: the port of its listener.
+func WithInboundPort(port uint16) InboundOption { return transport.WithInboundPort(port) }
+
+// WithAppTLS serves TLS that is not the mesh's with the program's own configuration, on ports whose policy is PERMISSIVE
+// or DISABLE. Default: such connections are closed.
+func WithAppTLS(config *tls.Config) InboundOption { return transport.WithAppTLS(config) }
 
 // WithLogger receives events of configuration, never of calls. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {

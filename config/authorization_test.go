@@ -152,11 +152,11 @@ func TestPolicyTrustDomains(t *testing.T) {
 	}
 }
 
-// TestUnprovedCallers: a policy that names callers is taken, for it lets nobody in, and a warning says so.
+// TestUnprovedCallers: a policy that names callers is taken, for it lets nobody in, and a finding says so.
 func TestUnprovedCallers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, Options{}, policyDoc("", "{rules: [{from: [{source: {namespaces: [foo]}}]}]}"))
-	wantFindings(t, w.Status().Findings, "HDL0014 Warning <inline 1>:4:8 spec.rules")
+	wantFindings(t, w.Status().Findings, "HDL0014 Info <inline 1>:4:8 spec.rules")
 	if r := newWorld(t, Options{}, policyDoc(", namespace: shop", "{rules: [{from: [{source: {namespaces: [foo]}}]}]}")).live; r.Authorization != nil {
 		t.Error("a policy of another namespace applies")
 	}

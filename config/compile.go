@@ -26,6 +26,7 @@ type compiler struct {
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
+	peers     []*document         // PeerAuthentications, in order of precedence
 	scope     *scope
 	services  []*service                     // visible to the workload, in order
 	byHost    map[string]*service            // by FQDN
@@ -54,6 +55,7 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 	c := newCompiler(w)
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
+	c.readPeerAuthentications(docs)
 	c.readScope(docs)
 	c.readVirtualServices(docs)
 	c.readServices(docs)
@@ -70,6 +72,7 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 			Clusters: c.clusters,
 			Outbound: c.outbound(),
 			Limits:   c.limits,
+			Inbound:  c.inbound(),
 
 			Authentication: authentication,
 			Authorization:  authorization,

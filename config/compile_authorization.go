@@ -21,8 +21,8 @@ func (c *compiler) authorization(docs []*document) *authz.Set {
 		}
 		p := c.authorizationPolicy(d, spec)
 		if authz.Uses([]authz.Policy{p}, authz.Attribute.OfPeer) {
-			c.add(d.finding(Warning, codeUnproved, false, []any{"spec", "rules"},
-				"names callers, and this version verifies no certificates: what asks for a caller allows nobody and denies everybody", ""))
+			c.add(d.finding(Info, codeUnproved, false, []any{"spec", "rules"},
+				"names callers by their certificates: in a program without an identity it allows nobody and denies everybody", ""))
 		}
 		policies = append(policies, p)
 	}

@@ -60,6 +60,7 @@ func endpointSets(docs []*document, w snapshot.Workload) map[discovery.Key]*disc
 	c := newCompiler(w)
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
+	c.readPeerAuthentications(docs)
 	c.readScope(docs)
 	if c.scope.doc != nil { // its rules say what else there is
 		c.readVirtualServices(docs)
@@ -84,7 +85,7 @@ func endpointSets(docs []*document, w snapshot.Workload) map[discovery.Key]*disc
 			for i, p := range d.entry.GetPorts() {
 				if d.carries(i) && s.port(p.GetNumber()) != nil {
 					key := discovery.Key{Host: s.host, Port: uint16(p.GetNumber())}
-					all[key] = append(all[key], b.endpoints(s, d, i)...)
+					all[key] = append(all[key], c.proving(d, b.endpoints(s, d, i))...)
 				}
 			}
 		}

@@ -164,7 +164,15 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 	policy.Outlier, policy.Budget = outlierPolicy(blocks.GetOutlierDetection(), alwaysOne), retryBudget(blocks)
 	none := s.resolution == networking.ServiceEntry_NONE
 	direct = none || blocks.GetLoadBalancer().GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
-	if policy.TLS = originates(blocks.GetTls(), s); policy.TLS != nil && direct {
+	switch {
+	case blocks.GetTls() == nil:
+		policy.Automatic = c.automatic(s, p.number, subset)
+	case blocks.GetTls().GetMode() == networking.ClientTLSSettings_ISTIO_MUTUAL:
+		policy.TLS = c.meshTLS(s, p.number, subset)
+	default:
+		policy.TLS = originates(blocks.GetTls(), s)
+	}
+	if policy.TLS != nil && direct {
 		return policy, nil, false, c.unsecured(s, rule, none)
 	}
 	if direct && blocks.GetConnectionPool() != nil {

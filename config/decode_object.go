@@ -69,7 +69,11 @@ func (w *decoding) objectValue(n *yaml.Node, into reflect.Value) {
 		case reflect.Slice:
 			w.objectList(n, into)
 		case reflect.Map:
-			into.Set(reflect.ValueOf(w.strings(n)))
+			if into.Type().Elem().Kind() == reflect.Struct {
+				w.objectMap(n, into)
+			} else {
+				into.Set(reflect.ValueOf(w.strings(n)))
+			}
 		case reflect.String:
 			var s string
 			s, bad = textValue(n)
@@ -112,4 +116,20 @@ func (w *decoding) objectList(n *yaml.Node, into reflect.Value) {
 		w.path = w.path[:len(w.path)-1]
 	}
 	into.Set(list)
+}
+
+// objectMap reads an object whose keys are the writer's choice and whose values are objects.
+func (w *decoding) objectMap(n *yaml.Node, into reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		w.refuse(expected("an object", n, ""))
+		return
+	}
+	into.Set(reflect.MakeMap(into.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		value := reflect.New(into.Type().Elem()).Elem()
+		w.path = append(w.path, n.Content[i].Value)
+		w.objectValue(n.Content[i+1], value)
+		w.path = w.path[:len(w.path)-1]
+		into.SetMapIndex(reflect.ValueOf(n.Content[i].Value), value)
+	}
 }

@@ -107,7 +107,6 @@ func TestValidateMeshConfig(t *testing.T) {
   defaultConfig: {concurrency: 2}`, []string{
 			`HDL0008? 5:18 spec.accessLogFile ~ without effect`,
 			`HDL0008? 6:3 spec.meshMTLS ~ without effect`,
-			`HDL0008? 7:19 spec.enableAutoMtls ~ without effect`,
 			`HDL0008? 8:3 spec.inboundTrafficPolicy ~ without effect`,
 			`HDL0009? 9:56 spec.defaultHttpRetryPolicy.perTryTimeout ~ limits nothing here`,
 			`HDL0123? 10:3 spec.outboundTrafficPolicy ~ is REGISTRY_ONLY`,

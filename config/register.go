@@ -81,6 +81,7 @@ type fieldEntry struct {
 	outcome Outcome
 	value   string // YAML, for a field whose sample is not plain to see
 	beside  string // YAML, what stands beside it where that is not what the object needs
+	key     string // of the sample's entry in a map, "x" where it is ""
 	note    string // for what validation has nothing to say of
 	test    string // see FieldInfo.Test
 }
@@ -100,7 +101,7 @@ type register map[string]objectEntry
 
 func newRegister() register {
 	all := make(register)
-	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), heddleFields(), kubernetesFields(), authorizationFields()} {
+	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), heddleFields(), kubernetesFields(), authorizationFields()} {
 		maps.Copy(all, part)
 	}
 	return all
@@ -181,7 +182,7 @@ func FieldKeys(text []byte) map[string]bool {
 }
 
 var registeredKinds = []string{
-	"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Sidecar", meshConfigKind, "RateLimit", "ResiliencePolicy",
+	"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Sidecar", meshConfigKind, "PeerAuthentication", "RateLimit", "ResiliencePolicy",
 	"Service", "EndpointSlice", "Pod", "AuthorizationPolicy",
 	"RequestAuthentication",
 }

@@ -139,7 +139,7 @@ func destinationRuleFields() register {
 		"ClientTLSSettings": {needs: "{mode: SIMPLE}", test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "mode", value: "SIMPLE"},
 			{name: "mode=MUTUAL", beside: "{clientCertificate: /a, privateKey: /b}"},
-			{name: "mode=ISTIO_MUTUAL", outcome: Refused},
+			{name: "mode=ISTIO_MUTUAL", beside: alone, test: "TestCompilesMutualTLS"},
 			{name: "clientCertificate", value: "/a", beside: "{mode: MUTUAL, privateKey: /b}"},
 			{name: "privateKey", value: "/b", beside: "{mode: MUTUAL, clientCertificate: /a}"},
 			{name: "caCertificates", value: "/ca"},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,7 +121,8 @@ func (s *kindShape) sample(o *objectShape, f *fieldShape, value string) (text []
 		case up.field.list:
 			object, steps = &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{object}}, steps+"[0]"
 		case up.field.mapping:
-			object, steps = mapNode("x", object), steps+".x"
+			key := cmp.Or(e.key, "x")
+			object, steps = mapNode(key, object), steps+"."+key
 		}
 		path = steps + "." + path
 		if object, err = s.with(up.in, &e, up.field, object); err != nil {

@@ -45,14 +45,14 @@ func scopeFields() register {
 // meshConfigEntry is meshFields, by which validation itself goes, with the samples that types do not suggest.
 func meshConfigEntry() objectEntry {
 	values := map[string]string{
-		"connectTimeout": "1s", "rootNamespace": "istio-system", "trustDomain": "cluster.local",
+		"connectTimeout": "1s", "rootNamespace": "istio-system", "trustDomain": "cluster.local", "trustDomainAliases": "[old.local]",
 		"defaultServiceExportTo": `["*"]`, "defaultVirtualServiceExportTo": `["*"]`, "defaultDestinationRuleExportTo": `["*"]`,
 		"tcpKeepalive": "{time: 60s}", "inboundTrafficPolicy": "{mode: LOCALHOST}", "zoneAwareLbSetting": "{enabled: true}",
 		"meshMTLS": "{minProtocolVersion: TLSV1_3}", "tlsDefaults": "{minProtocolVersion: TLSV1_3}",
 		"defaultTrafficPolicy": "{connectionPool: {tcp: {maxConnections: 1}}}", "serviceEntryVisibility": "{defaultVisibility: NAMESPACE}",
 		"defaultConfig": "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "trustDomainAliases": "TestPolicyTrustDomains"}
+	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

@@ -9,7 +9,7 @@ func serviceFields() register {
 			{name: "hosts", value: "[reviews.example.com]"},
 			{name: "addresses", value: "[192.0.2.1]"},
 			{name: "ports"},
-			{name: "location", outcome: Idle, note: "it decides about mTLS and metrics, and this version has neither"},
+			{name: "location", test: "TestCompilesMutualTLS", value: "MESH_INTERNAL"},
 			{name: "resolution", value: "DNS"},
 			{name: "resolution=NONE"},
 			{name: "resolution=STATIC", beside: "{hosts: [reviews.example.com], endpoints: [{address: 192.0.2.1}], ports: [{number: 80, name: http, protocol: HTTP}]}"},
@@ -33,7 +33,7 @@ func serviceFields() register {
 			{name: "network", outcome: Idle, note: "calls go to the address itself, as in Istio where a network has no gateway; failoverPriority can compare it"},
 			{name: "locality", test: "TestMeshLocality", value: "eu/a"},
 			{name: "weight"},
-			{name: "serviceAccount", outcome: Idle, note: "kept as the identity that the endpoint is to prove; this version has no mTLS that asks for it"},
+			{name: "serviceAccount", test: "TestCompilesMutualTLS"},
 		}},
 		"WorkloadSelector": {needs: "{labels: {app: reviews}}", fields: []fieldEntry{
 			{name: "labels"},

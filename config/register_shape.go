@@ -193,6 +193,8 @@ func (s *kindShape) structure(t reflect.Type, name, place string, in *objectShap
 			f.scalar = ft.Name() // of another kind, where it is described
 		case ft.Kind() == reflect.Struct:
 			f.object, f.fields = name+"."+tag, ft
+		case ft.Kind() == reflect.Map && ft.Elem().Kind() == reflect.Struct:
+			f.mapping, f.object, f.fields = true, name+"."+tag, ft.Elem()
 		case ft.Kind() == reflect.Map:
 			f.mapping, f.scalar = true, "string"
 		case ft.Kind() == reflect.Bool:

@@ -76,14 +76,15 @@ var kinds = map[string]kindInfo{
 	"Pod": {group: coreGroup, versions: []string{"v1"}, state: kindServed,
 		object: func() any { return new(kubePod) }},
 
+	"PeerAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
+		object: func() any { return new(peerAuthentication) }},
 	"AuthorizationPolicy": {group: securityGroup, versions: securityVersions, state: kindServed,
 		new: func() proto.Message { return new(security.AuthorizationPolicy) }},
 	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
 		new: func() proto.Message { return new(security.RequestAuthentication) }},
 
-	"PeerAuthentication": {group: securityGroup, versions: securityVersions, state: kindRestricting},
-	"EnvoyFilter":        {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
-	"WasmPlugin":         {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},
+	"EnvoyFilter": {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
+	"WasmPlugin":  {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},
 
 	"Gateway":          {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
 	"WorkloadGroup":    {group: networkingGroup, versions: networkingVersions, state: kindAdditive},

@@ -42,6 +42,8 @@ func (d *document) validate() []Finding {
 		v.authorizationPolicy(p, s)
 	case *security.RequestAuthentication:
 		v.requestAuthentication(p, s)
+	case *peerAuthentication:
+		v.peerAuthentication(&s.Spec)
 	case *kubeService:
 		v.kubeService(&s.Spec)
 	case *kubeSlice:

@@ -100,12 +100,9 @@ var policyCases = []validateCase{
 		`IST0106! 8:39 spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures ~ needs splitExternalLocalOriginErrors`,
 		`IST0106! 8:102 spec.trafficPolicy.outlierDetection.outlierDetectionHttpErrorCodes[1] ~ 99 is out of range`,
 	}},
-	{"tls ISTIO_MUTUAL", policySpec(`tls: {mode: ISTIO_MUTUAL}`), []string{
-		`HDL0008! 7:5 spec.trafficPolicy.tls ~ tls is not built in this version yet`,
-	}},
+	{"tls ISTIO_MUTUAL", policySpec(`tls: {mode: ISTIO_MUTUAL}`), nil},
 	{"tls ISTIO_MUTUAL with more", policySpec(`tls: {mode: ISTIO_MUTUAL, sni: a, privateKey: /k}`), []string{
 		`IST0106! 7:5 spec.trafficPolicy.tls ~ but these are set: privateKey, sni`,
-		`HDL0008! 7:5 spec.trafficPolicy.tls ~ is not built`,
 	}},
 	{"tls MUTUAL", policySpec(`tls: {mode: MUTUAL, clientCertificate: /c}`), []string{
 		`IST0106! 7:5 spec.trafficPolicy.tls ~ MUTUAL has no certificate of its own`,

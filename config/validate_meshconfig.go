@@ -31,7 +31,8 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"outbound_traffic_policy":            meshHonoured, // but for tls
 	"path_normalization":                 meshHonoured, // BASE, which is what is always done
 	"root_namespace":                     meshHonoured,
-	"trust_domain":                       meshHonoured, // kept: there are no identities yet
+	"trust_domain":                       meshHonoured, // kept: a program's trust domain is that of its SVID
+	"enable_auto_mtls":                   meshHonoured,
 	"locality_lb_setting":                meshHonoured,
 	"trust_domain_aliases":               meshHonoured,
 
@@ -63,7 +64,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"access_log_format":               meshMissing,
 	"ca_certificates":                 meshMissing,
 	"default_traffic_policy":          meshMissing,
-	"enable_auto_mtls":                meshMissing,
 	"enable_envoy_access_log_service": meshMissing,
 	"enable_tracing":                  meshMissing,
 	"h2_upgrade_policy":               meshHonoured,
@@ -122,6 +122,11 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	}
 	if t := m.GetTrustDomain(); t != "" && (len(t) > longestName || !trustDomain.MatchString(t)) {
 		v.refuseValue(p.at("trustDomain"), "is no trust domain", "write lower case letters, digits, '.', '-' and '_'")
+	}
+	for i, alias := range m.GetTrustDomainAliases() {
+		if len(alias) > longestName || !trustDomain.MatchString(alias) {
+			v.refuseValue(p.at("trustDomainAliases", i), "is no trust domain", "write lower case letters, digits, '.', '-' and '_'")
+		}
 	}
 	v.meshRetries(p.at("defaultHttpRetryPolicy"), m.GetDefaultHttpRetryPolicy())
 	v.meshOutbound(p.at("outboundTrafficPolicy"), m.GetOutboundTrafficPolicy())

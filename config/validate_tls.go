@@ -21,7 +21,6 @@ func (v *validation) clientTLS(p fieldPath, t *networking.ClientTLSSettings) {
 		if len(others) > 0 {
 			v.refuse(p, "ISTIO_MUTUAL takes everything from the mesh, but these are set: "+listed(others), "remove them, or write MUTUAL")
 		}
-		v.unbuilt(p, "connections would be in plain text, and prove nothing")
 		return
 	case networking.ClientTLSSettings_MUTUAL:
 		if t.GetCredentialName() == "" && (t.GetClientCertificate() == "" || t.GetPrivateKey() == "") {

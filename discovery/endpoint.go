@@ -45,8 +45,11 @@ type Endpoint struct {
 	Weight         uint32            // share of traffic relative to the others; 0 counts as 1
 	Locality       string            // region/zone/subzone
 	Network        string            // Istio's WorkloadEntry.network
-	ServiceAccount string            // the identity the endpoint should prove
-	Workload       string            // kind namespace/name of the WorkloadEntry or Pod it comes from, "" for inline ones
+	ServiceAccount string            // the identity the endpoint should prove, with Namespace
+	Namespace      string            // of what the endpoint comes from
+	// MTLS says that the endpoint takes mutual TLS of the mesh (Istio's label security.istio.io/tlsMode).
+	MTLS     bool
+	Workload string // kind namespace/name of the WorkloadEntry or Pod it comes from, "" for inline ones
 }
 
 // Matches reports whether the endpoint has all the labels of the selector; an empty selector takes all.
@@ -115,6 +118,6 @@ func (s *Set) Equal(o *Set) bool {
 
 func (e *Endpoint) equal(o *Endpoint) bool {
 	return e.Address == o.Address && e.Resolve == o.Resolve && e.Weight == o.Weight && e.Locality == o.Locality &&
-		e.Network == o.Network && e.ServiceAccount == o.ServiceAccount && e.Workload == o.Workload &&
+		e.Network == o.Network && e.ServiceAccount == o.ServiceAccount && e.Namespace == o.Namespace && e.MTLS == o.MTLS && e.Workload == o.Workload &&
 		maps.Equal(e.Labels, o.Labels)
 }

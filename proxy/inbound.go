@@ -81,7 +81,7 @@ func (x *exchange) enters() bool {
 	if gate.None() {
 		return true
 	}
-	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
+	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
 	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
 		x.asked.Local = at.AddrPort()
 	}

@@ -26,13 +26,16 @@ type Policy struct {
 	Outlier *resilience.Outlier
 	// Budget bounds the retries under way. Default: nothing does.
 	Budget resilience.Budget
+	// Automatic is what it takes for TLS with endpoints that take mutual TLS of the mesh (discovery.Endpoint.MTLS), in a
+	// program that has an identity, where TLS is nil (MeshConfig.enableAutoMtls). Default nil: nothing.
+	Automatic *TLS
 }
 
 // Same reports whether both use endpoints alike.
 func (p *Policy) Same(o *Policy) bool {
 	return p.Config.Same(&o.Config) && p.Hash.same(&o.Hash) && p.Protocol == o.Protocol &&
 		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.Limits == o.Limits && p.TLS.Same(o.TLS) &&
-		p.Outlier.Same(o.Outlier) && p.Budget == o.Budget
+		p.Automatic.Same(o.Automatic) && p.Outlier.Same(o.Outlier) && p.Budget == o.Budget
 }
 
 // A HashKind is what calls are kept together by (DestinationRule loadBalancer.consistentHash).
@@ -116,9 +119,18 @@ type KeepAlive struct {
 // A Ping is how HTTP/2 connections are probed (http.http2KeepAlive).
 type Ping struct{ Interval, Timeout time.Duration }
 
-// TLS is how connections are secured by files (DestinationRule trafficPolicy.tls, modes SIMPLE and MUTUAL). It
-// is comparable.
+// TLS is how connections are secured: by files (DestinationRule trafficPolicy.tls, modes SIMPLE and MUTUAL), or by the
+// program's identity. It is comparable.
 type TLS struct {
+	// Mesh has the program show its SVID, and the endpoint be verified by SPIFFE's rules (ISTIO_MUTUAL). Of the rest
+	// only ServerName, Names, Accounts and Aliases count then.
+	Mesh bool
+	// Accounts are service accounts that the endpoint may be, one a line, as namespace/account, beside Names. The
+	// endpoint's own is added where it is known. With neither any identity that is believed will do.
+	Accounts string
+	// Aliases are trust domains that the program's own authorities speak for as well, one a line.
+	Aliases string
+
 	CertificateFile, KeyFile string // the mesh's own; "" for none
 	CAFile                   string // "" for the system's authorities
 	RevocationFile           string // CRLs; "" for none

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Clusters []Cluster                 // routing.Destination.Index points here
 	Outbound Outbound                  // what becomes of calls to what Tables do not know
 	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
+	Inbound  Inbound                   // what is taken of callers
 	// Authentication verifies the tokens of requests that come in; nil looks at none.
 	Authentication *jwt.Set
 	// Authorization decides about requests that come in to the workload; nil lets all in.

@@ -69,12 +69,12 @@ func (a *Admission) Tells() bool { return a.told || a.Err != nil }
 
 // admit counts a request of net/http's, and answers it where it is one too many.
 func (h *handler) admit(w http.ResponseWriter, r *http.Request) bool {
-	if !h.engine.Limits() {
+	if !h.in.engine.Limits() {
 		return true
 	}
 	var q call.Request
 	received(&q, r)
-	a := h.engine.Admit(&q)
+	a := h.in.engine.Admit(&q)
 	if a.Err != nil {
 		a.refuse(w, r)
 		return false

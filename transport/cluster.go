@@ -78,6 +78,7 @@ func (e *Engine) refresh(c *cluster) {
 			if !d.Matches(c.def.Select) {
 				continue
 			}
+			policy := e.EndpointPolicy(policy, d)
 			key := recordKey{addr: d.Address, proto: policy.Protocol}
 			if policy.TLS != nil {
 				key.secured, key.tls = true, *policy.TLS
@@ -115,6 +116,24 @@ func (e *Engine) refresh(c *cluster) {
 	for _, conns := range replaced {
 		e.pools.Release(conns)
 	}
+}
+
+// EndpointPolicy is a cluster's policy for one of its endpoints: which may take mutual TLS, and has its own service account to
+// prove.
+func (e *Engine) EndpointPolicy(p *snapshot.Policy, d *discovery.Endpoint) *snapshot.Policy {
+	t := p.TLS
+	if t == nil && d.MTLS && e.identity != nil {
+		t = p.Automatic
+	}
+	if t == p.TLS && (t == nil || !t.Mesh || d.ServiceAccount == "") {
+		return p
+	}
+	own, secured := *p, *t
+	if d.ServiceAccount != "" {
+		secured.Accounts = d.Namespace + "/" + d.ServiceAccount
+	}
+	own.TLS = &secured
+	return &own
 }
 
 // waiting gives what calls for the cluster's first endpoints wait on, nil where there is nothing to wait for.

@@ -72,7 +72,7 @@ func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Pol
 func (e *Engine) originator(p *snapshot.Policy, protocol snapshot.Protocol) *originator {
 	l, ok := e.pools.(*Leaves)
 	if !ok {
-		return newOriginator(*p.TLS, protocol)
+		return newOriginator(*p.TLS, protocol, e.live)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

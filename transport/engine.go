@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -45,6 +46,8 @@ type Config struct {
 	// Decided hears what policies decide about requests that come in: denials, and what AUDIT and dry-run policies
 	// tell. It is called concurrently, before the request goes on, and must not wait. Default: nobody does.
 	Decided func(PolicyEvent)
+	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
+	Identity *identity.Identity
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -57,6 +60,8 @@ type Engine struct {
 	now      func() time.Duration
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
+	identity *identity.Identity                           // nil for none
+	live     *live                                        // of the identity, nil for none
 
 	onDecided func(PolicyEvent) // nil for nobody
 	decided   struct{ unauthenticated, denied, audited, shadow atomic.Uint64 }
@@ -89,7 +94,8 @@ type state struct {
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
-	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries, onDecided: c.Decided,
+	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
+		identity: c.Identity, onDecided: c.Decided,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
@@ -99,6 +105,12 @@ func NewEngine(c Config) *Engine {
 		e.now = func() time.Duration { return time.Since(base) }
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
+	if e.identity != nil {
+		e.live = newLive(e.identity, e.background.Done())
+		if l, ok := e.pools.(*Leaves); ok {
+			l.live = e.live
+		}
+	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e

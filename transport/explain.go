@@ -105,7 +105,7 @@ func (e *Engine) Explain(q *call.Request) Decision {
 	}
 	now := e.now()
 	e.sweepAll(st, now)
-	d.Destinations = st.destinations(route, q, now)
+	d.Destinations = e.destinations(st, route, q, now)
 	return d.judge()
 }
 
@@ -152,7 +152,7 @@ func (d Decision) judge() Decision {
 	return d
 }
 
-func (st *state) destinations(r *routing.Route, q *call.Request, now time.Duration) []DestinationView {
+func (e *Engine) destinations(st *state, r *routing.Route, q *call.Request, now time.Duration) []DestinationView {
 	var total float64
 	for i := range r.Split {
 		total += float64(r.Split[i].Weight)
@@ -176,7 +176,7 @@ func (st *state) destinations(r *routing.Route, q *call.Request, now time.Durati
 		v.Direct = c.def.Direct
 		v.Balancer, v.Protocol = c.def.Policy.Algorithm.String(), protocolOf(&c.def.Policy)
 		v.Endpoints = c.view(now)
-		c.explain(v, q)
+		c.explain(v, q, e.identity != nil)
 	}
 	return views
 }

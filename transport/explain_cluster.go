@@ -59,7 +59,7 @@ func (c *cluster) view(now time.Duration) []EndpointView {
 }
 
 // explain says how the cluster's policy chooses an endpoint for the request, and secures the connection to it.
-func (c *cluster) explain(v *DestinationView, q *call.Request) {
+func (c *cluster) explain(v *DestinationView, q *call.Request, identified bool) {
 	p := &c.def.Policy
 	if v.KeptBy = call.Printable(p.Hash.String()); v.KeptBy != "" {
 		if hash, ok := hashOf(&p.Hash, q); ok {
@@ -73,8 +73,11 @@ func (c *cluster) explain(v *DestinationView, q *call.Request) {
 			v.From = "no locality: the caller names none (--locality)"
 		}
 	}
-	if p.TLS != nil {
+	switch {
+	case p.TLS != nil:
 		v.TLS = call.Printable(describeTLS(p.TLS))
+	case p.Automatic != nil && identified:
+		v.TLS = call.Printable("automatic: " + describeTLS(p.Automatic) + ", where the endpoint takes it, else plain text")
 	}
 	if c.breaker != nil {
 		v.Breaker = call.Printable(describeBreaker(c.def.Breaker)) + "; it is " + c.breaker.State() + " in this process"
@@ -83,6 +86,9 @@ func (c *cluster) explain(v *DestinationView, q *call.Request) {
 
 // describeTLS says for people how connections are secured.
 func describeTLS(t *snapshot.TLS) string {
+	if t.Mesh {
+		return describeMesh(t)
+	}
 	parts := []string{"TLS by the mesh"}
 	if t.CertificateFile != "" {
 		parts = append(parts, "with certificate "+t.CertificateFile)
@@ -132,4 +138,12 @@ func (e *Engine) Clusters() []ClusterView {
 			Protocol: protocolOf(&c.def.Policy), Direct: c.def.Direct, Endpoints: c.view(now)}
 	}
 	return views
+}
+
+func describeMesh(t *snapshot.TLS) string {
+	text := "mutual TLS of the mesh, server name " + t.ServerName
+	if t.Names != "" {
+		text += ", to be " + strings.ReplaceAll(t.Names, "\n", " or ") + " or the endpoint's service account"
+	}
+	return text
 }

@@ -24,23 +24,36 @@ const MaxHeaderFields = 100
 // 403 and "RBAC: access denied", an RPC with PERMISSION_DENIED, and next sees the path in the one spelling that was
 // decided on (call.CanonicalPath). What has none, or a Host that is no host, is answered with 400.
 //
+// A request that came without mutual TLS of the mesh to a port whose PeerAuthentication is STRICT is answered with 403,
+// and its connection ends: also where the program forgot Listener, and on connections that are older than the policy.
+// Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
+// PeerFromContext.
+//
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
 // http.DefaultServeMux, as in http.Server.
-func (in *Inbound) Handler(next http.Handler) http.Handler {
+func (in *Inbound) Handler(next http.Handler, opts ...InboundOption) http.Handler {
 	if next == nil {
 		next = http.DefaultServeMux
 	}
-	return &handler{engine: in.engine, next: next}
+	return &handler{in: in, guard: in.guard(opts, nil), next: next}
 }
 
 type handler struct {
-	engine *Engine
-	next   http.Handler
+	in    *Inbound
+	guard *guard
+	next  http.Handler
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
+	peer, _ := r.Context().Value(peerKey{}).(*inboundPeer)
+	if peer == nil && h.guard.refuses(r) {
+		h.in.counters.plaintext.Add(1)
+		w.Header().Set("Connection", "close")
+		http.Error(w, "mutual TLS required", http.StatusForbidden)
+		return
+	}
 	if tooManyFields(r.Header) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
@@ -48,15 +61,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r) {
 		return
 	}
-	gate, path := h.engine.Gate(), ""
+	gate, path := h.in.engine.Gate(), ""
 	var verdict Verdict
 	if !gate.None() {
 		var ok bool
-		if path, verdict, ok = h.enter(gate, w, r); !ok {
+		if path, verdict, ok = h.enter(gate, w, r, peer); !ok {
 			return
 		}
 	}
-	header := h.settle(r, &verdict)
+	header := h.settle(r, &verdict, peer)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
@@ -82,19 +95,28 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees: the request's own, or a copy where something changes.
-func (h *handler) settle(r *http.Request, v *Verdict) http.Header {
+func (h *handler) settle(r *http.Request, v *Verdict, peer *inboundPeer) http.Header {
 	header := r.Header
 	named := header.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(header)
-	if named && !h2c && !v.Edits() {
+	forged := h.in.live != nil && forges(header)
+	if named && !h2c && !forged && peer == nil && !v.Edits() {
 		return header
 	}
 	if header = maps.Clone(header); header == nil {
 		header = make(http.Header, 1)
 	}
+	if forged {
+		for _, name := range forwardedHeaders {
+			delete(header, name)
+		}
+	}
+	if peer != nil {
+		header[forwardedHeaders[0]] = []string{peer.forwarded}
+	}
 	v.Edit(call.HTTPHeaders(header))
 	if !named {
-		header["X-Request-Id"] = []string{h.engine.RequestID()}
+		header["X-Request-Id"] = []string{h.in.engine.RequestID()}
 	}
 	if h2c {
 		// net/http has made its own decisions about the connection by now.

@@ -26,7 +26,7 @@ var errSwitched = errors.New("the endpoint switched protocols without being aske
 // the connection back.
 func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	p := &c.p
-	if p.Status() == http.StatusSwitchingProtocols && (len(s.req.Header["Upgrade"]) == 0 || c.upload != nil) {
+	if p.Status() == http.StatusSwitchingProtocols && !c.maySwitch(s) {
 		err := c.failure(s, errSwitched)
 		c.end(false)
 		return nil, err
@@ -54,7 +54,7 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 		a.Close = true
 	default:
 	}
-	a.Close = a.Close || !p.Persistent()
+	a.Close = a.Close || !p.Persistent() && !p.Tunnel()
 	if p.Lists(http1.FieldConnection, "close") {
 		delete(a.Header, "Connection") // Close says it
 	}
@@ -69,6 +69,13 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	a.body.conn, a.body.ctx, a.body.resp = c, s.ctx, &a.Response
 	a.Body = &a.body
 	return &a.Response, nil
+}
+
+// maySwitch reports that another protocol was asked for and is named (RFC 9110 §7.8, §15.2.2), by an endpoint to which nothing more
+// of the request is sent.
+func (c *http1Conn) maySwitch(s *sending) bool {
+	return len(s.req.Header["Upgrade"]) > 0 && c.upload == nil && c.p.Minor() > 0 &&
+		c.p.Has(http1.FieldUpgrade) && c.p.Lists(http1.FieldConnection, "upgrade")
 }
 
 // headerOf makes a header of fields that own their memory, its values in one array. What frames a chunked message is left

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"reflect"
 	"strings"
@@ -45,7 +46,7 @@ func (s *sending) probe() {
 	defer t.Stop()
 	select {
 	case <-first.read:
-		if first.n == 0 && first.err == io.EOF {
+		if first.n == 0 && errors.Is(first.err, io.EOF) {
 			_ = s.body.Close()
 			s.body = nil
 			return

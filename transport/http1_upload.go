@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -147,7 +148,7 @@ func (u *upload) finish(read error) error {
 	if u.length < 0 {
 		writeTrailers(w, u.s.req)
 	}
-	if err := w.Finish(nil); err != nil || u.length < 0 || read == io.EOF {
+	if err := w.Finish(nil); err != nil || u.length < 0 || errors.Is(read, io.EOF) {
 		return err
 	}
 	var more [1]byte

@@ -69,7 +69,7 @@ func (e *Engine) Decided() InboundDecided {
 
 // enter decides about a request of net/http. Where it is refused, the answer is written and ok is false. path is the one
 // spelling that was decided on, for the program to see.
-func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request) (path string, v Verdict, ok bool) {
+func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, peer *inboundPeer) (path string, v Verdict, ok bool) {
 	path = r.URL.EscapedPath()
 	if path == "" && r.URL.Host != "" {
 		path = "/"
@@ -86,6 +86,9 @@ func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request) (path st
 	}
 	if r.TLS != nil {
 		view.Scheme, q.SNI = "https", r.TLS.ServerName
+	}
+	if peer != nil {
+		q.Peer = peer.policy
 	}
 	fragment := strings.IndexByte(r.RequestURI, '#') >= 0 // at which some readers cut a target off
 	if !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare() {

@@ -25,6 +25,7 @@ type Leaves struct {
 	dial    DialFunc
 	tls     *tls.Config // for the program's own TLS, https URLs
 	netHTTP bool        // HTTP/1.1 goes over net/http too
+	live    *live       // of the mesh's identity, nil where it has none; set before the first Open
 
 	mu      sync.Mutex
 	byKey   map[leafKey]*leaf
@@ -121,7 +122,7 @@ const streamEnd = 100 * time.Millisecond
 func (l *Leaves) originator(t snapshot.TLS, p snapshot.Protocol) *originator {
 	key := securedKey{t, p}
 	if l.secured[key] == nil {
-		l.secured[key] = newOriginator(t, p)
+		l.secured[key] = newOriginator(t, p, l.live)
 	}
 	return l.secured[key]
 }

@@ -22,6 +22,8 @@ type leaf struct {
 	http1 *http1Leaf // nil where net/http has HTTP/1.1 too
 	conns atomic.Pointer[connections]
 	mu    sync.Mutex // held by who replaces conns
+	// rest is when the first of conns is to rest, in Unix nanoseconds; 0 for never.
+	rest atomic.Int64
 }
 
 // lease is one endpoint record's hold on a leaf.
@@ -61,7 +63,7 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 		return f.http1.roundTrip(req)
 	}
 	c := f.conns.Load()
-	if !c.until.IsZero() && !time.Now().Before(c.until) {
+	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
 		c = f.renew(c)
 	}
 	if c.http2 == nil && !f.key.secured {
@@ -116,10 +118,30 @@ func (f *leaf) renew(old *connections) *connections {
 	if c := f.conns.Load(); c != old {
 		return c
 	}
+	f.rest.Store(0)
 	next := f.newConnections()
 	f.conns.Store(next)
 	old.closeIdle()
 	return next
+}
+
+// rests reports that a connection is to rest: others take the place of all.
+func (f *leaf) rests() bool {
+	at := f.rest.Load()
+	return at != 0 && time.Now().UnixNano() >= at
+}
+
+// noteRest keeps when a new connection is to rest.
+func (f *leaf) noteRest(conn net.Conn) {
+	if !f.key.tls.Mesh {
+		return
+	}
+	for until := f.leaves.live.rests(conn); !until.IsZero(); {
+		at := f.rest.Load()
+		if at != 0 && at <= until.UnixNano() || f.rest.CompareAndSwap(at, until.UnixNano()) {
+			return
+		}
+	}
 }
 
 // CloseIdleConnections closes the connections that no call uses at the moment.
@@ -213,6 +235,7 @@ func (f *leaf) dialer(secure *originator) DialFunc {
 		if err != nil {
 			return nil, &connectError{err}
 		}
+		f.noteRest(c)
 		return c, nil
 	}
 }

@@ -40,10 +40,14 @@ const (
 type InboundCounts struct {
 	Silent  uint64 `json:"silent"`  // nothing came within SniffTimeout
 	Crowded uint64 `json:"crowded"` // nothing came before too many others were waiting as well
-	TLS     uint64 `json:"tls"`     // began a TLS handshake where plaintext is served
+	TLS     uint64 `json:"tls"`     // began a TLS handshake where none is taken: the mesh's nor the program's
+	// Plaintext is those without mutual TLS where a PeerAuthentication requires it.
+	Plaintext uint64 `json:"plaintext"`
+	// Handshake is those whose handshake failed, or took longer than SniffTimeout.
+	Handshake uint64 `json:"handshake"`
 }
 
-type inboundCounters struct{ silent, crowded, tls atomic.Uint64 }
+type inboundCounters struct{ silent, crowded, tls, plaintext, handshake atomic.Uint64 }
 
 // A listener hears the first byte of every connection before Accept returns it, each in a goroutine of its
 // own, so that a silent connection never keeps another waiting. It starts with the first Accept and ends,
@@ -51,6 +55,7 @@ type inboundCounters struct{ silent, crowded, tls atomic.Uint64 }
 type listener struct {
 	net.Listener
 	counters *inboundCounters
+	guard    *guard
 	timeout  time.Duration
 
 	slots   chan struct{} // one for each connection being sniffed or ready
@@ -78,8 +83,8 @@ type sniffed struct {
 	gone bool // closed by evict or Close; guarded by listener.mu
 }
 
-func newListener(inner net.Listener, counters *inboundCounters) *listener {
-	return &listener{Listener: inner, counters: counters, timeout: SniffTimeout,
+func newListener(inner net.Listener, counters *inboundCounters, g *guard) *listener {
+	return &listener{Listener: inner, counters: counters, guard: g, timeout: SniffTimeout,
 		slots: make(chan struct{}, maxSniffs), ready: make(chan net.Conn),
 		done: make(chan struct{}), ended: make(chan struct{}), last: make(chan struct{})}
 }
@@ -303,16 +308,10 @@ func (l *listener) evict() {
 	}
 }
 
-// sniff waits for the first byte and hands the connection over, or closes it.
+// sniff waits for the first byte and, where the port takes it, the TLS handshake, and hands the connection over, or
+// closes it.
 func (l *listener) sniff(s *sniffed, e *list.Element) {
-	var conn net.Conn
-	var first byte
-	var err error
-	if own, ok := s.conn.(*tls.Conn); ok {
-		conn = own // the program's own TLS; net/http does its handshake, and HTTP/2 needs the type
-	} else {
-		conn, first, err = peek(s.conn, l.timeout)
-	}
+	conn, refused, err := l.guard.hear(s.conn, l.timeout)
 	l.mu.Lock()
 	gone := s.gone
 	if !gone {
@@ -326,8 +325,8 @@ func (l *listener) sniff(s *sniffed, e *list.Element) {
 			l.counters.silent.Add(1)
 		}
 		_ = s.conn.Close()
-	case first == tlsHandshake:
-		l.counters.tls.Add(1)
+	case refused != nil:
+		l.counters.refused(refused)
 		_ = s.conn.Close()
 	default:
 		l.handed.Add(1)
@@ -337,5 +336,40 @@ func (l *listener) sniff(s *sniffed, e *list.Element) {
 			l.handed.Add(-1)
 			_ = s.conn.Close()
 		}
+	}
+}
+
+// hear waits for what a connection begins with: err is that nothing came, refused that the port does not take it.
+func (g *guard) hear(inner net.Conn, timeout time.Duration) (conn net.Conn, refused, err error) {
+	var first byte
+	conn = inner
+	// The program's own TLS stays as it is: net/http does its handshake, and HTTP/2 needs the type.
+	if _, own := inner.(*tls.Conn); !own {
+		if conn, first, err = peek(inner, timeout); err != nil {
+			return nil, nil, err
+		}
+	}
+	if first != tlsHandshake {
+		conn, refused = g.admit(conn, first)
+		return conn, refused, nil
+	}
+	if err = conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, nil, err
+	}
+	secured, refused := g.admit(conn, first)
+	if refused == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	return secured, refused, err
+}
+
+func (c *inboundCounters) refused(why error) {
+	switch {
+	case errors.Is(why, errPlaintext):
+		c.plaintext.Add(1)
+	case errors.Is(why, errNotTaken), errors.Is(why, errNotMesh):
+		c.tls.Add(1)
+	default:
+		c.handshake.Add(1)
 	}
 }

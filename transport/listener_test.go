@@ -12,6 +12,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/ca"
 )
 
 // pipes is a listener in memory. fail is what Accept gives first, one each.
@@ -74,7 +78,7 @@ func TestListenerTimesOutSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var counters inboundCounters
 		inner := newPipes()
-		l := newListener(inner, &counters)
+		l := newListener(inner, &counters, anyPort())
 		conns, ended := accepts(l)
 		began := time.Now()
 		silent := inner.dial(t)
@@ -108,7 +112,7 @@ func TestListenerEvictsTheLongestSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var counters inboundCounters
 		inner := newPipes()
-		l := newListener(inner, &counters)
+		l := newListener(inner, &counters, anyPort())
 		l.slots = make(chan struct{}, 3)
 		conns, ended := accepts(l)
 		var silent []net.Conn
@@ -141,7 +145,7 @@ func TestListenerWaitsForASlowServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var counters inboundCounters
 		inner := newPipes()
-		l := newListener(inner, &counters)
+		l := newListener(inner, &counters, anyPort())
 		l.slots = make(chan struct{}, 2)
 		l.start()
 		for range 3 { // two ready, one accepted and waiting for their place
@@ -186,7 +190,7 @@ func TestListenerBacksOff(t *testing.T) {
 			fail[i] = emfile
 		}
 		inner := newPipes(fail...)
-		l := newListener(inner, new(inboundCounters))
+		l := newListener(inner, new(inboundCounters), anyPort())
 		conns, ended := accepts(l)
 		began := time.Now()
 		io.WriteString(inner.dial(t), "G")
@@ -199,7 +203,7 @@ func TestListenerBacksOff(t *testing.T) {
 		<-ended
 
 		inner = newPipes(emfile)
-		l = newListener(inner, new(inboundCounters))
+		l = newListener(inner, new(inboundCounters), anyPort())
 		_, ended = accepts(l)
 		synctest.Wait()
 		l.Close() // does not wait for the pause to pass
@@ -207,12 +211,12 @@ func TestListenerBacksOff(t *testing.T) {
 			t.Errorf("closed while it paused: %v", err)
 		}
 		broken := errors.New("broken")
-		l = newListener(newPipes(broken), new(inboundCounters))
+		l = newListener(newPipes(broken), new(inboundCounters), anyPort())
 		if _, err := l.Accept(); !errors.Is(err, broken) {
 			t.Errorf("got %v", err)
 		}
 		l.Close()
-		l = newListener(newPipes(), new(inboundCounters))
+		l = newListener(newPipes(), new(inboundCounters), anyPort())
 		l.Close()
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Accept of a listener closed unused: %v", err)
@@ -258,7 +262,7 @@ func TestPeekedConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := newListener(inner, new(inboundCounters))
+			l := newListener(inner, new(inboundCounters), anyPort())
 			defer l.Close()
 			for name, echo := range map[string]func(net.Conn) error{
 				"copy": func(c net.Conn) error { _, err := io.Copy(c, c); return err },
@@ -330,4 +334,53 @@ func TestPeekedTCPIsATCPConnection(t *testing.T) {
 	if got := (&peekedConn{Conn: a, head: new(head)}).CloseWrite(); !errors.Is(got, errors.ErrUnsupported) {
 		t.Errorf("CloseWrite on a connection without it: %v", got)
 	}
+}
+
+// anyPort has no policy.
+func anyPort() *guard {
+	return NewInbound(NewEngine(Config{Registry: new(discovery.Registry)})).guard(nil, nil)
+}
+
+// TestHandshakeTimesOut is row C-034: a handshake that does not end is ended.
+func TestHandshakeTimesOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		authority, err := ca.New("cluster.local", ca.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _ := identity.Workload("cluster.local", "default", "server")
+		m, err := authority.Issue(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := identity.New(identity.Options{})
+		if err := own.Take(m); err != nil {
+			t.Fatal(err)
+		}
+		engine := NewEngine(Config{Registry: new(discovery.Registry), Identity: own})
+		defer engine.Close()
+		in := NewInbound(engine)
+		inner := newPipes()
+		l := in.Listener(inner)
+		_, ended := accepts(l)
+		for _, text := range []string{"\x16", "\x16\x03\x01\x40\x00\x01"} {
+			began := time.Now()
+			conn := inner.dial(t)
+			if _, err := io.WriteString(conn, text); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err == nil {
+				t.Errorf("%q is answered", text)
+			}
+			if took := time.Since(began); took != SniffTimeout {
+				t.Errorf("%q: closed after %v", text, took)
+			}
+		}
+		_ = l.Close()
+		<-ended
+		if n := in.Counts().Handshake; n != 2 {
+			t.Errorf("%d counted", n)
+		}
+	})
 }

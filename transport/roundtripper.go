@@ -18,11 +18,12 @@ import (
 // request is not changed, its body is always closed, and it is safe for concurrent use. Where nothing has
 // to be changed the leaf gets the caller's own request.
 //
-// net/http's Transport sends some requests again by itself when a kept connection turns out dead. Here
-// that is switched off for every request with an Idempotency-Key header and every body that it would rewind
-// after some of it was sent; the engine then repeats what is idempotent by its method. Requests without a
-// body by GET, HEAD, OPTIONS and TRACE are still repeated inside net/http, on the same endpoint, and count as
-// one attempt; so is, whatever the method, a request of which nothing was sent.
+// net/http's Transport, where it has the connection (HTTP/2, https URLs, NewNetHTTPLeaves), sends some requests
+// again by itself when a kept connection turns out dead. That is switched off for every request with an
+// Idempotency-Key header and every body that it would rewind after some of it was sent; the engine then repeats
+// what is idempotent by its method. Requests without a body by GET, HEAD, OPTIONS and TRACE are still repeated
+// inside net/http, on the same endpoint, and count as one attempt; so is, whatever the method, a request of
+// which nothing was sent.
 type RoundTripper struct {
 	engine      *Engine
 	passthrough http.RoundTripper
@@ -288,11 +289,12 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 		o.edit(c, q, c.engine.Carry(req.Context(), q.Headers))
 		o.mark(c)
 	}
-	keys := idempotencyKeys(o.req.Header)
+	once := c.sendsOnce(q)
+	keys := !once && idempotencyKeys(o.req.Header)
 	if keys {
 		hideKeys(o.ownHeader(0))
 	}
-	if keys && !hasBody || req.GetBody != nil && hasBody && c.idempotent && (keys || safe(q.Method)) {
+	if keys && !hasBody || !once && req.GetBody != nil && hasBody && c.idempotent && (keys || safe(q.Method)) {
 		o.trace = new(reuse)
 		o.req = o.req.WithContext(o.trace.attach(o.ctx))
 	}
@@ -301,6 +303,7 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 	case req.GetBody == nil:
 		o.body = newReplay(req)
 		o.copy().Body = o.body.body()
+	case once:
 	case c.Policy().Protocol == snapshot.HTTP2 || c.Policy().Connections.ClientProtocol || safe(q.Method):
 		// net/http would rewind the body by itself.
 		o.copy().GetBody = nil
@@ -316,6 +319,12 @@ func (o *outgoing) mark(c *Call) {
 		}
 		o.ownHeader(len(few))[m.Name.Canonical()] = []string{m.Value}
 	}
+}
+
+// sendsOnce reports that the call's leaves send nothing again by themselves.
+func (c *Call) sendsOnce(q *call.Request) bool {
+	l, ok := c.engine.pools.(*Leaves)
+	return ok && !l.netHTTP && q.Scheme == "http" && c.Policy().Protocol != snapshot.HTTP2 && !c.Policy().Connections.ClientProtocol
 }
 
 // copy makes o.req a shallow copy that may be changed, once.

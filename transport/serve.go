@@ -29,6 +29,7 @@ const (
 type Inbound struct {
 	engine   *Engine
 	counters inboundCounters
+	live     *live // nil where the mesh has no identity
 
 	mu       sync.Mutex // guards what follows
 	servers  map[*http.Server]*served
@@ -44,26 +45,28 @@ type served struct {
 
 // NewInbound makes the receiving side of the engine's mesh.
 func NewInbound(e *Engine) *Inbound {
-	return &Inbound{engine: e, servers: make(map[*http.Server]*served)}
+	return &Inbound{engine: e, live: e.live, servers: make(map[*http.Server]*served)}
 }
 
-// Listener gives a listener that hands out connections of l whose first byte has come. It waits for that
-// in bounded goroutines of its own, at most SniffTimeout for each connection, and closes what begins with a
-// TLS handshake. A *tls.Conn of l is handed out as it is. It is what Serve listens with; one that an
-// Inbound has made already is given back.
-func (in *Inbound) Listener(l net.Listener) net.Listener {
+// Listener gives a listener that hands out connections of l whose first byte has come and, where they begin with TLS,
+// whose handshake is over. It waits for that in bounded goroutines of its own, at most SniffTimeout for each
+// connection and each of the two. What the PeerAuthentication of the port does not take is closed: plain text under
+// STRICT, TLS that is not the mesh's where there is no WithAppTLS. A *tls.Conn of l is handed out as it is, but not
+// under STRICT. It is what Serve listens with; one that an Inbound has made already is given back.
+func (in *Inbound) Listener(l net.Listener, opts ...InboundOption) net.Listener {
 	if l == nil {
 		return nil
 	}
 	if made, ok := l.(*listener); ok {
 		return made
 	}
-	return newListener(l, &in.counters)
+	return newListener(l, &in.counters, in.guard(opts, l.Addr()))
 }
 
 // Counts says how many connections the listeners have closed unserved.
 func (in *Inbound) Counts() InboundCounts {
-	return InboundCounts{Silent: in.counters.silent.Load(), Crowded: in.counters.crowded.Load(), TLS: in.counters.tls.Load()}
+	return InboundCounts{Silent: in.counters.silent.Load(), Crowded: in.counters.crowded.Load(), TLS: in.counters.tls.Load(),
+		Plaintext: in.counters.plaintext.Load(), Handshake: in.counters.handshake.Load()}
 }
 
 // Serve serves srv on l, like srv.Serve, behind Handler and Listener, and returns what srv.Serve returns.
@@ -72,12 +75,12 @@ func (in *Inbound) Counts() InboundCounts {
 // IdleTimeout, where zero (the two times: where ReadTimeout is zero too), become this package's defaults.
 // So srv must not be serving elsewhere by then. It may be served on several listeners. l is closed when
 // Serve returns. After Shutdown or the engine's Close it returns http.ErrServerClosed at once.
-func (in *Inbound) Serve(srv *http.Server, l net.Listener) error {
+func (in *Inbound) Serve(srv *http.Server, l net.Listener, opts ...InboundOption) error {
 	if srv == nil || l == nil {
 		return errors.New("serve: no server or no listener")
 	}
-	l = in.Listener(l)
-	if !in.begin(srv, l) {
+	l = in.Listener(l, opts...)
+	if !in.begin(srv, l, opts) {
 		_ = l.Close()
 		return http.ErrServerClosed
 	}
@@ -86,7 +89,7 @@ func (in *Inbound) Serve(srv *http.Server, l net.Listener) error {
 	return err
 }
 
-func (in *Inbound) begin(srv *http.Server, l net.Listener) bool {
+func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.shutting || in.engine.closed.Load() {
@@ -96,7 +99,7 @@ func (in *Inbound) begin(srv *http.Server, l net.Listener) bool {
 	if s == nil {
 		s = &served{listeners: make(map[net.Listener]int)}
 		in.servers[srv] = s
-		in.configure(srv)
+		in.configure(srv, opts)
 		s.arrivals.configure(srv)
 	}
 	s.serving++
@@ -120,14 +123,23 @@ func (in *Inbound) end(srv *http.Server, l net.Listener, err error) {
 	}
 }
 
-func (in *Inbound) configure(srv *http.Server) {
+func (in *Inbound) configure(srv *http.Server, opts []InboundOption) {
 	h, ours := srv.Handler.(*handler)
 	if !ours {
-		h = in.Handler(srv.Handler).(*handler)
+		h = in.Handler(srv.Handler, opts...).(*handler)
+	}
+	if in.live != nil {
+		connContext := srv.ConnContext
+		srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			if connContext != nil {
+				ctx = connContext(ctx, conn)
+			}
+			return in.ConnContext(ctx, conn)
+		}
 	}
 	if !srv.DisableGeneralOptionsHandler {
 		srv.DisableGeneralOptionsHandler = true // or OPTIONS * would go past Handler
-		h = &handler{engine: h.engine, next: generalOptions{h.next}}
+		h = &handler{in: h.in, guard: h.guard, next: generalOptions{h.next}}
 	}
 	srv.Handler = h
 	if srv.Protocols == nil {

@@ -9,8 +9,10 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -18,17 +20,19 @@ import (
 type originator struct {
 	policy snapshot.TLS
 	names  []string // of which the endpoint's certificate needs one; nil for the host
-	offers []string // by ALPN
+	offers []string // by ALPN, last what is to be spoken
+	live   *live    // of the mesh's identity, nil where it has none
 
 	mu    sync.Mutex // guards what follows
 	files *tlsFiles  // as they were when they could last be used, nil before that
 	seen  stamps     // the files' state that was last looked into
 }
 
-func newOriginator(t snapshot.TLS, p snapshot.Protocol) *originator {
-	o := &originator{policy: t}
-	if t.Names != "" {
-		o.names = strings.Split(t.Names, "\n")
+func newOriginator(t snapshot.TLS, p snapshot.Protocol, l *live) *originator {
+	o := &originator{policy: t, names: lines(t.Names), live: l}
+	if t.Mesh {
+		o.offers = meshOffers(p)
+		return o
 	}
 	switch p {
 	case snapshot.HTTP1:
@@ -42,13 +46,45 @@ func newOriginator(t snapshot.TLS, p snapshot.Protocol) *originator {
 // secure makes the handshake. host is the request's: the server's name where the policy has none. It closes the
 // connection where it fails.
 func (o *originator) secure(ctx context.Context, conn net.Conn, host string) (*tls.Conn, error) {
-	files, err := o.current()
+	if o.policy.ServerName != "" {
+		host = o.policy.ServerName
+	}
+	var peer identity.Peer
+	config, err := o.config(host, &peer)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	if o.policy.ServerName != "" {
-		host = o.policy.ServerName
+	c := tls.Client(conn, config)
+	if err = c.HandshakeContext(ctx); err == nil && len(o.offers) > 0 {
+		// Without an answer HTTP/1.1 is what is spoken; HTTP/2 has to be agreed on (RFC 9113 §3.2).
+		want := o.offers[len(o.offers)-1]
+		if got := c.ConnectionState().NegotiatedProtocol; got != want && (got != "" || want == "h2") {
+			err = fmt.Errorf("the endpoint does not speak %s by TLS (ALPN)", want)
+		}
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS handshake as %s: %w", nameOf(host), err)
+	}
+	if o.policy.Mesh {
+		o.live.add(c, peer, nil)
+	}
+	return c, nil
+}
+
+// config is what one handshake is made by; a peer that is verified by its identity is put into peer.
+func (o *originator) config(host string, peer *identity.Peer) (*tls.Config, error) {
+	if o.policy.Mesh {
+		if o.live == nil {
+			return nil, identity.ErrNoIdentity
+		}
+		return o.live.identity.ClientConfig(identity.ClientOptions{ServerName: host, Protocols: o.offers, Names: o.names,
+			Accounts: lines(o.policy.Accounts), Aliases: lines(o.policy.Aliases), Verified: func(p identity.Peer) { *peer = p }})
+	}
+	files, err := o.current()
+	if err != nil {
+		return nil, err
 	}
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -60,18 +96,26 @@ func (o *originator) secure(ctx context.Context, conn net.Conn, host string) (*t
 	if !o.policy.SkipVerify {
 		config.VerifyConnection = func(s tls.ConnectionState) error { return o.verify(files, &s, host) }
 	}
-	c := tls.Client(conn, config)
-	if err = c.HandshakeContext(ctx); err == nil && len(o.offers) > 0 {
-		// Without an answer HTTP/1.1 is what is spoken; HTTP/2 has to be agreed on (RFC 9113 §3.2).
-		if got := c.ConnectionState().NegotiatedProtocol; got != o.offers[0] && (got != "" || o.offers[0] == "h2") {
-			err = fmt.Errorf("the endpoint does not speak %s by TLS (ALPN)", o.offers[0])
-		}
+	return config, nil
+}
+
+// meshOffers is what Istio's clients offer by ALPN, so that a sidecar knows the mesh's TLS by it (istio.io,
+// pilot/pkg/networking/util ALPNInMesh, and the alpn filter's upstream protocols).
+func meshOffers(p snapshot.Protocol) []string {
+	switch p {
+	case snapshot.HTTP1:
+		return []string{"istio-http/1.1", meshProtocol, "http/1.1"}
+	case snapshot.HTTP2:
+		return []string{"istio-h2", meshProtocol, "h2"}
 	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("TLS handshake as %s: %w", nameOf(host), err)
+	return []string{meshProtocol}
+}
+
+func lines(s string) []string {
+	if s == "" {
+		return nil
 	}
-	return c, nil
+	return strings.Split(s, "\n")
 }
 
 func nameOf(host string) string {
@@ -101,7 +145,9 @@ func (o *originator) verify(files *tlsFiles, s *tls.ConnectionState, host string
 		err = fmt.Errorf("the endpoint's certificate is for none of %s, but for %s", call.Printable(strings.Join(o.names, ", ")), call.Printable(namesOf(leaf)))
 	}
 	if err == nil && files.revoked != nil {
-		err = files.revoked.check(chains)
+		if err = files.revoked.Check(chains, time.Now()); err != nil {
+			err = fmt.Errorf("caCrl: %w", err)
+		}
 	}
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}

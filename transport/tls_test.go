@@ -156,8 +156,8 @@ func TestOriginatesTLS(t *testing.T) {
 		"a directory":                    {snapshot.TLS{CAFile: ca.Dir}, apiURL, "", "", "not a regular file"},
 		"nothing revoked":                {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: none}, apiURL, "", "api.example.com|api.example.com|", ""},
 		"revoked":                        {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: revoked}, apiURL, "", "", "is revoked"},
-		"a list that is out of date":     {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: old}, apiURL, "", "", "no list of"},
-		"a list of another authority":    {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: foreign}, apiURL, "", "", "no list of"},
+		"a list that is out of date":     {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: old}, apiURL, "", "", "no revocation list of"},
+		"a list of another authority":    {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: foreign}, apiURL, "", "", "no revocation list of"},
 		"no list in the file":            {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: ca.CAFile}, apiURL, "", "", "no revocation list"},
 		"revocation is not skipped over": {snapshot.TLS{CAFile: ca.CAFile, RevocationFile: revoked, Names: "api.example.com"}, apiURL, "", "", "is revoked"},
 	} {

@@ -18,7 +18,9 @@ import (
 // RoundTripper.Resume's.
 func (c *Call) Plain() bool {
 	p := c.Policy()
-	return p.Protocol != snapshot.HTTP2 && p.Limits.Connections+p.Limits.Pending == 0 && len(c.route.Mirrors) == 0 && c.Unresolved() == nil
+	// With TLS of the mesh each endpoint has a policy of its own, and connections rest before their certificates end.
+	mesh := p.TLS != nil && p.TLS.Mesh || p.Automatic != nil && c.engine.identity != nil
+	return !mesh && p.Protocol != snapshot.HTTP2 && p.Limits.Connections+p.Limits.Pending == 0 && len(c.route.Mirrors) == 0 && c.Unresolved() == nil
 }
 
 // Ruled reports whether a rule leads the call to where it goes. One to a host that the mesh does not know has none.

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/proxy"
 )
@@ -36,6 +37,7 @@ type proxyFlags struct {
 	admin          string
 	policy         choice
 	settings       string
+	svid           identity.Files
 	nonLoopback    bool
 	ignore         []string
 	strict         bool
@@ -89,6 +91,9 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
 	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY passes calls to unknown hosts through, REGISTRY_ONLY answers them with 502")
+	f.StringVar(&o.svid.Certificate, "svid", "", "`file` of the program's X.509-SVID, PEM, for mutual TLS; with --svid-key and --svid-bundle")
+	f.StringVar(&o.svid.Key, "svid-key", "", "`file` of its private key")
+	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
@@ -133,7 +138,11 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		o.still = -1
 	}
 	replies := &replyLog{log: log}
-	m, err := o.mesh(cmd, mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through))
+	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
+	if o.svid.Certificate != "" {
+		opts = append(opts, mesh.WithIdentity(o.svid))
+	}
+	m, err := o.mesh(cmd, opts...)
 	if err != nil {
 		return err
 	}
@@ -183,6 +192,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
 	case o.still < 0:
 		return usageError("--stream-idle-timeout is negative")
+	case (o.svid.Certificate == "") != (o.svid.Key == "") || (o.svid.Key == "") != (o.svid.Bundle == ""):
+		return usageError("--svid, --svid-key and --svid-bundle belong together")
 	case o.delay < 0:
 		return usageError("--drain-delay is negative")
 	case o.drain < 0:

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // drivers run the whole table.
@@ -17,19 +19,23 @@ var drivers = []Driver{HTTP{}, GRPC{}, Proxy{}, Proxy{ByHost: true}}
 // run makes a row's calls, on its own clock where it has one.
 func run(t *testing.T, d Driver, c *Case, m *Mutation) (results []Result) {
 	t.Helper()
+	var opts []mesh.Option
+	if o, ok := d.(interface{ Options() []mesh.Option }); ok {
+		opts = o.Options()
+	}
 	if !c.Fake {
-		return d.Do(t, c, NewBench(t, c, m))
+		return d.Do(t, c, NewBench(t, c, m, opts...))
 	}
 	synctest.Test(t, func(t *testing.T) {
 		t.Cleanup(func() { time.Sleep(time.Minute) }) // servers take their time to end connections
-		results = d.Do(t, c, NewBench(t, c, m))
+		results = d.Do(t, c, NewBench(t, c, m, opts...))
 	})
 	return results
 }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for _, d := range drivers {
+	for _, d := range append(slices.Clip(drivers), HTTP{Transport: true}) {
 		t.Run(d.Name(), func(t *testing.T) {
 			t.Parallel()
 			for _, c := range Cases() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,13 +72,13 @@ func tell(r *Result, info *mesh.CallInfo) {
 }
 
 // NewBench starts the case's upstreams and its mesh, under the mutation where there is one. They end with
-// the test.
-func NewBench(t testing.TB, c *Case, m *Mutation) *Bench {
+// the test. opts are options that the drivers' meshes differ in.
+func NewBench(t testing.TB, c *Case, m *Mutation, opts ...mesh.Option) *Bench {
 	t.Helper()
 	n := NewNetwork(t, c.Upstream)
 	documents := n.files(m.config(c.Config))
 	through := &http.Transport{DialContext: n.Dial}
-	msh, err := mesh.New(context.Background(),
+	msh, err := mesh.New(context.Background(), append(slices.Clip(opts),
 		mesh.WithConfig([]byte(documents)),
 		mesh.WithWorkload(c.Workload),
 		mesh.WithOutboundTrafficPolicy(m.outbound(c.Outbound)),
@@ -85,7 +86,7 @@ func NewBench(t testing.TB, c *Case, m *Mutation) *Bench {
 		mesh.WithResolver(n),
 		mesh.WithPassthrough(through),
 		mesh.WithSeed(seed),
-		mesh.WithLogger(slog.New(slog.DiscardHandler)))
+		mesh.WithLogger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		t.Fatalf("new mesh: %v\n%s", err, c.Config)
 	}
@@ -100,10 +101,26 @@ func NewBench(t testing.TB, c *Case, m *Mutation) *Bench {
 }
 
 // HTTP drives the mesh as an http.RoundTripper, the way programs with net/http do.
-type HTTP struct{}
+type HTTP struct {
+	// Transport has HTTP/1.1 go over net/http's own Transport (mesh.WithNetHTTPTransport).
+	Transport bool
+}
 
 // Name implements Driver.
-func (HTTP) Name() string { return "net/http" }
+func (d HTTP) Name() string {
+	if d.Transport {
+		return "net/http over its own transport"
+	}
+	return "net/http"
+}
+
+// Options gives what the driver's mesh is made with.
+func (d HTTP) Options() []mesh.Option {
+	if d.Transport {
+		return []mesh.Option{mesh.WithNetHTTPTransport()}
+	}
+	return nil
+}
 
 // Adapt implements Driver: the rows are written for it.
 func (HTTP) Adapt(c Case) (Case, string) { return c, c.Except[HTTP{}.Name()] }

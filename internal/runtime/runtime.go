@@ -12,6 +12,8 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -31,6 +33,7 @@ type Options struct {
 	Logger       *slog.Logger
 	Trace        func(ctx context.Context) (parent, state string) // transport.Config.Trace
 	Decided      func(transport.PolicyEvent)                      // transport.Config.Decided
+	Identity     identity.Source                                  // nil for none
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -44,6 +47,7 @@ type Runtime struct {
 	log    *slog.Logger
 	stop   context.CancelFunc
 	done   chan struct{}
+	proof  *proof          // nil where the mesh has no identity
 	own    *http.Transport // the pass-through transport, where we made it
 
 	closing sync.Once
@@ -59,6 +63,12 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		r.own = standardTransport(o.Dial)
 		through = r.own
 	}
+	if o.Identity != nil {
+		var err error
+		if r.proof, err = newProof(ctx, o.Identity, o.Logger); err != nil {
+			return nil, err
+		}
+	}
 	var clientTLS *tls.Config
 	if t, ok := through.(*http.Transport); ok {
 		clientTLS = t.TLSClientConfig
@@ -69,8 +79,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
-		IstioRetries: o.IstioRetries,
-		Decided:      o.Decided,
+		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
+		Decided: o.Decided,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {
@@ -84,7 +94,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	r.stop = stop
 	go func() {
 		defer close(r.done)
-		if err := r.joined.Run(running, r.Engine.Publish); err != nil {
+		if err := r.joined.Run(running, r.publish); err != nil {
 			r.log.Error("mesh configuration source ended", "error", err)
 		}
 	}()
@@ -99,6 +109,15 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, refused
 	}
 	return r, nil
+}
+
+// publish makes a snapshot live, and says in the log what of it nobody can be let in by.
+func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
+	if strict := s.Inbound.MTLS == snapshot.Strict; strict && r.proof == nil {
+		r.log.Warn("mesh refuses every caller: a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
+			"policy", s.Inbound.Origin)
+	}
+	return r.Engine.Publish(ctx, s)
 }
 
 // Apply puts the documents in place of the inline ones. It returns when they are live, or with the
@@ -118,6 +137,7 @@ func (r *Runtime) Close() {
 		r.Engine.Close()
 		<-r.done
 		r.dns.Close()
+		r.proof.close()
 		r.RoundTripper.CloseIdleConnections()
 	})
 }

@@ -62,12 +62,20 @@ var connectParams = grpc.ConnectParams{
 // the same or another mesh; an RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too.
 // One that is too many for a rate limit ends with Unavailable, or ResourceExhausted where the limit says so; a stream counts
 // once. The interceptors run before those given after them.
+//
+// A mesh with an identity makes the server's handshakes: mutual TLS, plain text or neither, as the PeerAuthentication of
+// the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls. An RPC that came
+// without mutual TLS to a port that requires it gets PERMISSION_DENIED, also where the mesh has no identity.
 func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
-	v := server{m.Engine()}
-	return []grpc.ServerOption{
+	v := server{m.Engine(), transport.NewInbound(m.Engine())}
+	list := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(v.unary),
 		grpc.ChainStreamInterceptor(v.stream),
 	}
+	if v.inbound.Identified() {
+		list = append(list, grpc.Creds(serverCredentials{v.inbound}))
+	}
+	return list
 }
 
 // A driver is what the channels of one DialOptions share. It is immutable.

@@ -69,7 +69,7 @@ func (w *watch) state(reach transport.Reach) resolver.State {
 	for _, c := range reach.Clusters {
 		for _, e := range c.Endpoints {
 			s.Endpoints = append(s.Endpoints, endpointOf(&member{
-				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: c.Policy}))
+				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: *w.driver.engine.EndpointPolicy(&c.Policy, e.Def)}))
 		}
 	}
 	if w.driver.creds != nil && (reach.Direct || w.driver.engine.Outbound() == transport.AllowAny) {

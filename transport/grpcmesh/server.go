@@ -19,13 +19,20 @@ import (
 )
 
 // A server is the receiving side of a mesh for RPCs. It is immutable.
-type server struct{ engine *transport.Engine }
+type server struct {
+	engine  *transport.Engine
+	inbound *transport.Inbound
+}
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, err := v.proved(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
 		return nil, err
 	}
-	ctx, err := v.enter(ctx, info.FullMethod, v.engine.Gate())
+	ctx, err = v.enter(ctx, info.FullMethod, v.engine.Gate())
 	if err != nil {
 		return nil, err
 	}
@@ -33,15 +40,19 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := v.admit(ss.Context(), info.FullMethod, ss); err != nil {
-		return err
-	}
-	gate := v.engine.Gate()
-	ctx, err := v.enter(ss.Context(), info.FullMethod, gate)
+	came, err := v.proved(ss.Context())
 	if err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(ctx), server: v, method: info.FullMethod, gate: gate})
+	if err := v.admit(came, info.FullMethod, ss); err != nil {
+		return err
+	}
+	gate := v.engine.Gate()
+	ctx, err := v.enter(came, info.FullMethod, gate)
+	if err != nil {
+		return err
+	}
+	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(ctx), server: v, came: came, method: info.FullMethod, gate: gate})
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
@@ -61,6 +72,7 @@ func (v server) carrying(ctx context.Context) context.Context {
 type serverStream struct {
 	grpc.ServerStream
 	ctx    context.Context
+	came   context.Context // before anything was changed
 	server server
 	method string
 
@@ -93,7 +105,7 @@ func (s *serverStream) again() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
-		_, s.denied = s.server.enter(s.ServerStream.Context(), s.method, now)
+		_, s.denied = s.server.enter(s.came, s.method, now)
 		s.gate = now
 	}
 	return s.denied
@@ -111,7 +123,7 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate) (con
 	if host := md[":authority"]; len(host) > 0 {
 		view.Authority = host[0]
 	}
-	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority}}
+	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
 	if p, ok := peer.FromContext(ctx); ok {
 		if at, ok := p.Addr.(*net.TCPAddr); ok {
 			view.Source = at.AddrPort().Addr()

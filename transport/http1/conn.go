@@ -16,6 +16,7 @@ type Conn struct {
 
 	nc     net.Conn
 	raw    rawConn
+	under  rawConn // of the socket beneath TLS, which is looked at and never read
 	limits Limits
 
 	// in[r:w] is read and not consumed. in[:floor] belongs to a head or a trailer section that is still looked at, so
@@ -45,6 +46,9 @@ var (
 func NewConn(nc net.Conn, limits *Limits) *Conn {
 	c := &Conn{nc: nc, limits: limits.withDefaults()}
 	c.raw.init(nc, c.limits.Held)
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok && c.raw.conn == nil {
+		c.under.init(over.NetConn(), nil)
+	}
 	return c
 }
 
@@ -267,10 +271,8 @@ func (c *Conn) Alive() bool {
 	if c.raw.conn != nil {
 		return c.raw.quiet()
 	}
-	if over, ok := c.nc.(interface{ NetConn() net.Conn }); ok {
-		if !quiet(over.NetConn()) {
-			return false
-		}
+	if c.under.conn != nil && !c.under.quiet() { // a byte that it finds is lost, and so is the connection
+		return false
 	}
 	// What lies decrypted or half decrypted in a TLS connection shows to a read that may not wait.
 	if c.nc.SetReadDeadline(time.Unix(1, 0)) != nil {

@@ -235,7 +235,7 @@ func TestAliveHiddenRecord(t *testing.T) {
 	if err := c.ReadResponse(&p, "GET"); err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Buffered()) != 0 || !quiet(b) {
+	if len(c.Buffered()) != 0 || !c.under.quiet() {
 		t.Fatal("the second record is not where this test wants it")
 	}
 	if c.Alive() {

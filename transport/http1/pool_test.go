@@ -110,7 +110,8 @@ func TestPool(t *testing.T) {
 	var told owner
 	c.Owner = &told
 	p.Put("f", c, now)
-	p.CloseAllIdle()
+	p.CloseIdle("nobody")
+	p.CloseIdle("f")
 	p.CloseAllIdle()
 	if _ = c.Close(); told != 1 {
 		t.Errorf("the owner is told %d times", told)
@@ -217,6 +218,7 @@ func TestPoolConcurrent(t *testing.T) {
 					p.Put(g%2, c, time.Now())
 				}
 			}
+			p.CloseIdle(g)
 			p.CloseAllIdle()
 		})
 	}

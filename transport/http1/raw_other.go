@@ -22,8 +22,6 @@ func (*rawConn) ask(*Writer, []byte) (*buffer, int, error, error) {
 
 func (*rawConn) quiet() bool { return true }
 
-func quiet(net.Conn) bool { return true }
-
 // rawWriter is for the same connections, none.
 type rawWriter struct{ conn syscall.RawConn }
 

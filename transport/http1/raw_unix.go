@@ -152,11 +152,3 @@ func slowWrite(fd uintptr, p []byte) (int, error) {
 		return max(n, 0), err
 	}
 }
-
-// quiet is rawConn.quiet for a connection that is not read here; where that cannot be told it is true. A byte that it
-// finds is lost, and so is the connection.
-func quiet(nc net.Conn) bool {
-	var r rawConn
-	r.init(nc, nil)
-	return r.conn == nil || r.quiet()
-}

@@ -1,0 +1,165 @@
+package identity
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// maxChain and maxNames bound what a peer can have us look at. An X509-SVID has one URI; the rest are names that
+	// Istio and SPIRE add for clients that know of no SPIFFE.
+	maxChain = 8
+	maxNames = 64
+)
+
+// A Peer is who was proved to be at the other end of a connection. It is immutable; the zero Peer is nobody.
+type Peer struct {
+	ID ID
+	// Certificate is the leaf that was shown; it must not be changed.
+	Certificate *x509.Certificate
+	// Expires is when the first certificate of the chain ends: the connection ends with it.
+	Expires time.Time
+
+	chain   []*x509.Certificate
+	use     x509.ExtKeyUsage
+	aliases []string
+	trust   uint64 // by which it was verified
+}
+
+// verify proves who showed the chain, for that use, at that time: X509-SVID §4 and §5, with the bundle chosen by the
+// trust domain of the leaf's ID and no other. aliases are trust domains that the own authorities speak for as well.
+func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases []string, now time.Time) (Peer, error) {
+	p := Peer{chain: chain, use: use, aliases: aliases, trust: h.trust}
+	switch {
+	case len(chain) == 0:
+		return Peer{}, errors.New("the peer has no certificate")
+	case len(chain) > maxChain:
+		return Peer{}, fmt.Errorf("the peer shows %d certificates: %d are taken", len(chain), maxChain)
+	}
+	leaf := chain[0]
+	id, err := leafID(leaf)
+	if err != nil {
+		return Peer{}, err
+	}
+	p.ID, p.Certificate = id, leaf
+	if err := checkUse(leaf, use); err != nil {
+		return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
+	}
+	for _, c := range chain {
+		if err := StrongKey(c.PublicKey); err != nil {
+			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
+		}
+	}
+	roots := h.roots[id.trustDomain]
+	if roots == nil && slices.Contains(aliases, id.trustDomain) {
+		roots = h.roots[h.id.trustDomain]
+	}
+	if roots == nil {
+		return Peer{}, fmt.Errorf("%s: nobody is believed for trust domain %s", id, id.trustDomain)
+	}
+	opts := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}}
+	for _, c := range chain[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	found, err := leaf.Verify(opts)
+	if err != nil {
+		return Peer{}, fmt.Errorf("certificate of %s, issued by %q: %w", id, leaf.Issuer.String(), err)
+	}
+	if h.from.Revoked != nil {
+		if err := h.from.Revoked.Check(found, now); err != nil {
+			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
+		}
+	}
+	p.Expires = expiryOf(found)
+	return p, nil
+}
+
+// expiryOf gives the end of the chain that lasts longest.
+func expiryOf(chains [][]*x509.Certificate) (last time.Time) {
+	for _, chain := range chains {
+		end := chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
+// leafID checks that a certificate has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
+func leafID(c *x509.Certificate) (ID, error) {
+	uris, err := uriNames(c)
+	if err != nil {
+		return ID{}, err
+	}
+	if len(uris) != 1 {
+		return ID{}, fmt.Errorf("a certificate with %d URIs: an X509-SVID has one", len(uris))
+	}
+	id, err := ParseID(uris[0])
+	switch {
+	case err != nil:
+		return ID{}, err
+	case c.IsCA:
+		return ID{}, fmt.Errorf("certificate of %s: it is an authority's, not a workload's", id)
+	case c.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return ID{}, fmt.Errorf("certificate of %s: its key usage has no digitalSignature", id)
+	case c.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0:
+		return ID{}, fmt.Errorf("certificate of %s: its key may sign certificates", id)
+	}
+	return id, nil
+}
+
+// subjectAltName is its object identifier (RFC 5280 §4.2.1.6).
+var subjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// uriNames gives the URIs of a certificate byte for byte, which x509 has parsed only, and refuses names of other types
+// than mail, DNS, URI and IP address.
+func uriNames(c *x509.Certificate) (uris []string, err error) {
+	for _, e := range c.Extensions {
+		if !e.Id.Equal(subjectAltName) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) > 0 {
+			return nil, errors.New("a certificate whose names cannot be read")
+		}
+		if len(names) > maxNames {
+			return nil, fmt.Errorf("a certificate with %d names: %d are taken", len(names), maxNames)
+		}
+		for _, n := range names {
+			switch n.Tag {
+			case 1, 2, 7: // rfc822Name, dNSName, iPAddress
+			case 6: // uniformResourceIdentifier
+				uris = append(uris, string(n.Bytes))
+			default:
+				return nil, fmt.Errorf("a certificate with a name of type %d", n.Tag)
+			}
+		}
+	}
+	return uris, nil
+}
+
+// checkUse takes a leaf for a use that it names, or that names none (X509-SVID §4.4); "any" names none.
+func checkUse(c *x509.Certificate, use x509.ExtKeyUsage) error {
+	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || slices.Contains(c.ExtKeyUsage, use) {
+		return nil
+	}
+	if use == x509.ExtKeyUsageClientAuth {
+		return errors.New("it is not for clients (extended key usage)")
+	}
+	return errors.New("it is not for servers (extended key usage)")
+}
+
+// refused makes the error of a handshake that the checks have refused.
+func refused(s *tls.ConnectionState, err error) error {
+	return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
+}

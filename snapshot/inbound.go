@@ -1,0 +1,46 @@
+package snapshot
+
+import "fmt"
+
+// MTLS says which connections a port takes (PeerAuthentication mtls.mode).
+type MTLS uint8
+
+const (
+	// Permissive takes mutual TLS of the mesh and plain text. It is Istio's default.
+	Permissive MTLS = iota
+	// Strict takes mutual TLS of the mesh only.
+	Strict
+	// Disabled takes no TLS of the mesh.
+	Disabled
+)
+
+func (m MTLS) String() string {
+	switch m {
+	case Permissive:
+		return "PERMISSIVE"
+	case Strict:
+		return "STRICT"
+	case Disabled:
+		return "DISABLE"
+	}
+	return fmt.Sprintf("MTLS(%d)", uint8(m))
+}
+
+// Inbound says what the workload takes of its callers. Its zero value is Istio's default.
+type Inbound struct {
+	MTLS  MTLS
+	Ports map[uint16]MTLS // by workload port, where it differs
+	// Aliases are trust domains that the workload's own authorities speak for as well
+	// (MeshConfig.trustDomainAliases).
+	Aliases []string
+	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere.
+	Origin string
+}
+
+// Mode gives what a workload port takes.
+func (in *Inbound) Mode(port uint16) MTLS {
+	if m, ok := in.Ports[port]; ok {
+		return m
+	}
+	return in.MTLS
+}

@@ -1,0 +1,264 @@
+package transport
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/snapshot"
+)
+
+// An InboundOption says how one server takes its callers.
+type InboundOption func(*inboundOptions)
+
+type inboundOptions struct {
+	port   uint16 // 0 for the listener's own
+	appTLS *tls.Config
+}
+
+// WithInboundPort says which workload port the policies of a server are those of. Default: the listener's own.
+func WithInboundPort(port uint16) InboundOption {
+	return func(o *inboundOptions) { o.port = port }
+}
+
+// WithAppTLS serves TLS that is not the mesh's, by the program's own certificates, where the policy of the port is
+// PERMISSIVE or DISABLE. Default: such connections are closed.
+func WithAppTLS(config *tls.Config) InboundOption {
+	return func(o *inboundOptions) { o.appTLS = config }
+}
+
+// A guard holds the policies of one port.
+type guard struct {
+	in   *Inbound
+	o    inboundOptions
+	port uint16
+}
+
+func (in *Inbound) guard(opts []InboundOption, addr net.Addr) *guard {
+	g := &guard{in: in}
+	for _, o := range opts {
+		if o != nil {
+			o(&g.o)
+		}
+	}
+	if g.port = g.o.port; g.port == 0 {
+		g.port = portOf(addr)
+	}
+	return g
+}
+
+func portOf(addr net.Addr) uint16 {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return uint16(tcp.Port)
+	}
+	return 0
+}
+
+// mode is what the port takes at this moment.
+func (g *guard) mode() snapshot.MTLS {
+	return g.in.engine.Snapshot().Inbound.Mode(g.port)
+}
+
+// protocols are what is taken by ALPN. Istio's clients name the mesh's own protocols beside these; "istio" alone is what
+// its TCP clients have (istio.io, pilot/pkg/networking/util ALPNInMesh).
+var protocols = []string{"h2", "http/1.1", "istio"}
+
+// meshProtocol is what every name begins with by which Istio's clients say that TLS is the mesh's.
+const meshProtocol = "istio"
+
+var (
+	errPlaintext = errors.New("plain text where mutual TLS is required")
+	errNotMesh   = errors.New("TLS that is not the mesh's")
+	errNotTaken  = errors.New("TLS where plain text is served")
+)
+
+// admit takes a connection whose first byte has come, by the policy of the port: mutual TLS is shaken hands on, which
+// ends by the deadline that the connection has.
+func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
+	if _, proved := g.in.live.peer(conn); proved { // it, or what it is a wrapping of, was admitted already
+		return conn, nil
+	}
+	mode := g.mode()
+	if _, own := conn.(*tls.Conn); own {
+		if mode == snapshot.Strict {
+			return nil, errNotMesh // the program's own TLS proves nothing to the mesh
+		}
+		return conn, nil
+	}
+	if first != tlsHandshake {
+		if mode == snapshot.Strict {
+			return nil, errPlaintext
+		}
+		g.watch(conn)
+		return conn, nil
+	}
+	if g.in.live == nil && g.o.appTLS == nil {
+		return nil, errNotTaken
+	}
+	var peer identity.Peer
+	mesh := false
+	secured := tls.Server(conn, &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if mesh = g.meant(hello, mode); !mesh {
+			if g.o.appTLS == nil {
+				return nil, errNotMesh
+			}
+			return g.o.appTLS, nil
+		}
+		return g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
+			Aliases: g.in.engine.Snapshot().Inbound.Aliases, Verified: func(p identity.Peer) { peer = p }})
+	}})
+	if err := secured.Handshake(); err != nil {
+		return nil, err
+	}
+	if mesh {
+		g.in.live.add(secured, peer, g.open)
+	}
+	return secured, nil
+}
+
+// meant reports whether a client means the mesh's TLS and not the program's: under PERMISSIVE it says so by ALPN.
+func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
+	switch {
+	case mode == snapshot.Strict:
+		return g.in.live != nil
+	case mode == snapshot.Disabled || g.in.live == nil:
+		return false
+	}
+	for _, p := range hello.SupportedProtos {
+		if strings.HasPrefix(p, meshProtocol) {
+			return true
+		}
+	}
+	return false
+}
+
+// open reports whether the port takes callers who prove nothing.
+func (g *guard) open() bool { return g.mode() != snapshot.Strict }
+
+// watch has a plain connection closed when the port takes none any more.
+func (g *guard) watch(conn net.Conn) {
+	if g.in.live == nil {
+		return
+	}
+	if peeked, ok := conn.(*peekedTCP); ok {
+		conn = peeked.TCPConn
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		g.in.live.addPlain(tcp, g.open)
+	}
+}
+
+type peerKey struct{}
+
+// ConnContext gives a connection's context who its verified peer is, as http.Server.ConnContext. Serve sets it; a server
+// of the program's own, behind Listener and Handler, needs it for Handler to know its peers.
+func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	if p, ok := in.live.peer(conn); ok {
+		return context.WithValue(ctx, peerKey{}, &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)})
+	}
+	return ctx
+}
+
+type inboundPeer struct {
+	identity.Peer
+	forwarded string // the header
+	policy    authz.Peer
+}
+
+// PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
+func PeerFromContext(ctx context.Context) (p identity.Peer, ok bool) {
+	if c, ok := ctx.Value(peerKey{}).(*inboundPeer); ok {
+		return c.Peer, true
+	}
+	return identity.Peer{}, false
+}
+
+// forwardedCert writes x-forwarded-client-cert as Envoy does for a URI and a hash
+// (http_conn_man/headers, x-forwarded-client-cert). An ID has no character that would need quotes.
+func forwardedCert(own identity.ID, p *identity.Peer) string {
+	hash := sha256.Sum256(p.Certificate.Raw)
+	return "By=" + own.String() + ";Hash=" + hex.EncodeToString(hash[:]) + ";Subject=\"" + quoteForwarded(p.Certificate.Subject.String()) +
+		"\";URI=" + p.ID.String()
+}
+
+// quoteForwarded escapes a value for quotes.
+func quoteForwarded(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ' || c >= 0x7f:
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// forwardedHeaders are the names under which a caller could give himself out for another; some servers take '_' for '-'.
+var forwardedHeaders = [...]string{"X-Forwarded-Client-Cert", "X_forwarded_client_cert"}
+
+// forges reports whether the request has the header that only the mesh may write.
+func forges(h http.Header) bool {
+	for _, name := range forwardedHeaders {
+		if _, ok := h[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// refuses reports whether a request without a verified peer must not be served.
+func (g *guard) refuses(r *http.Request) bool {
+	policy := &g.in.engine.Snapshot().Inbound
+	if policy.MTLS != snapshot.Strict && len(policy.Ports) == 0 {
+		return false
+	}
+	port := g.port
+	if port == 0 {
+		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		port = portOf(addr)
+	}
+	return policy.Mode(port) == snapshot.Strict
+}
+
+// Admit does with one connection what Listener does, for servers that make their handshakes themselves. It blocks for
+// SniffTimeout at most for each of first byte and handshake, and closes what it refuses.
+func (in *Inbound) Admit(conn net.Conn, opts ...InboundOption) (net.Conn, error) {
+	admitted, refused, err := in.guard(opts, conn.LocalAddr()).hear(conn, SniffTimeout)
+	if refused != nil {
+		in.counters.refused(refused)
+		err = refused
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return admitted, nil
+}
+
+// Peer says who is at the other end of a connection that Listener or Admit gave; ok is false where nobody was proved to be.
+func (in *Inbound) Peer(conn net.Conn) (p identity.Peer, ok bool) { return in.live.peer(conn) }
+
+// Requires reports whether a workload port takes mutual TLS of the mesh only, at this moment.
+func (in *Inbound) Requires(port uint16) bool {
+	return in.engine.Snapshot().Inbound.Mode(port) == snapshot.Strict
+}
+
+// WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
+func WithPeer(ctx context.Context, p identity.Peer) context.Context {
+	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p, policy: policyPeer(p)})
+}
+
+// Identified reports whether the mesh has an identity.
+func (in *Inbound) Identified() bool { return in.live != nil }
