@@ -95,6 +95,18 @@ type Peer = identity.Peer
 // in plain text, or the server does not stand behind the mesh.
 func PeerFromContext(ctx context.Context) (p Peer, ok bool) { return transport.PeerFromContext(ctx) }
 
+// Claims are what a verified token says, by the names of its claims; numbers are json.Number. They must not be changed.
+type Claims = map[string]any
+
+// ClaimsFromContext gives the claims of the token that a RequestAuthentication has verified; ok is false for a request
+// without one. It is for contexts of requests to [Mesh.Serve], [Mesh.Handler] and gRPC servers of the mesh.
+func ClaimsFromContext(ctx context.Context) (claims Claims, ok bool) {
+	if t := transport.TokenFrom(ctx); t != nil {
+		return t.Claims(), true
+	}
+	return nil, false
+}
+
 // Apply puts the documents, YAML or JSON, in place of those given by [WithConfig] or an earlier Apply; what
 // came from paths stays. It returns when the new configuration is live for every call that begins from then
 // on, or with the [*ConfigError] that refused it; then the old one goes on serving.
@@ -122,7 +134,8 @@ func (m *Mesh) Explain(r *http.Request) (Decision, error) {
 func (m *Mesh) Status() Status {
 	s := m.runtime.Status()
 	return Status{Version: s.Version, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
-		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts()}
+		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
+		Policies: m.runtime.Engine.Decided()}
 }
 
 // WaitReady waits until calls can be made: the configuration is live, which it is when New has returned, and
@@ -168,6 +181,8 @@ type Status struct {
 	Clusters []transport.ClusterView `json:"clusters"`
 	// Inbound counts the connections that listeners of the mesh closed before a server saw them.
 	Inbound transport.InboundCounts `json:"inbound"`
+	// Policies counts what AuthorizationPolicies decided about requests that came in.
+	Policies transport.InboundDecided `json:"policies"`
 }
 
 // A Finding is one thing wrong, doubtful or worth knowing about a document.

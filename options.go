@@ -135,6 +135,17 @@ func WithIstioRetries() Option {
 	return option(func(o *runtime.Options) { o.IstioRetries = true })
 }
 
+// A PolicyEvent is what policies had to say about a request that came in: that it is denied, and by which rule, or what
+// AUDIT and dry-run policies tell of it.
+type PolicyEvent = transport.PolicyEvent
+
+// WithPolicyLog hears of the requests that AuthorizationPolicies deny, of those that AUDIT policies mark, and of what
+// dry-run policies would do. told is called concurrently, before the request goes on, and must not wait. Callers of the
+// program hear nothing of it: they are told "RBAC: access denied". Default: nobody hears; Status counts.
+func WithPolicyLog(told func(PolicyEvent)) Option {
+	return option(func(o *runtime.Options) { o.Decided = told })
+}
+
 // An IdentitySource knows who the program is: its SVID, and the authorities that are believed. [identity.Files] is one,
 // package identity/ca has one for tests.
 type IdentitySource = identity.Source

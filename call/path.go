@@ -38,7 +38,7 @@ func CanonicalPath(path string) (string, bool) {
 	if !change {
 		return path, true
 	}
-	return resolveDots(decodeUnreserved(path)), true
+	return ResolveDots(decodeUnreserved(path)), true
 }
 
 // endsDots reports whether what follows a segment's first dot can make it a dot segment.
@@ -65,7 +65,8 @@ func decodeUnreserved(path string) string {
 	return string(b)
 }
 
-func resolveDots(path string) string {
+// ResolveDots resolves dot segments (RFC 3986 §5.2.4) of a path that begins with a slash.
+func ResolveDots(path string) string {
 	out := make([]byte, 0, len(path))
 	for rest := path; rest != ""; {
 		// rest begins with a slash: a segment is that slash and all up to the next.

@@ -7,5 +7,6 @@ const (
 	codePublish   = "HDL0010" // a snapshot that could not be made live
 	codeTaken     = "HDL0011" // a host that a Kubernetes Service has
 	codeLimits    = "HDL0013" // a limit or a circuit breaker that is for nothing
+	codeUnproved  = "HDL0014" // a policy that names callers, whom nobody has verified
 	codeConflict  = "HDL0012" // a delegate's rule that contradicts the one that hands over to it
 )

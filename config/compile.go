@@ -63,6 +63,7 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 	c.readLimits(docs)
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
+	authentication, authorization := c.authentication(docs), c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts)
 	return compiled{
@@ -72,6 +73,9 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 			Outbound: c.outbound(),
 			Limits:   c.limits,
 			Inbound:  c.inbound(),
+
+			Authentication: authentication,
+			Authorization:  authorization,
 		},
 		findings: c.findings,
 	}

@@ -141,16 +141,16 @@ func TestReferences(t *testing.T) {
 // warned about; one that is not the mesh's passes with a line.
 func TestRefusedKinds(t *testing.T) {
 	t.Parallel()
-	policy := "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny}\nspec: {}\n"
+	policy := "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: deny}\nspec: {}\n"
 	gateway := doc("Gateway", "g", "{}")
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: 1}\n"
 	w := newWorld(t, Options{}, policy)
 	if r := w.Status().Refused; r == nil || !strings.Contains(r.Error(), "--ignore-kind") {
-		t.Errorf("AuthorizationPolicy: %v", r)
+		t.Errorf("EnvoyFilter: %v", r)
 	} else {
 		wantFindings(t, r.Findings, "HDL0002 Error <inline 1>:2:7 kind")
 	}
-	w = newWorld(t, Options{IgnoredKinds: []string{"AuthorizationPolicy"}}, policy, gateway, deployment)
+	w = newWorld(t, Options{IgnoredKinds: []string{"EnvoyFilter"}}, policy, gateway, deployment)
 	if s := w.Status(); s.Refused != nil {
 		t.Error(s.Refused)
 	} else {

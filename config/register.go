@@ -101,7 +101,7 @@ type register map[string]objectEntry
 
 func newRegister() register {
 	all := make(register)
-	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), heddleFields(), kubernetesFields()} {
+	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), heddleFields(), kubernetesFields(), authorizationFields()} {
 		maps.Copy(all, part)
 	}
 	return all
@@ -183,5 +183,6 @@ func FieldKeys(text []byte) map[string]bool {
 
 var registeredKinds = []string{
 	"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Sidecar", meshConfigKind, "PeerAuthentication", "RateLimit", "ResiliencePolicy",
-	"Service", "EndpointSlice", "Pod",
+	"Service", "EndpointSlice", "Pod", "AuthorizationPolicy",
+	"RequestAuthentication",
 }

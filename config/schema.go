@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 )
 
 // A kindState says what this version does with the documents of a kind.
@@ -77,11 +78,13 @@ var kinds = map[string]kindInfo{
 
 	"PeerAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
 		object: func() any { return new(peerAuthentication) }},
+	"AuthorizationPolicy": {group: securityGroup, versions: securityVersions, state: kindServed,
+		new: func() proto.Message { return new(security.AuthorizationPolicy) }},
+	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
+		new: func() proto.Message { return new(security.RequestAuthentication) }},
 
-	"AuthorizationPolicy":   {group: securityGroup, versions: securityVersions, state: kindRestricting},
-	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindRestricting},
-	"EnvoyFilter":           {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
-	"WasmPlugin":            {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},
+	"EnvoyFilter": {group: networkingGroup, versions: []string{"v1alpha3"}, state: kindRestricting},
+	"WasmPlugin":  {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindRestricting},
 
 	"Gateway":          {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
 	"WorkloadGroup":    {group: networkingGroup, versions: networkingVersions, state: kindAdditive},

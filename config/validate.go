@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 )
 
 // validate reports what is wrong or doubtful about a decoded document as it stands alone, in the order of
@@ -37,6 +38,10 @@ func (d *document) validate() []Finding {
 		v.rateLimit(p, &s.Spec)
 	case *resiliencePolicy:
 		v.resiliencePolicy(p, &s.Spec)
+	case *security.AuthorizationPolicy:
+		v.authorizationPolicy(p, s)
+	case *security.RequestAuthentication:
+		v.requestAuthentication(p, s)
 	case *peerAuthentication:
 		v.peerAuthentication(&s.Spec)
 	case *kubeService:

@@ -32,9 +32,9 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"path_normalization":                 meshHonoured, // BASE, which is what is always done
 	"root_namespace":                     meshHonoured,
 	"trust_domain":                       meshHonoured, // kept: a program's trust domain is that of its SVID
-	"trust_domain_aliases":               meshHonoured,
 	"enable_auto_mtls":                   meshHonoured,
 	"locality_lb_setting":                meshHonoured,
+	"trust_domain_aliases":               meshHonoured,
 
 	"ca":                              meshElsewhere,
 	"certificates":                    meshElsewhere,

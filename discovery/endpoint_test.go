@@ -95,7 +95,7 @@ func TestSetEqual(t *testing.T) {
 	full := func() discovery.Endpoint {
 		return discovery.Endpoint{
 			Address: discovery.TCP("a", 1), Resolve: true, Labels: map[string]string{"app": "x"}, Weight: 3, Locality: "r/z/s",
-			Network: "n", ServiceAccount: "sa", Workload: "ns/w",
+			Network: "n", ServiceAccount: "sa", Namespace: "ns", MTLS: true, Workload: "ns/w",
 		}
 	}
 	base := discovery.NewSet(full())

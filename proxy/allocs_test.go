@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -35,20 +36,7 @@ func TestAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector makes pools forget")
 	}
-	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Length: 5\r\n\r\nhello")
-	up := raw(t, func(c net.Conn, br *bufio.Reader) {
-		for {
-			line, err := br.ReadSlice('\n')
-			if err != nil {
-				return
-			}
-			if len(line) == 2 {
-				if _, err := c.Write(response); err != nil {
-					return
-				}
-			}
-		}
-	})
+	up := answering(t)
 	for _, c := range rulesOf {
 		config := service("reviews", "HTTP", up)
 		if c.rule != "" {
@@ -65,6 +53,46 @@ func TestAllocs(t *testing.T) {
 			} else {
 				t.Logf("%s, %s: %.4f allocations a request", way, c.name, each)
 			}
+		}
+	}
+}
+
+// answering serves every request with the same answer, and allocates nothing for it.
+func answering(t *testing.T) string {
+	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nContent-Length: 5\r\n\r\nhello")
+	return raw(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			line, err := br.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if len(line) == 2 {
+				if _, err := c.Write(response); err != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+// TestPolicyAllocs: nor does it cost any that policies decide on it.
+func TestPolicyAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget")
+	}
+	up := answering(t)
+	const policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: %s}\nspec: {action: %s, rules: [{to: [{operation: {paths: [%s], hosts: [reviews]}}], when: [{key: 'request.headers[accept]', values: ['*']}]}]}\n---\n"
+	for name, config := range map[string]string{
+		"policies": fmt.Sprintf(policy, "a", "DENY", "/admin*") + fmt.Sprintf(policy, "b", "ALLOW", "/reviews/*"),
+		"tokens, none sent": `apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: t}
+spec: {jwtRules: [{issuer: a, jwks: '{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'}]}
+`,
+	} {
+		r := start(t, config, func(c *proxy.Config) { c.Inbound = []proxy.Inbound{{Listen: "127.0.0.1:0", App: up}} })
+		if each := allocsOf(t, r.sidecar.InboundAddrs()[0].String()); each >= 0.1 {
+			t.Errorf("%s: %.2f allocations a request, the budget is 0", name, each)
 		}
 	}
 }

@@ -24,6 +24,9 @@ func (x *exchange) reply(l LocalReply) {
 	if x.grpc() {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
 		x.editReply(&l)
+		if x.challenge != "" {
+			x.w.Field("Www-Authenticate", x.challenge)
+		}
 		x.w.Field("Content-Type", "application/grpc")
 		x.w.Field("Grpc-Status", l.grpcStatus())
 		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))
@@ -32,10 +35,17 @@ func (x *exchange) reply(l LocalReply) {
 	}
 	x.w.Response(l.Status, http.StatusText(l.Status), x.q.Method())
 	x.editReply(&l)
+	if x.challenge != "" {
+		x.w.Field("Www-Authenticate", x.challenge)
+	}
 	if l.Status == http.StatusMethodNotAllowed {
 		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 	}
-	x.write(l.Text)
+	if l.Reason == Denied || l.Reason == Unauthenticated {
+		x.write(l.Text) // Istio's, to the byte
+		return
+	}
+	x.write(l.Text + "\n")
 }
 
 // editReply writes what the rule of the call says of answers of our own, and what tells the caller why the mesh has refused
@@ -55,7 +65,7 @@ func (x *exchange) editReply(l *LocalReply) {
 func (x *exchange) write(text string) {
 	x.w.Field("Content-Type", "text/plain; charset=utf-8")
 	x.w.Field("X-Content-Type-Options", "nosniff")
-	x.finishAnswer([]byte(text + "\n"))
+	x.finishAnswer([]byte(text))
 }
 
 // unfinished ends the connection with the answer where the client has not sent all of its body.

@@ -41,6 +41,8 @@ type exchange struct {
 	few    [4]transport.Mark
 
 	admission transport.Admission // of a request for the application
+	asked     transport.Arrival
+	challenge string // www-authenticate of a reply, "" for none
 
 	up     *http1.Conn
 	to     peer
@@ -70,6 +72,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.closing, x.unread, x.aborted, x.handed, x.edits = false, false, false, false, false
 	x.admission = transport.Admission{}
 	x.marks = nil
+	x.challenge = ""
 	x.upload.reset()
 	x.w.Reset(s.conn)
 
@@ -133,7 +136,7 @@ func (x *exchange) release() {
 		x.edited.reset()
 	}
 	x.call.End(nil) // where the client has gone nobody is told
-	x.call, x.view, x.admission, x.few = transport.Call{}, call.Request{}, transport.Admission{}, [4]transport.Mark{}
+	x.call, x.view, x.admission, x.asked, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)
@@ -153,7 +156,7 @@ func (x *exchange) refuse(err error, first bool) {
 	x.closing = true
 	x.f.report(LocalReply{Direction: x.f.direction, Status: bad.Status, Flag: "DPE", Reason: "bad_request", Text: bad.Text, Err: bad})
 	x.w.Response(bad.Status, http.StatusText(bad.Status), "")
-	x.write(bad.Text)
+	x.write(bad.Text + "\n")
 	x.s.linger()
 }
 
@@ -294,6 +297,9 @@ func (x *exchange) direct() {
 func (x *exchange) visit() {
 	if x.admission = x.s.wire.engine.Admit(&x.view); x.admission.Err != nil {
 		x.reply(replyOf(x.admission.Err))
+		return
+	}
+	if !x.enters() {
 		return
 	}
 	app := x.s.wire.app

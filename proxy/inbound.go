@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // appIdleTimeout is how long a connection to the application may be idle. Node's servers close theirs after
@@ -62,4 +65,44 @@ func (a *application) via(r *http.Request) http.RoundTripper {
 func (a *application) close() {
 	a.http1.CloseIdleConnections()
 	a.http2.CloseIdleConnections()
+}
+
+// The reasons of replies to requests that policies refuse.
+const (
+	Denied          = "rbac_access_denied"      // AuthorizationPolicy
+	Unauthenticated = "jwt_authn_access_denied" // RequestAuthentication
+)
+
+// enters asks the policies whether the application is to see the request, and answers it where not. HTTP/2 meets them
+// in the mesh's handler.
+func (x *exchange) enters() bool {
+	e := x.s.wire.engine
+	gate := e.Gate()
+	if gate.None() {
+		return true
+	}
+	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
+	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
+		x.asked.Local = at.AddrPort()
+	}
+	if !x.asked.Prepare() {
+		x.closing, x.unread = true, true
+		x.reply(badRequest("malformed host"))
+		return false
+	}
+	v := gate.Decide(&x.asked)
+	if v.Status != 0 {
+		x.challenge = v.Challenge
+		x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+		return false
+	}
+	if v.Edits() {
+		x.edits = true
+		x.edited.take(&x.forth)
+		v.Edit(&x.edited)
+		if query := v.Query(x.q.Query()); query != x.q.Query() {
+			x.aimAt(x.view.Path, query)
+		}
+	}
+	return true
 }

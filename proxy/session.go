@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -24,6 +25,7 @@ type session struct {
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
+	peer      authz.Peer    // who it was proved to be from; nobody on the outbound side
 	handed    bool          // the connection is another's by now
 	uploaded  chan struct{} // an upload's goroutine has ended; nil before the first
 	state     atomic.Int32  // a sessionState
@@ -74,6 +76,9 @@ func newSession(w *wire, nc net.Conn) *session {
 	s.tls, _ = nc.(*tls.Conn)
 	if sc, ok := beneath(nc).(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
+	}
+	if w.engine != nil {
+		s.peer = w.engine.PeerOf(nc)
 	}
 	s.reading = w.wheel.Add(func() { _ = s.nc.SetReadDeadline(past) })
 	s.working = w.wheel.Add(s.look)

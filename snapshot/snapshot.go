@@ -5,6 +5,8 @@ import (
 	"maps"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/routing"
 )
 
@@ -19,6 +21,10 @@ type Snapshot struct {
 	Outbound Outbound                  // what becomes of calls to what Tables do not know
 	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 	Inbound  Inbound                   // what is taken of callers
+	// Authentication verifies the tokens of requests that come in; nil looks at none.
+	Authentication *jwt.Set
+	// Authorization decides about requests that come in to the workload; nil lets all in.
+	Authorization *authz.Set
 }
 
 // Outbound says what becomes of calls to hosts that the configuration does not know.

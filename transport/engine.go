@@ -43,6 +43,9 @@ type Config struct {
 	// IstioRetries repeats requests whatever their method, as Istio does. Default: one that may have been processed is
 	// repeated only where it is idempotent.
 	IstioRetries bool
+	// Decided hears what policies decide about requests that come in: denials, and what AUDIT and dry-run policies
+	// tell. It is called concurrently, before the request goes on, and must not wait. Default: nobody does.
+	Decided func(PolicyEvent)
 	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
 	Identity *identity.Identity
 }
@@ -59,6 +62,9 @@ type Engine struct {
 	istio    bool                                         // retries do as Istio's
 	identity *identity.Identity                           // nil for none
 	live     *live                                        // of the identity, nil for none
+
+	onDecided func(PolicyEvent) // nil for nobody
+	decided   struct{ unauthenticated, denied, audited, shadow atomic.Uint64 }
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -89,7 +95,7 @@ type state struct {
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
-		identity: c.Identity,
+		identity: c.Identity, onDecided: c.Decided,
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64

@@ -19,6 +19,11 @@ const MaxHeaderFields = 100
 // would serve further requests on a connection that is no longer ours to look at (RFC 9113 §3.1). A request that
 // is one too many for a rate limit is answered with 429, and next does not see it.
 //
+// Where the configuration has RequestAuthentications for the workload, requests with a token that is not to be taken are
+// answered with 401; where it has AuthorizationPolicies, requests that they do not allow are answered with
+// 403 and "RBAC: access denied", an RPC with PERMISSION_DENIED, and next sees the path in the one spelling that was
+// decided on (call.CanonicalPath). What has none, or a Host that is no host, is answered with 400.
+//
 // A request that came without mutual TLS of the mesh to a port whose PeerAuthentication is STRICT is answered with 403,
 // and its connection ends: also where the program forgot Listener, and on connections that are older than the policy.
 // Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
@@ -56,11 +61,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r) {
 		return
 	}
-	header := h.settle(r, peer)
-	ctx, end := withTold(r.Context(), call.HTTPHeaders(header))
+	gate, path := h.in.engine.Gate(), ""
+	var verdict Verdict
+	if !gate.None() {
+		var ok bool
+		if path, verdict, ok = h.enter(gate, w, r, peer); !ok {
+			return
+		}
+	}
+	header := h.settle(r, &verdict, peer)
+	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
+	if !gate.None() {
+		spell(inner, path, verdict.Query(r.URL.RawQuery))
+	}
 	h.next.ServeHTTP(w, inner)
 	if r.MultipartForm == nil {
 		r.MultipartForm = inner.MultipartForm // net/http removes the temporary files of the request it made
@@ -79,12 +95,12 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees: the request's own, or a copy where something changes.
-func (h *handler) settle(r *http.Request, peer *inboundPeer) http.Header {
+func (h *handler) settle(r *http.Request, v *Verdict, peer *inboundPeer) http.Header {
 	header := r.Header
 	named := header.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(header)
 	forged := h.in.live != nil && forges(header)
-	if named && !h2c && !forged && peer == nil {
+	if named && !h2c && !forged && peer == nil && !v.Edits() {
 		return header
 	}
 	if header = maps.Clone(header); header == nil {
@@ -98,6 +114,7 @@ func (h *handler) settle(r *http.Request, peer *inboundPeer) http.Header {
 	if peer != nil {
 		header[forwardedHeaders[0]] = []string{peer.forwarded}
 	}
+	v.Edit(call.HTTPHeaders(header))
 	if !named {
 		header["X-Request-Id"] = []string{h.in.engine.RequestID()}
 	}

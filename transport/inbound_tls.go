@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -160,7 +161,7 @@ type peerKey struct{}
 // of the program's own, behind Listener and Handler, needs it for Handler to know its peers.
 func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if p, ok := in.live.peer(conn); ok {
-		return context.WithValue(ctx, peerKey{}, &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p)})
+		return context.WithValue(ctx, peerKey{}, &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)})
 	}
 	return ctx
 }
@@ -168,6 +169,7 @@ func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Conte
 type inboundPeer struct {
 	identity.Peer
 	forwarded string // the header
+	policy    authz.Peer
 }
 
 // PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
@@ -255,7 +257,7 @@ func (in *Inbound) Requires(port uint16) bool {
 
 // WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
 func WithPeer(ctx context.Context, p identity.Peer) context.Context {
-	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p})
+	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p, policy: policyPeer(p)})
 }
 
 // Identified reports whether the mesh has an identity.

@@ -67,8 +67,8 @@ spec:
     route:
     - destination: {host: reviews}
 `
-	restricting = `apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
+	restricting = `apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
 metadata: {name: nobody}
 spec: {}
 `
@@ -89,7 +89,7 @@ spec:
 `
 	errDangling = `Error [IST0101] (VirtualService default/reviews mesh.d/a.yaml:8:44) spec.http[0].route[0].destination.subset: subset "v9" of reviews.default.svc.cluster.local is not defined; calls get 503, flag NC; DestinationRule default/reviews (mesh.d/r.yaml:17) applies to the host, which has v1
 `
-	errRestricts = `Error [HDL0002] (AuthorizationPolicy default/nobody mesh.d/a.yaml:2:7) kind: AuthorizationPolicy restricts traffic, and this version cannot enforce it; name the kind in WithIgnoredKinds or --ignore-kind where running without it is acceptable
+	errRestricts = `Error [HDL0002] (EnvoyFilter default/nobody mesh.d/a.yaml:2:7) kind: EnvoyFilter restricts traffic, and this version cannot enforce it; name the kind in WithIgnoredKinds or --ignore-kind where running without it is acceptable
 `
 	unchecked = "the set is refused, and so references between its documents were not checked\n"
 )
@@ -162,7 +162,7 @@ func TestAnalyze(t *testing.T) {
 			result{79, errRestricts, "2 documents in 2 files: 1 error\n" + unchecked}},
 		{"a refusal cannot be suppressed", restricted, "", "-S HDL0002 mesh.d",
 			result{79, errRestricts, "2 documents in 2 files: 1 error\n1 finding not suppressed: what refuses the set is always shown\n" + unchecked}},
-		{"ignored kind", restricted, "", "--ignore-kind AuthorizationPolicy -S HDL0004 mesh.d",
+		{"ignored kind", restricted, "", "--ignore-kind EnvoyFilter -S HDL0004 mesh.d",
 			result{0, warnLegacy, "2 documents in 2 files: 1 warning, 1 suppressed\n"}},
 
 		{"typo", map[string]string{"mesh.d/a.yaml": typo, "mesh.d/b.yaml": legacy}, "", "mesh.d",

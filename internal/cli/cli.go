@@ -104,7 +104,7 @@ heddle proxy ends with its command's.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), proxyCommand(), versionCommand())
+	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), versionCommand())
 	return root
 }
 

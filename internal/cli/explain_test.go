@@ -245,7 +245,7 @@ heddle: the configuration is refused: 1 error
 			"Error [HDL0001] (nowhere) cannot read: no such file or directory\nheddle: the configuration is refused: 1 error\n"}},
 		{"policy", []string{"--config", "policy.yaml"}, result{79, "", strings.ReplaceAll(errRestricts, "mesh.d/a.yaml", "policy.yaml") +
 			"heddle: the configuration is refused: 1 error\n"}},
-		{"policy ignored", []string{"--config", "policy.yaml", "--ignore-kind", "AuthorizationPolicy"}, result{0,
+		{"policy ignored", []string{"--config", "policy.yaml", "--ignore-kind", "EnvoyFilter"}, result{0,
 			"request    GET reviews:80/\nverdict    passthrough: the mesh does not know the host\n", ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

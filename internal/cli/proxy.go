@@ -21,6 +21,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -136,7 +137,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if o.still == 0 {
 		o.still = -1
 	}
-	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
+	replies := &replyLog{log: log}
+	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
 	if o.svid.Certificate != "" {
 		opts = append(opts, mesh.WithIdentity(o.svid))
 	}
@@ -148,7 +150,6 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 
 	quit := make(chan struct{})
 	var once sync.Once
-	replies := &replyLog{log: log}
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
@@ -278,7 +279,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// A replyLog writes a line for every answer of the proxy's own, as long as there are few: when everything
+// A replyLog writes a line for every answer of the proxy's own and for what policies had to say, as long as there are few: when everything
 // fails, writing about it must not be what fails next.
 type replyLog struct {
 	log *slog.Logger
@@ -292,6 +293,35 @@ type replyLog struct {
 const repliesPerSecond = 20
 
 func (r *replyLog) report(l proxy.LocalReply) {
+	if l.Reason == proxy.Denied || l.Reason == proxy.Unauthenticated {
+		return // decided hears of it, and of those over HTTP/2
+	}
+	r.write("answered by the proxy", "direction", l.Direction, "status", l.Status, "flag", l.Flag, "reason", l.Reason,
+		"method", l.Method, "host", l.Host, "details", l.Details())
+}
+
+// decided writes what policies had to say.
+func (r *replyLog) decided(ev mesh.PolicyEvent) {
+	message := "request audited"
+	attrs := []any{"method", ev.Method, "host", ev.Host, "path", ev.Path, "source", ev.Source.String()}
+	if ev.Principal != "" {
+		attrs = append(attrs, "principal", ev.Principal)
+	}
+	if ev.Decision.Audit != "" {
+		attrs = append(attrs, "audit", ev.Decision.Audit)
+	}
+	if ev.Decision.Shadow != authz.None {
+		message = "request decided on by a dry run"
+		attrs = append(attrs, "dry_run", ev.Decision.Shadow.String(), "dry_run_rule", ev.Decision.ShadowRule)
+	}
+	if ev.Status != 0 {
+		message = "request denied"
+		attrs = append(attrs, "details", ev.Details)
+	}
+	r.write(message, attrs...)
+}
+
+func (r *replyLog) write(message string, attrs ...any) {
 	now := time.Now().Unix()
 	r.mu.Lock()
 	if now != r.second {
@@ -307,12 +337,10 @@ func (r *replyLog) report(l proxy.LocalReply) {
 	if full {
 		return
 	}
-	attrs := []any{"direction", l.Direction, "status", l.Status, "flag", l.Flag, "reason", l.Reason,
-		"method", l.Method, "host", l.Host, "details", l.Details()}
 	if left > 0 {
 		attrs = append(attrs, "unlogged", left)
 	}
-	r.log.Warn("answered by the proxy", attrs...)
+	r.log.Warn(message, attrs...)
 }
 
 // cut gives a context for the end of something: it ends after d, and at once where d is zero.

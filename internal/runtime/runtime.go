@@ -32,6 +32,7 @@ type Options struct {
 	Rand         func() uint64 // nil for math/rand/v2's
 	Logger       *slog.Logger
 	Trace        func(ctx context.Context) (parent, state string) // transport.Config.Trace
+	Decided      func(transport.PolicyEvent)                      // transport.Config.Decided
 	Identity     identity.Source                                  // nil for none
 }
 
@@ -79,6 +80,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
+		Decided: o.Decided,
 	})
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {

@@ -56,11 +56,12 @@ var connectParams = grpc.ConnectParams{
 	MinConnectTimeout: 20 * time.Second, // grpc-go's own; the dialer keeps the cluster's connect time-out
 }
 
-// ServerOptions makes a server heed the mesh's rate limits, and pass on what belongs to a whole call tree: the trace
-// headers and request id of an RPC travel, by its context, to the calls made for it over the same or another
-// mesh. An RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too; one that is too
-// many ends with Unavailable, or ResourceExhausted where the limit says so. A stream counts once. The interceptors run
-// before those given after them.
+// ServerOptions makes a server one of the mesh. RPCs that the AuthorizationPolicies of the workload do not allow end with
+// PERMISSION_DENIED before the method runs; a stream under way ends so with its next message once policies have changed
+// and no longer allow it. The trace headers and request id of an RPC travel, by its context, to the calls made for it over
+// the same or another mesh; an RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too.
+// One that is too many for a rate limit ends with Unavailable, or ResourceExhausted where the limit says so; a stream counts
+// once. The interceptors run before those given after them.
 //
 // A mesh with an identity makes the server's handshakes: mutual TLS, plain text or neither, as the PeerAuthentication of
 // the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls. An RPC that came

@@ -2,10 +2,19 @@ package grpcmesh
 
 import (
 	"context"
+	"net"
+	"net/http"
+	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	rpcstatus "google.golang.org/grpc/status"
 
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -23,18 +32,27 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
 		return nil, err
 	}
+	ctx, err = v.enter(ctx, info.FullMethod, v.engine.Gate())
+	if err != nil {
+		return nil, err
+	}
 	return handler(v.carrying(ctx), req)
 }
 
-func (v server) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, err := v.proved(s.Context())
+func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	came, err := v.proved(ss.Context())
 	if err != nil {
 		return err
 	}
-	if err := v.admit(ctx, info.FullMethod, s); err != nil {
+	if err := v.admit(came, info.FullMethod, ss); err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{s, v.carrying(ctx)})
+	gate := v.engine.Gate()
+	ctx, err := v.enter(came, info.FullMethod, gate)
+	if err != nil {
+		return err
+	}
+	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(ctx), server: v, came: came, method: info.FullMethod, gate: gate})
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
@@ -50,11 +68,89 @@ func (v server) carrying(ctx context.Context) context.Context {
 	return transport.WithCarried(ctx, transport.Collect(headers(md)))
 }
 
-// A serverStream is a stream under another context.
+// A serverStream is a stream under another context that policies can end.
 type serverStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx    context.Context
+	came   context.Context // before anything was changed
+	server server
+	method string
+
+	mu     sync.Mutex     // guards what follows: messages are sent and received concurrently
+	gate   transport.Gate // that has let it through
+	denied error
 }
 
 // Context implements grpc.ServerStream.
 func (s *serverStream) Context() context.Context { return s.ctx }
+
+// SendMsg implements grpc.ServerStream.
+func (s *serverStream) SendMsg(m any) error {
+	if err := s.again(); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// RecvMsg implements grpc.ServerStream. It asks when the message is there: that may have taken long.
+func (s *serverStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return s.again()
+}
+
+// again asks the policies where they have changed.
+func (s *serverStream) again() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
+		_, s.denied = s.server.enter(s.came, s.method, now)
+		s.gate = now
+	}
+	return s.denied
+}
+
+// enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
+// is on the wire.
+func (v server) enter(ctx context.Context, method string, g transport.Gate) (context.Context, error) {
+	if g.None() {
+		return ctx, nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	path, sound := call.CanonicalPath(method)
+	view := call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
+	if host := md[":authority"]; len(host) > 0 {
+		view.Authority = host[0]
+	}
+	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
+	if p, ok := peer.FromContext(ctx); ok {
+		if at, ok := p.Addr.(*net.TCPAddr); ok {
+			view.Source = at.AddrPort().Addr()
+		}
+		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
+			q.Local = at.AddrPort()
+		}
+		if secure, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			view.Scheme, q.SNI = "https", secure.State.ServerName
+		}
+	}
+	if !sound || !q.Prepare() {
+		return ctx, rpcstatus.Error(codes.Internal, http.StatusText(http.StatusBadRequest)) // as HTTP's 400 is to gRPC
+	}
+	verdict := g.Decide(&q)
+	if verdict.Status != 0 {
+		if verdict.Challenge != "" {
+			_ = grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", verdict.Challenge))
+		}
+		return ctx, rpcstatus.Error(codes.Code(call.GRPCCode(verdict.Status)), verdict.Body)
+	}
+	if verdict.Edits() {
+		if md == nil {
+			md = metadata.MD{}
+		}
+		verdict.Edit(editor{headers(md)})
+		ctx = metadata.NewIncomingContext(ctx, md)
+	}
+	return transport.WithToken(ctx, verdict.Token), nil
+}

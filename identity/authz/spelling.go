@@ -1,0 +1,121 @@
+package authz
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/heddlemesh/mesh/call"
+)
+
+// readings is how many readings a path can have: as it is passed on, with slashes merged, with escapes decoded once, and
+// with escapes decoded for as long as there are some.
+const readings = 4
+
+// maxDecodes bounds the last of them. No known server decodes more than twice.
+const maxDecodes = 4
+
+// readPath finds the different readings of a path in canonical form. The first is the path itself.
+func readPath(into *[readings]string, path string) int {
+	into[0] = path
+	if strings.IndexByte(path, '%') < 0 && !strings.Contains(path, "//") {
+		return 1
+	}
+	n := 1
+	add := func(s string) {
+		for _, had := range into[:n] {
+			if had == s {
+				return
+			}
+		}
+		into[n] = s
+		n++
+	}
+	add(mergeSlashes(path))
+	decoded := decode(path)
+	add(reduce(decoded))
+	for range maxDecodes - 1 {
+		again := decode(decoded)
+		if again == decoded {
+			break
+		}
+		decoded = again
+	}
+	add(reduce(decoded))
+	return n
+}
+
+// decode replaces every escape, and every backslash by the slash that many programs take it for.
+func decode(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				c = byte(n)
+				i += 2
+			}
+		}
+		if c == '\\' {
+			c = '/'
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+// reduce merges slashes and then resolves dot segments, as path.Clean and its like do.
+func reduce(path string) string { return mergeSlashes(call.ResolveDots(mergeSlashes(path))) }
+
+func mergeSlashes(s string) string {
+	if !strings.Contains(s, "//") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] != '/' || i == 0 || s[i-1] != '/' {
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
+// spell gives what is written in a rule as the last reading of a path has it.
+func spell(s string) string {
+	for range maxDecodes {
+		again := decode(s)
+		if again == s {
+			break
+		}
+		s = again
+	}
+	return mergeSlashes(s)
+}
+
+// readHost finds the canonical forms of an authority: without the port of http, and with it where it is written.
+func readHost(into *[2]string, authority string) (int, bool) {
+	const http = 80
+	host, port, err := call.SplitAuthority(authority)
+	if err != nil {
+		return 0, false
+	}
+	if strings.IndexByte(host, ':') >= 0 {
+		host = "[" + host + "]"
+	}
+	if port == 0 {
+		into[0] = host
+		return 1, true
+	}
+	whole := authority
+	if rest, same := strings.CutPrefix(authority, host); !same || len(rest) < 2 || rest[0] != ':' || rest[1] == '0' {
+		whole = host + ":" + strconv.Itoa(int(port))
+	}
+	into[0] = whole
+	if port != http {
+		return 1, true
+	}
+	into[1] = host
+	return 2, true
+}

@@ -1,0 +1,242 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/jwt"
+)
+
+// A Gate is what one snapshot asks of requests that come in. All drivers ask here: whose token it is, then whether
+// policies allow it, in the order of Istio's filters. It is comparable: one that has not changed is equal.
+type Gate struct {
+	engine   *Engine
+	tokens   *jwt.Set
+	policies *authz.Set
+}
+
+// Gate gives what is asked at this moment.
+func (e *Engine) Gate() Gate {
+	s := e.state.Load().snap
+	return Gate{e, s.Authentication, s.Authorization}
+}
+
+// None reports that nothing is asked.
+func (g Gate) None() bool { return g.tokens == nil && g.policies == nil }
+
+// An Arrival is a request that has come in. Fill in its Request; it may be used again, by one at a time.
+type Arrival struct {
+	authz.Request
+	view arrived
+}
+
+// A Verdict says what becomes of an arrival. Of the request it holds nothing.
+type Verdict struct {
+	Status    int    // of the answer to a request that is refused, 0 for one that is let in
+	Body      string // of that answer
+	Challenge string // its www-authenticate, "" for none
+	Reason    string // a stable word: "rbac_access_denied", "jwt_authn_access_denied"
+	Details   string // Envoy's response code details, for the log
+
+	Decision authz.Decision // of the policies, where they were asked
+
+	Token   *jwt.Token // that was verified, nil for none
+	at      *jwt.Location
+	outputs []*call.Name
+}
+
+// Decide decides, and tells who wants to know (Config.Decided). q is prepared. It does not allocate where the request is
+// let in and its token was verified before.
+func (g Gate) Decide(q *Arrival) Verdict {
+	var v Verdict
+	if g.tokens != nil {
+		if !preflight(&q.Request) {
+			found := g.tokens.Check(&jwt.Request{Headers: q.Headers, Query: q.Query}, time.Now())
+			if found.Err != nil {
+				return g.engine.unauthenticated(q, found.Err)
+			}
+			v.Token, v.at = found.Token, found.At
+		}
+		v.outputs = g.tokens.Outputs()
+		q.view = arrived{q.Headers, v.Token, v.at, v.outputs}
+		q.Headers = &q.view
+		if v.Token != nil {
+			q.Token = v.Token
+		}
+	}
+	v.Decision = g.engine.authorize(g.policies, &q.Request)
+	if d := &v.Decision; !d.Allowed {
+		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
+	}
+	return v
+}
+
+// preflight reports a question of a browser, which brings no token (Envoy, jwt_authn bypass_cors_preflight).
+func preflight(q *authz.Request) bool {
+	if q.Method != http.MethodOptions {
+		return false
+	}
+	_, origin := q.Headers.Value(originName, 0)
+	_, asks := q.Headers.Value(preflightName, 0)
+	return origin && asks
+}
+
+var (
+	originName    = call.NewName("origin")
+	preflightName = call.NewName("access-control-request-method")
+)
+
+func (e *Engine) unauthenticated(q *Arrival, err error) Verdict {
+	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: "jwt_authn_access_denied",
+		Challenge: `Bearer realm="` + realm(&q.Request) + `", error="invalid_token"`}
+	v.Details = v.Reason + "{" + strings.ReplaceAll(v.Body, " ", "_") + "}"
+	e.decided.unauthenticated.Add(1)
+	if e.onDecided != nil {
+		e.onDecided(eventOf(&authz.Decision{}, &q.Request, v.Status, v.Details))
+	}
+	return v
+}
+
+// realm is the URL of the request without its query, as it may stand in quotes.
+func realm(q *authz.Request) string {
+	const most = 256 // Envoy's
+	s := q.Scheme + "://" + q.Authority + q.Path
+	s = strings.Map(func(c rune) rune {
+		if c <= ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			return -1
+		}
+		return c
+	}, s)
+	return s[:min(len(s), most)]
+}
+
+// Edits reports whether the request changes before the program sees it.
+func (v *Verdict) Edits() bool { return len(v.outputs) > 0 || v.Token != nil }
+
+// Edit makes the changes to the header: what tokens say goes where rules want it, what a caller has written there goes,
+// and so does the token, unless it is forwarded.
+func (v *Verdict) Edit(h call.HeaderEditor) {
+	for _, n := range v.outputs {
+		h.Remove(n)
+	}
+	if v.Token == nil {
+		return
+	}
+	if !v.Token.Forwarded() {
+		switch v.at.Place {
+		case jwt.InHeader:
+			h.Remove(v.at.Field)
+		case jwt.InCookie:
+			editCookies(h, v.at)
+		}
+	}
+	for _, f := range v.Token.Fields() {
+		h.Set(f.Name, f.Value)
+	}
+}
+
+func editCookies(h call.HeaderEditor, at *jwt.Location) {
+	var lines []string
+	for i := 0; ; i++ {
+		line, ok := h.Value(cookieName, i)
+		if !ok {
+			break
+		}
+		if line = at.Without(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	h.Remove(cookieName)
+	for _, line := range lines {
+		h.Add(cookieName, line)
+	}
+}
+
+var cookieName = call.NewName("cookie")
+
+// Query gives the query that goes on: without the token, where that stood in it and is not forwarded.
+func (v *Verdict) Query(raw string) string {
+	if v.Token == nil || v.Token.Forwarded() || v.at.Place != jwt.InQuery {
+		return raw
+	}
+	return v.at.Without(raw)
+}
+
+// arrived is a header as the program will see it, which is what policies decide on.
+type arrived struct {
+	call.Headers
+	token   *jwt.Token
+	at      *jwt.Location
+	outputs []*call.Name
+}
+
+// Value implements call.Headers.
+func (h *arrived) Value(n *call.Name, i int) (string, bool) {
+	if h.token != nil {
+		for _, f := range h.token.Fields() {
+			if f.Name.Lower() == n.Lower() {
+				if i == 0 {
+					return f.Value, true
+				}
+				return "", false
+			}
+		}
+		if h.at.Place == jwt.InHeader && !h.token.Forwarded() && h.at.Field.Lower() == n.Lower() {
+			return "", false
+		}
+	}
+	for _, o := range h.outputs {
+		if o.Lower() == n.Lower() {
+			return "", false
+		}
+	}
+	return h.Headers.Value(n, i)
+}
+
+type tokenKey struct{}
+
+// WithToken gives a context that knows whose request it is of; a nil token changes nothing.
+func WithToken(ctx context.Context, t *jwt.Token) context.Context {
+	if t == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, tokenKey{}, t)
+}
+
+// TokenFrom gives the verified token of the request that the context is of, nil for none.
+func TokenFrom(ctx context.Context) *jwt.Token {
+	t, _ := ctx.Value(tokenKey{}).(*jwt.Token)
+	return t
+}
+
+// policyPeer is a verified peer as policies name it.
+func policyPeer(p identity.Peer) authz.Peer {
+	q := authz.Peer{Principal: strings.TrimPrefix(p.ID.String(), "spiffe://"), TrustDomain: p.ID.TrustDomain()}
+	if namespace, account, ok := p.ID.ServiceAccount(); ok {
+		q.Namespace, q.ServiceAccount = namespace, namespace+"/"+account
+	}
+	return q
+}
+
+// PeerOf says for policies who a connection of a mesh's listener was proved to be from.
+func (e *Engine) PeerOf(conn net.Conn) authz.Peer {
+	p, ok := e.live.peer(conn)
+	if !ok {
+		return authz.Peer{}
+	}
+	return policyPeer(p)
+}
+
+// PolicyPeer is PeerOf for a request's context (see PeerFromContext).
+func PolicyPeer(ctx context.Context) authz.Peer {
+	if c, ok := ctx.Value(peerKey{}).(*inboundPeer); ok {
+		return c.policy
+	}
+	return authz.Peer{}
+}
