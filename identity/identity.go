@@ -170,14 +170,6 @@ func (i *Identity) ID() ID {
 	return ID{}
 }
 
-// Expires gives the end of the SVID, the zero time before the first.
-func (i *Identity) Expires() time.Time {
-	if h := i.held.Load(); h != nil {
-		return h.own.Leaf.NotAfter
-	}
-	return time.Time{}
-}
-
 // Again proves a peer once more, with what is believed by now: an authority may be gone, a certificate revoked or
 // expired. It is cheap where nothing has changed. It gives the peer to ask about the next time.
 func (i *Identity) Again(p Peer) (Peer, error) {

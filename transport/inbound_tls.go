@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
@@ -103,6 +104,7 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 		return nil, errNotTaken
 	}
 	var peer identity.Peer
+	var own time.Time
 	mesh := false
 	secured := tls.Server(conn, &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if mesh = g.meant(hello, mode); !mesh {
@@ -111,14 +113,18 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 			}
 			return g.o.appTLS, nil
 		}
-		return g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
+		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
 			Aliases: g.in.engine.Snapshot().Inbound.Aliases, Verified: func(p identity.Peer) { peer = p }})
+		if err == nil {
+			own = config.Certificates[0].Leaf.NotAfter
+		}
+		return config, err
 	}})
 	if err := secured.Handshake(); err != nil {
 		return nil, err
 	}
 	if mesh {
-		g.in.live.add(secured, peer, g.open)
+		g.in.live.add(secured, peer, own, g.open)
 	}
 	return secured, nil
 }

@@ -40,22 +40,23 @@ func newLive(id *identity.Identity, done <-chan struct{}) *live {
 }
 
 // add has the connection closed when its peer, which has been verified, is not believed any more; where the peer is
-// nobody, when it is not wanted any more.
-func (l *live) add(conn *tls.Conn, peer identity.Peer, wanted func() bool) {
+// nobody, when it is not wanted any more. own is when the certificate expires that was shown to the peer: it may have been
+// replaced since.
+func (l *live) add(conn *tls.Conn, peer identity.Peer, own time.Time, wanted func() bool) {
 	key := weak.Make(conn)
 	runtime.AddCleanup(conn, l.forget, key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[key] = &liveConn{peer, wanted, l.until(&peer)}
+	l.conns[key] = &liveConn{peer, wanted, until(&peer, own)}
 	l.sweep()
 }
 
 // until gives the moment after which a connection that begins now is to rest.
-func (l *live) until(p *identity.Peer) time.Time {
+func until(p *identity.Peer, own time.Time) time.Time {
 	if p.ID.IsZero() {
 		return time.Time{}
 	}
-	end := l.identity.Expires()
+	end := own
 	if p.Expires.Before(end) {
 		end = p.Expires
 	}

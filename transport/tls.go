@@ -68,7 +68,7 @@ func (o *originator) secure(ctx context.Context, conn net.Conn, host string) (*t
 		return nil, fmt.Errorf("TLS handshake as %s: %w", nameOf(host), err)
 	}
 	if o.policy.Mesh {
-		o.live.add(c, peer, nil)
+		o.live.add(c, peer, config.Certificates[0].Leaf.NotAfter, nil)
 	}
 	return c, nil
 }
