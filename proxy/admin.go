@@ -144,7 +144,7 @@ func (s *Sidecar) adminClusters(w http.ResponseWriter, r *http.Request) {
 			}{
 				{"rq_active", e.Counts.Active}, {"rq_total", e.Counts.Total}, {"rq_error", e.Counts.Failed},
 				{"rq_success", e.Counts.Total - min(e.Counts.Total, e.Counts.Failed+uint64(max(e.Counts.Active, 0)))},
-				{"mean_ms", e.Counts.Latency.Seconds() * 1000}, {"weight", e.Weight}, {"locality", e.Locality},
+				{"mean_ms", fmt.Sprintf("%.3f", e.Counts.Latency.Seconds()*1000)}, {"weight", e.Weight}, {"locality", e.Locality},
 				{"health_flags", health}, {"ejections", ejections},
 			} {
 				fmt.Fprintf(&b, "%s::%s::%s::%v\n", c.Name, e.Address, v.key, v.value)
