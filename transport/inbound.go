@@ -84,6 +84,9 @@ func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, peer *in
 	if at, is := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); is {
 		q.Local = at.AddrPort()
 	}
+	if port := h.guard.o.port; port != 0 {
+		q.Local = netip.AddrPortFrom(q.Local.Addr(), port)
+	}
 	if r.TLS != nil {
 		view.Scheme, q.SNI = "https", r.TLS.ServerName
 	}

@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -358,5 +360,24 @@ func TestPolicySpelling(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPolicyPort: the port of a policy is what the program says it is. Where nobody knows, a DENY denies.
+func TestPolicyPort(t *testing.T) {
+	t.Parallel()
+	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(policy("p", `{action: DENY, rules: [{to: [{operation: {ports: ["9080"]}}]}]}`))),
+		mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for port, want := range map[uint16]int{0: http.StatusForbidden, 80: http.StatusNoContent, 9080: http.StatusForbidden} {
+		h := m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), mesh.WithInboundPort(port))
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://web/", nil))
+		if w.Code != want {
+			t.Errorf("port %d: got %d, want %d", port, w.Code, want)
+		}
 	}
 }
