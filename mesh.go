@@ -133,7 +133,7 @@ func (m *Mesh) Explain(r *http.Request) (Decision, error) {
 // Status says which configuration serves, what was last refused and how the endpoints fare.
 func (m *Mesh) Status() Status {
 	s := m.runtime.Status()
-	return Status{Version: s.Version, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
+	return Status{Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
 		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
 		Policies: m.runtime.Engine.Decided()}
 }
@@ -174,6 +174,7 @@ func (m *Mesh) Close() error {
 // Status is the state of a mesh at one moment.
 type Status struct {
 	Version   string    `json:"version"`   // of the configuration that serves
+	Preset    Preset    `json:"preset"`    // by WithPreset
 	Documents int       `json:"documents"` // in it
 	Findings  []Finding `json:"findings"`  // about it: warnings and references to what is not there
 	// Refused is why the newest configuration was not taken; nil where it was.

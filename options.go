@@ -127,6 +127,22 @@ func WithOutboundTrafficPolicy(p OutboundTrafficPolicy) Option {
 	return option(func(o *runtime.Options) { o.Outbound = p })
 }
 
+// A Preset is a set of values for what no document says.
+type Preset = config.Preset
+
+// The presets.
+const (
+	NoPreset   = config.NoPreset   // Istio's own defaults
+	Production = config.Production // deadlines, time-outs of tries, retry budgets, ejection: docs/resilience.md has the values
+)
+
+// WithPreset gives every call a deadline, a time-out of its tries, a retry budget and ejection, where no document says how
+// long, how often or by what; documents go before it. Calls to hosts that the mesh does not know stay as they are.
+// Default: NoPreset.
+func WithPreset(p Preset) Option {
+	return option(func(o *runtime.Options) { o.Config.Preset = p })
+}
+
 // WithIstioRetries repeats requests as Istio does, whatever their method: a POST that may have been carried out is sent again
 // where its rule's retryOn says so, and may be carried out twice. Default: such a request is repeated only where its
 // method is idempotent, the program has set a key by [ContextWithIdempotencyKey], or its rule is annotated

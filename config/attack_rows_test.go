@@ -155,7 +155,7 @@ func allFindings(text string) []Finding {
 		docs = append(docs, d)
 	}
 	if !refusing(found) {
-		found = append(found, compileSet(docs, snapshot.Workload{Namespace: "default"}).findings...)
+		found = append(found, compileSet(docs, snapshot.Workload{Namespace: "default"}, NoPreset).findings...)
 	}
 	return found
 }

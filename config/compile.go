@@ -23,6 +23,7 @@ type compiled struct {
 // compilation.
 type compiler struct {
 	workload snapshot.Workload
+	defaults defaults
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
@@ -51,8 +52,8 @@ type compiler struct {
 
 // compileSet shows the order: the mesh's defaults, what can be seen, then what exists, then which rules apply, and from
 // these the routes, which call for their clusters as they name them.
-func compileSet(docs []*document, w snapshot.Workload) compiled {
-	c := newCompiler(w)
+func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
+	c := newCompiler(w, p)
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
 	c.readPeerAuthentications(docs)
@@ -81,9 +82,10 @@ func compileSet(docs []*document, w snapshot.Workload) compiled {
 	}
 }
 
-func newCompiler(w snapshot.Workload) *compiler {
+func newCompiler(w snapshot.Workload, p Preset) *compiler {
 	return &compiler{
 		workload:  w,
+		defaults:  p.defaults(),
 		byHost:    make(map[string]*service),
 		rules:     make(map[string][]*destRule),
 		merged:    make(map[ruleKey]*mergedRule),
@@ -120,20 +122,17 @@ func (c *compiler) cluster(host string, port uint32, subset string) (name string
 	if p == nil {
 		return name, -1, host + " has no port " + strconv.FormatUint(uint64(port), 10) + ", only " + s.portList()
 	}
-	policy, labels, direct, missing := c.policy(s, p, subset)
+	made, missing := c.policy(s, p, subset)
 	if missing != "" {
 		return name, -1, missing
 	}
-	if t := c.mesh.GetConnectTimeout(); t != nil && policy.ConnectTimeout == 0 {
-		policy.ConnectTimeout = t.AsDuration()
+	if t := c.mesh.GetConnectTimeout(); t != nil && made.Policy.ConnectTimeout == 0 {
+		made.Policy.ConnectTimeout = t.AsDuration()
 	}
 	index = len(c.clusters)
 	c.clusterAt[name] = index
-	c.clusters = append(c.clusters, snapshot.Cluster{
-		Name: name, Set: discovery.Key{Host: host, Port: uint16(port)}, Subset: subset, Select: labels,
-		Policy: policy, Direct: direct,
-		Breaker: c.breaker(host),
-		Origin:  c.clusterOrigin(s, port, subset),
-	})
+	made.Name, made.Set, made.Subset = name, discovery.Key{Host: host, Port: uint16(port)}, subset
+	made.Breaker, made.Origin = c.breaker(host), c.clusterOrigin(s, port, subset)
+	c.clusters = append(c.clusters, made)
 	return name, index, ""
 }

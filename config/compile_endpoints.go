@@ -57,7 +57,7 @@ func newBacking(docs []*document) *backing {
 // ServiceEntries, those of its EndpointSlices and, by its selector, those of the namespace's workloads.
 // Services that the workload cannot see get none, and an alias has those of what it stands for.
 func endpointSets(docs []*document, w snapshot.Workload) map[discovery.Key]*discovery.Set {
-	c := newCompiler(w)
+	c := newCompiler(w, NoPreset)
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
 	c.readPeerAuthentications(docs)

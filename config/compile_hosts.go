@@ -107,7 +107,7 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 			h := &routing.VirtualHost{Host: s.host, Port: uint16(p.number), Also: also,
 				HTTP: p.protocol != snapshot.Opaque, Origin: s.hostOrigin(p)}
 			def := c.defaultRoute(to, p)
-			h.Default = withoutRetry(def)
+			h.Default = unruled(def)
 			switch {
 			case !h.HTTP:
 			case v == nil || len(v.spec.GetHttp()) == 0:
@@ -210,12 +210,13 @@ func (c *compiler) defaultRoute(s *service, p *servicePort) *routing.Route {
 		Retry:  c.retry,
 	}
 	c.stays(r, nil)
+	c.bound(r, nil)
 	return r
 }
 
-// withoutRetry is the same route for traffic that rules of HTTP do not apply to.
-func withoutRetry(r *routing.Route) *routing.Route {
+// unruled is the same route for traffic that rules of HTTP do not apply to.
+func unruled(r *routing.Route) *routing.Route {
 	o := *r
-	o.Retry = nil
+	o.Retry, o.Timeout, o.Preset = nil, 0, ""
 	return &o
 }

@@ -5,7 +5,6 @@ import (
 
 	meshapi "istio.io/api/mesh/v1alpha1"
 
-	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -27,10 +26,9 @@ func (c *compiler) readMesh(docs []*document) {
 			at, c.mesh = d, m
 		}
 	}
-	retry := resilience.DefaultRetry()
-	c.retry = &retry
+	c.retry = &c.defaults.retry
 	if r := c.mesh.GetDefaultHttpRetryPolicy(); r != nil {
-		c.retry = retryPolicy(r)
+		c.retry = c.retryPolicy(r)
 	}
 }
 

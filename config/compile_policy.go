@@ -135,14 +135,15 @@ func moreSpecific(a, b string) bool {
 	return len(a) > len(b)
 }
 
-// policy gives how a cluster's endpoints are used, and the labels of its subset, or that calls go where the caller has
+// policy gives of a cluster how its endpoints are used, and the labels of its subset, or that calls go where the caller has
 // pointed them: by the service's resolution NONE, or by PASSTHROUGH, which is istiod's ORIGINAL_DST cluster and has no
 // endpoints to choose from either. missing says why the subset does not exist.
-func (c *compiler) policy(s *service, p *servicePort, subset string) (policy snapshot.Policy, labels map[string]string, direct bool, missing string) {
+func (c *compiler) policy(s *service, p *servicePort, subset string) (made snapshot.Cluster, missing string) {
+	policy := &made.Policy
 	policy.Protocol = p.protocol
 	rule := c.rule(s)
 	if rule == nil && subset != "" {
-		return policy, nil, false, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
+		return made, fmt.Sprintf("subset %s of %s is not defined: no DestinationRule applies to the host", subset, s.host)
 	}
 	var blocks *networking.TrafficPolicy
 	alwaysOne := rule != nil && rule.policy != nil && rule.policy.doc.annotations[alwaysOneAnnotation] == "true"
@@ -152,18 +153,21 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 	if subset != "" {
 		sub := rule.subset(subset)
 		if sub == nil {
-			return policy, nil, false, fmt.Sprintf("subset %s of %s is not defined by %s (%s)%s",
+			return made, fmt.Sprintf("subset %s of %s is not defined by %s (%s)%s",
 				subset, s.host, rule.first.doc.key, rule.first.doc.place("spec", "subsets"), rule.subsetList())
 		}
-		labels = maps.Clone(sub.GetLabels())
+		made.Select = maps.Clone(sub.GetLabels())
 		alwaysOne = alwaysOne || sub.doc.annotations[alwaysOneAnnotation] == "true"
 		blocks = override(blocks, sub.GetTrafficPolicy(), p.number)
 	}
-	c.balancing(&policy, blocks)
-	c.connections(&policy, blocks.GetConnectionPool())
-	policy.Outlier, policy.Budget = outlierPolicy(blocks.GetOutlierDetection(), alwaysOne), retryBudget(blocks)
+	c.balancing(policy, blocks)
+	c.connections(policy, blocks.GetConnectionPool())
 	none := s.resolution == networking.ServiceEntry_NONE
-	direct = none || blocks.GetLoadBalancer().GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
+	made.Direct = none || blocks.GetLoadBalancer().GetSimple() == networking.LoadBalancerSettings_PASSTHROUGH
+	if !made.Direct { // below what is about choosing an endpoint: a preset sends no call elsewhere
+		blocks, made.Preset = c.defaults.under(blocks)
+	}
+	policy.Outlier, policy.Budget = outlierPolicy(blocks.GetOutlierDetection(), alwaysOne), retryBudget(blocks)
 	switch {
 	case blocks.GetTls() == nil:
 		policy.Automatic = c.automatic(s, p.number, subset)
@@ -172,15 +176,15 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (policy sna
 	default:
 		policy.TLS = originates(blocks.GetTls(), s)
 	}
-	if policy.TLS != nil && direct {
-		return policy, nil, false, c.unsecured(s, rule, none)
+	if policy.TLS != nil && made.Direct {
+		return made, c.unsecured(s, rule, none)
 	}
-	if direct && blocks.GetConnectionPool() != nil {
+	if made.Direct && blocks.GetConnectionPool() != nil {
 		c.add(rule.first.doc.finding(Warning, codeUnbuilt, false, []any{"spec", "host"},
 			fmt.Sprintf("connectionPool has no effect on calls to %s: they go where the caller has pointed them, over connections of the program's own", s.host),
 			"remove it, or have the service's endpoints chosen by the mesh"))
 	}
-	return policy, labels, direct, ""
+	return made, ""
 }
 
 // unsecured says why a service whose calls go where the caller has pointed them cannot be called over TLS, and adds the

@@ -31,7 +31,7 @@ func (c *compiler) routesFor(v *virtualService, port uint32) []*routing.Route {
 func (c *compiler) route(rule *rule, port uint32) *routing.Route {
 	r := &routing.Route{Name: call.Printable(rule.GetName()), Origin: rule.origin(), Retry: c.retry}
 	if own := rule.GetRetries(); own != nil {
-		r.Retry = retryPolicy(own)
+		r.Retry = c.retryPolicy(own)
 	}
 	r.Retry = repeating(r.Retry, rule.doc.annotations[retryAnnotation])
 	if r.Name == "" {
@@ -52,6 +52,7 @@ func (c *compiler) route(rule *rule, port uint32) *routing.Route {
 	}
 	c.stays(r, rule.GetRetries())
 	c.actions(r, rule, port)
+	c.bound(r, rule.HTTPRoute)
 	return r
 }
 
@@ -80,11 +81,11 @@ func (c *compiler) destination(d *document, dest *networking.Destination, listen
 }
 
 // retryPolicy reads HTTPRoute.retries and the mesh's default for rules without: attempts 0 for none.
-func retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
+func (c *compiler) retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
 	if r.GetAttempts() <= 0 {
 		return nil
 	}
-	p := resilience.DefaultRetry()
+	p := c.defaults.retry
 	p.Attempts = int(r.GetAttempts())
 	if r.GetRetryOn() != "" {
 		// validate has refused what does not parse.

@@ -387,7 +387,7 @@ func FuzzCompile(f *testing.F) {
 			docs = append(docs, d)
 		}
 		w := snapshot.Workload{Namespace: "default"}
-		c := compileSet(docs, w)
+		c := compileSet(docs, w, NoPreset)
 		endpointSets(docs, w)
 		path, ok := call.CanonicalPath(path)
 		if !ok {

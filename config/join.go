@@ -19,6 +19,8 @@ import (
 // Options says how documents are taken.
 type Options struct {
 	Workload snapshot.Workload
+	// Preset is what counts where documents say nothing. Default: NoPreset.
+	Preset Preset
 	// Strict refuses a set for every warning and every dangling reference too.
 	Strict bool
 	// IgnoredKinds are taken out of every set, with one line of information for each document. It is the
@@ -64,6 +66,7 @@ type heldDocument struct {
 // Status says what is served and what was last refused.
 type Status struct {
 	Version   string    // of the snapshot that serves, "" before the first
+	Preset    Preset    // Options.Preset
 	Documents int       // in it
 	Findings  []Finding // about it
 	// Refused is why the newest update was not taken; nil where it was.
@@ -80,7 +83,7 @@ func Join(opts Options, endpoints discovery.Publisher, sources ...Source) *Joine
 		opts.Workload.ServiceAccount = "default"
 	}
 	return &Joined{opts: opts, endpoints: endpoints, sources: sources,
-		ready: make(chan struct{}), held: make([]map[Key]*heldDocument, len(sources))}
+		status: Status{Preset: opts.Preset}, ready: make(chan struct{}), held: make([]map[Key]*heldDocument, len(sources))}
 }
 
 // Ready is closed when every source's first update is live or refused; Status says which.
@@ -186,7 +189,7 @@ func (j *Joined) take(ctx context.Context, changes []change, publish func(contex
 	result := compiled{findings: j.references}
 	if !j.refuses(findings) {
 		if j.status.Version == "" || !onlyEndpoints(j.held, next) {
-			result = compileSet(docs, j.opts.Workload)
+			result = compileSet(docs, j.opts.Workload, j.opts.Preset)
 			j.compiles++
 		}
 		findings = append(findings, result.findings...)
@@ -199,7 +202,7 @@ func (j *Joined) take(ctx context.Context, changes []change, publish func(contex
 			Message: "the snapshot could not be made live: " + err.Error()}}, verdicts)
 	}
 	j.held, j.references = next, result.findings
-	j.status = Status{Version: j.status.Version, Documents: len(docs), Findings: findings}
+	j.status = Status{Version: j.status.Version, Preset: j.opts.Preset, Documents: len(docs), Findings: findings}
 	if result.snapshot != nil {
 		j.status.Version = result.snapshot.Version
 	}

@@ -99,7 +99,7 @@ func TestRefuseConn(t *testing.T) {
 		if n := len(i.Calls()); n != 1 {
 			t.Errorf("%d requests arrived", n)
 		}
-		if s := e.Story(); !strings.Contains(s, "tried 3   reviews version=v1 at 198.18.0.1:9080: connection refused, by RefuseConn()\n") {
+		if s := e.Story(); !strings.Contains(s, "tried 3   reviews version=v1 at 198.18.0.1:9080: connection refused, by RefuseConn(); no attempt left\n") {
 			t.Error(s)
 		}
 		restore()

@@ -641,7 +641,7 @@ func TestGRPCStory(t *testing.T) {
 		"the last call:\n  request   POST http://reviews:9080/test.Echo/Ask (authorization: …; content-type: application/grpc; end-user: jason)\n" +
 			"  from      default\n  rule      VirtualService default/reviews http[0] (<yaml>:29:5), route \"jason\"\n" +
 			"  cluster   outbound|9080|v2|reviews.default.svc.cluster.local\n" +
-			"  tried 1   reviews version=v2 at 198.18.0.1:9080: Unavailable, by First(1, Code(Unavailable))",
+			"  tried 1   reviews version=v2 at 198.18.0.1:9080: Unavailable, by First(1, Code(Unavailable)); repeated",
 		"  tried 2   reviews version=v2 at 198.18.0.1:9080: PermissionDenied, by Code(PermissionDenied)\n  error     PermissionDenied after ",
 		": meshtest: Code(PermissionDenied)\nwhy:\n", "verdict    forward",
 	} {

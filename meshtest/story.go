@@ -10,10 +10,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh/resilience"
 )
 
 // Story tells of the call that began last on [Env.Client] or a channel of [Env.Dial]: request, rule with file and line, cluster, the
-// endpoints tried and what became of each, the answer, and why it went there. It is logged by itself when
+// endpoints tried, what became of each and why it was or was not repeated, the answer, and why it went there. It is logged by itself when
 // the test has failed. Of calls that ran at the same time the outcomes can be mixed up where they met at
 // one endpoint.
 func (e *Env) Story() string {
@@ -125,6 +127,9 @@ func (r *record) tries(events []event) []try {
 			seen = []string{"no request arrived"}
 		}
 		list[n] = try{a, strings.Join(seen, ", then ")}
+		if n < len(r.info.Why) && r.info.Why[n] != resilience.Unjudged {
+			list[n].outcome += "; " + r.info.Why[n].String()
+		}
 	}
 	return list
 }

@@ -106,7 +106,7 @@ func TestStory(t *testing.T) {
 		"the last call:\n  request   GET " + reviews + " (authorization: …; end-user: jason)\n  from      default\n" +
 			"  rule      VirtualService default/reviews http[0] (<yaml>:29:5), route \"jason\"\n" +
 			"  cluster   outbound|9080|v2|reviews.default.svc.cluster.local\n" +
-			"  tried 1   reviews version=v2 at 198.18.0.1:9080: 503, by First(1, Status(503))\n" +
+			"  tried 1   reviews version=v2 at 198.18.0.1:9080: 503, by First(1, Status(503)); no condition of retryOn\n" +
 			"  answer    503 Service Unavailable after ",
 		"why:\n  request    GET reviews:9080/reviews/1\n", "yes  it matches", "verdict    forward",
 	} {

@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,19 @@ func (b *Budget) Limit(requests int64) int64 {
 		return max(int64(b.Percent*float64(max(requests, 0))/100), int64(b.Min))
 	}
 	return int64(b.Max)
+}
+
+// String says the bound for people, "" for none.
+func (b *Budget) String() string {
+	switch {
+	case !b.Limited():
+		return ""
+	case !b.Share:
+		return fmt.Sprintf("retry budget: %d under way at most", b.Max)
+	case b.Interval > 0:
+		return fmt.Sprintf("retry budget: %v %% of the requests of the last %v under way at most, %d in any case", b.Percent, b.Interval, b.Min)
+	}
+	return fmt.Sprintf("retry budget: %v %% of the requests under way at most, %d in any case", b.Percent, b.Min)
 }
 
 // Retries counts the retries under way. The zero value counts none. It is safe for concurrent use.

@@ -1,8 +1,10 @@
 package resilience
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +50,37 @@ func (p *Outlier) Same(o *Outlier) bool {
 		p.ConsecutiveLocal == o.ConsecutiveLocal && p.SplitLocal == o.SplitLocal && p.Interval == o.Interval &&
 		p.BaseEjection == o.BaseEjection && p.MaxPercent == o.MaxPercent && p.AlwaysOne == o.AlwaysOne &&
 		slices.Equal(p.Codes, o.Codes)
+}
+
+// String says for people what ejects an endpoint, for how long and how many; "" for nothing.
+func (p *Outlier) String() string {
+	if p == nil {
+		return ""
+	}
+	what := "answers with 5xx and failures to get one"
+	if p.Codes != nil {
+		what = fmt.Sprintf("answers with one of %v and failures to get one", p.Codes)
+	}
+	if p.SplitLocal {
+		what, _, _ = strings.Cut(what, " and ")
+	}
+	var when []string
+	for _, c := range []struct {
+		count uint32
+		what  string
+	}{{p.Consecutive5xx, what}, {p.ConsecutiveGateway, "gateway errors"}, {p.ConsecutiveLocal, "failures to get an answer"}} {
+		if c.count > 0 {
+			when = append(when, fmt.Sprintf("%d %s in a row", c.count, c.what))
+		}
+	}
+	if len(when) == 0 {
+		return "outlier detection: off"
+	}
+	most := fmt.Sprintf("%d %% of the endpoints at most", p.MaxPercent)
+	if p.AlwaysOne {
+		most += ", one in any case"
+	}
+	return fmt.Sprintf("outlier detection: out for %v after %s; %s", p.base(), strings.Join(when, " or "), most)
 }
 
 // Streaks are an endpoint's failures in a row, by kind. The zero value has none. They are safe for concurrent use; where

@@ -96,6 +96,12 @@ func (r *Route) Effects(q *call.Request, m *Match) []string {
 	if r.Timeout > 0 {
 		say("time-out of %v over all tries", r.Timeout)
 	}
+	if r.Retry != nil && r.Retry.PerTry > 0 {
+		say("time-out of %v of each try, up to its answer's head", r.Retry.PerTry)
+	}
+	if r.Preset != "" {
+		say("%s", r.Preset)
+	}
 	for i := range r.Mirrors {
 		to := r.Mirrors[i].Cluster
 		if r.Mirrors[i].Missing != "" {

@@ -32,6 +32,8 @@ type Route struct {
 	Timeout time.Duration
 	// Retry is the rule's policy, nil for none. It may be shared between routes.
 	Retry *resilience.Retry
+	// Preset says which of these values are the preset's, for people; "" for none.
+	Preset string
 }
 
 // A Destination is one share of a route's traffic.

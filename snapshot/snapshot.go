@@ -51,6 +51,8 @@ type Cluster struct {
 	// Origin says where its subset and policy were written, for people: kind, name, field, file:line:column. ""
 	// where no rule has a say. It is no part of what the cluster is: see Same.
 	Origin string
+	// Preset says which parts of Policy are a preset's, for people; "" for none. It is no part of it either.
+	Preset string
 }
 
 // Same reports whether two definitions of a cluster are alike, wherever they were written.

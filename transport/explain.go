@@ -43,11 +43,14 @@ type DestinationView struct {
 	Protocol  string         `json:"protocol,omitempty"`
 	Direct    bool           `json:"direct,omitempty"` // sent to the host itself
 	Effects   []string       `json:"effects,omitempty"`
-	KeptBy    string         `json:"keptBy,omitempty"`  // what calls are kept together by: "header x-user"
-	KeptAt    string         `json:"keptAt,omitempty"`  // the endpoint that this request's hash leads to, "" where it has none
-	From      string         `json:"from,omitempty"`    // the place that endpoints are seen from, where places count
-	TLS       string         `json:"tls,omitempty"`     // how the mesh secures connections
-	Breaker   string         `json:"breaker,omitempty"` // the service's circuit breaker and its state
+	KeptBy    string         `json:"keptBy,omitempty"`           // what calls are kept together by: "header x-user"
+	KeptAt    string         `json:"keptAt,omitempty"`           // the endpoint that this request's hash leads to, "" where it has none
+	From      string         `json:"from,omitempty"`             // the place that endpoints are seen from, where places count
+	TLS       string         `json:"tls,omitempty"`              // how the mesh secures connections
+	Breaker   string         `json:"breaker,omitempty"`          // the service's circuit breaker and its state
+	Outlier   string         `json:"outlierDetection,omitempty"` // what ejects, for how long and how many
+	Budget    string         `json:"retryBudget,omitempty"`      // how many retries may be under way
+	Preset    string         `json:"preset,omitempty"`           // which of these are a preset's
 	Endpoints []EndpointView `json:"endpoints,omitempty"`
 }
 
@@ -173,6 +176,7 @@ func (e *Engine) destinations(st *state, r *routing.Route, q *call.Request, now 
 		}
 		c := st.clusters[s.Index]
 		v.Origin = st.snap.Clusters[s.Index].Origin // c may be older than the text
+		v.Preset = st.snap.Clusters[s.Index].Preset
 		v.Direct = c.def.Direct
 		v.Balancer, v.Protocol = c.def.Policy.Algorithm.String(), protocolOf(&c.def.Policy)
 		v.Endpoints = c.view(now)

@@ -79,6 +79,7 @@ func (c *cluster) explain(v *DestinationView, q *call.Request, identified bool) 
 	case p.Automatic != nil && identified:
 		v.TLS = call.Printable("automatic: " + describeTLS(p.Automatic) + ", where the endpoint takes it, else plain text")
 	}
+	v.Outlier, v.Budget = p.Outlier.String(), p.Budget.String()
 	if c.breaker != nil {
 		v.Breaker = call.Printable(describeBreaker(c.def.Breaker)) + "; it is " + c.breaker.State() + " in this process"
 	}
@@ -125,6 +126,9 @@ type ClusterView struct {
 	Balancer  string         `json:"balancer"`
 	Protocol  string         `json:"protocol"`
 	Direct    bool           `json:"direct,omitempty"`
+	Outlier   string         `json:"outlierDetection,omitempty"` // as in DestinationView, here and below
+	Budget    string         `json:"retryBudget,omitempty"`
+	Preset    string         `json:"preset,omitempty"`
 	Endpoints []EndpointView `json:"endpoints"`
 }
 
@@ -135,7 +139,8 @@ func (e *Engine) Clusters() []ClusterView {
 	views := make([]ClusterView, len(st.clusters))
 	for i, c := range st.clusters {
 		views[i] = ClusterView{Name: c.def.Name, Balancer: c.def.Policy.Algorithm.String(),
-			Protocol: protocolOf(&c.def.Policy), Direct: c.def.Direct, Endpoints: c.view(now)}
+			Protocol: protocolOf(&c.def.Policy), Direct: c.def.Direct, Outlier: c.def.Policy.Outlier.String(), Budget: c.def.Policy.Budget.String(),
+			Preset: st.snap.Clusters[i].Preset, Endpoints: c.view(now)}
 	}
 	return views
 }

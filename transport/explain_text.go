@@ -101,6 +101,11 @@ func (v *DestinationView) write(p line) {
 	if v.Breaker != "" {
 		p("", "%s", v.Breaker)
 	}
+	for _, s := range []string{v.Outlier, v.Budget, v.Preset} {
+		if s != "" {
+			p("", "%s", s)
+		}
+	}
 	width := 0
 	for i := range v.Endpoints {
 		width = max(width, utf8.RuneCountInString(v.Endpoints[i].Address))

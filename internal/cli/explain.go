@@ -26,6 +26,7 @@ type explainFlags struct {
 	place   locality
 	ignore  []string
 	policy  choice
+	preset  choice
 	output  choice
 }
 
@@ -35,6 +36,7 @@ func explainCommand() *cobra.Command {
 		from:    workload{namespace: "default"},
 		labels:  labels{},
 		policy:  outboundPolicy(),
+		preset:  presets(),
 		output:  choice{"text", []string{"text", "json"}},
 	}
 	cmd := &cobra.Command{
@@ -79,6 +81,7 @@ findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.Var(&o.place, "locality", "`region/zone/subzone` where it runs")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY or REGISTRY_ONLY, as WithOutboundTrafficPolicy has it")
+	f.Var(&o.preset, "preset", "`preset`: none or production, as WithPreset has it")
 	f.VarP(&o.output, "output", "o", "`format`: text or json")
 	return cmd
 }
@@ -152,6 +155,7 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		mesh.WithWorkload(from),
 		mesh.WithIgnoredKinds(o.ignore...),
 		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)),
+		mesh.WithPreset(presetOf(o.preset)),
 		mesh.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	files, input := splitPaths(o.config)

@@ -46,6 +46,14 @@ func policyOf(c choice) mesh.OutboundTrafficPolicy {
 	return mesh.AllowAny
 }
 
+// presets is a choice of mesh.Preset.
+func presets() choice { return choice{mesh.NoPreset.String(), config.PresetNames()} }
+
+func presetOf(c choice) mesh.Preset {
+	p, _ := config.PresetOf(c.value) // Set takes no other
+	return p
+}
+
 // A level is a config.Level by its name, in either case.
 type level struct{ config.Level }
 

@@ -36,6 +36,7 @@ type proxyFlags struct {
 	outbound       string
 	admin          string
 	policy         choice
+	preset         choice
 	settings       string
 	svid           identity.Files
 	nonLoopback    bool
@@ -47,7 +48,7 @@ type proxyFlags struct {
 }
 
 func proxyCommand() *cobra.Command {
-	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}, policy: outboundPolicy()}
+	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}, policy: outboundPolicy(), preset: presets()}
 	cmd := &cobra.Command{
 		Use:   "proxy --config PATH [--inbound LISTEN=APP]... [flags] [-- command args...]",
 		Short: "Run the mesh beside a program, as its sidecar",
@@ -91,6 +92,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
 	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY passes calls to unknown hosts through, REGISTRY_ONLY answers them with 502")
+	f.Var(&o.preset, "preset", "`preset`: production gives deadlines, time-outs of tries, retry budgets and ejection where no document has them; none")
 	f.StringVar(&o.svid.Certificate, "svid", "", "`file` of the program's X.509-SVID, PEM, for mutual TLS; with --svid-key and --svid-bundle")
 	f.StringVar(&o.svid.Key, "svid-key", "", "`file` of its private key")
 	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
@@ -231,7 +233,7 @@ func (o *proxyFlags) checkListeners() error {
 // mesh starts the mesh. Where its configuration is refused, the findings go to stderr as analyze has them.
 func (o *proxyFlags) mesh(cmd *cobra.Command, opts ...mesh.Option) (*mesh.Mesh, error) {
 	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...),
-		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)))
+		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)), mesh.WithPreset(presetOf(o.preset)))
 	if o.strict {
 		opts = append(opts, mesh.WithStrictConfig())
 	}
