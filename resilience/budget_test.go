@@ -77,3 +77,18 @@ func TestRecentRequests(t *testing.T) {
 		}
 	}
 }
+
+// TestBudgetString: what explain shows of each bound.
+func TestBudgetString(t *testing.T) {
+	t.Parallel()
+	for want, b := range map[string]resilience.Budget{
+		"":                                  {},
+		"retry budget: 7 under way at most": {Max: 7},
+		"retry budget: 12.5 % of the requests under way at most, 3 in any case":               {Share: true, Percent: 12.5, Min: 3},
+		"retry budget: 20 % of the requests of the last 10s under way at most, 1 in any case": {Share: true, Percent: 20, Min: 1, Interval: 10 * time.Second},
+	} {
+		if got := b.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

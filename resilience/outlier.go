@@ -57,20 +57,20 @@ func (p *Outlier) String() string {
 	if p == nil {
 		return ""
 	}
-	what := "answers with 5xx and failures to get one"
+	counts, gateway := "5xx", "502, 503 or 504"
 	if p.Codes != nil {
-		what = fmt.Sprintf("answers with one of %v and failures to get one", p.Codes)
+		counts = strings.Trim(fmt.Sprint(p.Codes), "[]")
 	}
-	if p.SplitLocal {
-		what, _, _ = strings.Cut(what, " and ")
+	if !p.SplitLocal {
+		counts, gateway = counts+" or no answer", gateway+" or no answer"
 	}
 	var when []string
 	for _, c := range []struct {
 		count uint32
 		what  string
-	}{{p.Consecutive5xx, what}, {p.ConsecutiveGateway, "gateway errors"}, {p.ConsecutiveLocal, "failures to get an answer"}} {
+	}{{p.Consecutive5xx, counts}, {p.ConsecutiveGateway, gateway}, {p.ConsecutiveLocal, "no answer"}} {
 		if c.count > 0 {
-			when = append(when, fmt.Sprintf("%d %s in a row", c.count, c.what))
+			when = append(when, fmt.Sprintf("%d times %s", c.count, c.what))
 		}
 	}
 	if len(when) == 0 {
@@ -80,7 +80,7 @@ func (p *Outlier) String() string {
 	if p.AlwaysOne {
 		most += ", one in any case"
 	}
-	return fmt.Sprintf("outlier detection: out for %v after %s; %s", p.base(), strings.Join(when, " or "), most)
+	return fmt.Sprintf("outlier detection: out for %v after %s in a row; %s", p.base(), strings.Join(when, ", "), most)
 }
 
 // Streaks are an endpoint's failures in a row, by kind. The zero value has none. They are safe for concurrent use; where

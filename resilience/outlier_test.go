@@ -174,3 +174,19 @@ func BenchmarkOutlierNote(b *testing.B) {
 		p.Note(&s, &served)
 	}
 }
+
+// TestOutlierString: what explain shows of each field.
+func TestOutlierString(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]*resilience.Outlier{
+		"":                       nil,
+		"outlier detection: off": {MaxPercent: 10},
+		"outlier detection: out for 30s after 5 times 5xx or no answer in a row; 10 % of the endpoints at most":                              {Consecutive5xx: 5, MaxPercent: 10},
+		"outlier detection: out for 1m0s after 3 times 502, 503 or 504 or no answer in a row; 0 % of the endpoints at most, one in any case": {ConsecutiveGateway: 3, BaseEjection: time.Minute, AlwaysOne: true},
+		"outlier detection: out for 30s after 5 times 429 503, 2 times no answer in a row; 100 % of the endpoints at most":                   {Consecutive5xx: 5, SplitLocal: true, ConsecutiveLocal: 2, Codes: []int{429, 503}, MaxPercent: 100},
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

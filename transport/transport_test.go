@@ -75,15 +75,21 @@ func (r *rig) publish(t testing.TB, p snapshot.Policy) {
 	}
 }
 
-// deadAddress refuses connections.
+// deadAddress refuses connections until the test ends: it is the caller's end of a connection, so that nobody else can
+// come to listen there.
 func deadAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { l.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 func serve(t testing.TB, h http.HandlerFunc) string {

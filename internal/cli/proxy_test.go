@@ -445,7 +445,7 @@ func TestProxyChildCalls(t *testing.T) {
 	if got := p.until("200 "); got != "200 ratings:9080" {
 		t.Errorf("got %q", got)
 	}
-	dead := configDir(t, freeAddress(t))
+	dead := configDir(t, "127.0.0.1:1")
 	p = spawn(t, nil, slices.Concat([]string{"--config", dead}, apart, childOf("get", "http://ratings:9080/"))...)
 	line := p.until("answered by the proxy")
 	for _, want := range []string{"flag=UF", "status=503", "host=ratings:9080", "outbound|9080||ratings.default.svc.cluster.local"} {

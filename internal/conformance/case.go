@@ -18,6 +18,7 @@ type Case struct {
 	Config   string        // YAML
 	Workload mesh.Workload // who calls
 	Outbound mesh.OutboundTrafficPolicy
+	Preset   mesh.Preset
 	Upstream Upstream // how the endpoints behave
 	Request  Request
 	Repeat   int // how often; 0 is once
@@ -155,6 +156,7 @@ func Cases() []Case {
 		{"tls", tlsRows()},
 		{"limits", limitRows()},
 		{"breaker", breakerRows()},
+		{"preset", presetRows()},
 	}
 	var all []Case
 	for _, g := range groups {

@@ -82,6 +82,7 @@ func NewBench(t testing.TB, c *Case, m *Mutation, opts ...mesh.Option) *Bench {
 		mesh.WithConfig([]byte(documents)),
 		mesh.WithWorkload(c.Workload),
 		mesh.WithOutboundTrafficPolicy(m.outbound(c.Outbound)),
+		mesh.WithPreset(c.Preset),
 		mesh.WithDialer(n.Dial),
 		mesh.WithResolver(n),
 		mesh.WithPassthrough(through),

@@ -222,7 +222,7 @@ func actionMutations() []Mutation {
 		faults("every abort is a 503", func(f *resilience.Fault) { f.AbortStatus, f.AbortGRPC = 503, 0 }),
 		faults("every abort is UNAVAILABLE", func(f *resilience.Fault) { f.AbortGRPC = 14 + 1 }),
 
-		action("timeout not read", all("timeout", "fault"), func(r *routing.Route) { r.Timeout = 0 }),
+		action("timeout not read", all("timeout", "fault", "preset"), func(r *routing.Route) { r.Timeout = 0 }),
 		action("timeouts are half", all("timeout"), func(r *routing.Route) { r.Timeout /= 2 }),
 		action("every call has a timeout", all("timeout"), func(r *routing.Route) {
 			if r.Timeout == 0 {
