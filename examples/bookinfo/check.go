@@ -46,6 +46,8 @@ var scenarios = []scenario{
 	{"scenarios/affinity", sticky, []string{"productpage", "reviews"}},
 	{"scenarios/rate-limit", limited, []string{"productpage", "reviews"}},
 	{"scenarios/circuit-breaker", broken, []string{"reviews", "ratings"}},
+	{"scenarios/retries", repeated, []string{"reviews", "ratings"}},
+	{"scenarios/deadline", bounded, []string{"productpage", "reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},
 }

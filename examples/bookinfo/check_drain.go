@@ -299,12 +299,8 @@ func newSlowDetails() (*slowDetails, error) {
 	s.srv = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.inside.Add(1)
 		defer s.inside.Add(-1)
-		t := time.NewTimer(slowness)
-		defer t.Stop()
-		select {
-		case <-t.C:
+		if elapsed(r.Context(), slowness) {
 			mux.ServeHTTP(w, r)
-		case <-r.Context().Done():
 		}
 	})}
 	go func() { _ = s.srv.Serve(l) }()

@@ -1,17 +1,32 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // ratings keeps the stars that were posted, in memory.
 type ratings struct {
+	faults atomic.Uint64 // questions for a faulty one
+
 	mu     sync.Mutex
 	posted map[int]map[string]int
 }
+
+// moodHeader says how ratings is to take a question. Rules set it, for scenarios that need a service which fails by itself;
+// the originals have versions of ratings for that.
+const (
+	moodHeader = "x-bookinfo-ratings"
+	faulty     = "faulty" // 503 for the first of two such questions, and again
+	slow       = "slow"   // an answer after lateness, 499 in the log where nobody waits for it any more
+)
+
+const lateness = 7 * time.Second
 
 // mostPosted bounds what is kept.
 const mostPosted = 1000
@@ -37,6 +52,14 @@ func (s *ratings) get(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "please provide numeric product ID")
 		return
 	}
+	switch mood := r.Header.Get(moodHeader); {
+	case mood == faulty && s.faults.Add(1)%2 == 1:
+		writeError(w, http.StatusServiceUnavailable, "faulty, as asked for")
+		return
+	case mood == slow && !elapsed(r.Context(), lateness):
+		writeError(w, statusClientGone, "nobody waits any more")
+		return
+	}
 	s.mu.Lock()
 	stars, ok := s.posted[id]
 	s.mu.Unlock()
@@ -44,6 +67,21 @@ func (s *ratings) get(w http.ResponseWriter, r *http.Request) {
 		stars = map[string]int{"Reviewer1": 5, "Reviewer2": 4}
 	}
 	writeJSON(w, http.StatusOK, ratingsAnswer{id, stars})
+}
+
+// statusClientGone is what nginx and Envoy log of requests whose client has gone.
+const statusClientGone = 499
+
+// elapsed waits; false says that the context has ended before.
+func elapsed(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // post replaces the ratings of a product. A map once stored is not changed.

@@ -12,6 +12,12 @@ const name = `${process.env.HOSTNAME || 'ratings-v1'} (Node ${process.versions.n
 const largestBody = 64 << 10;
 const mostPosted = 1000;
 
+// Rules set a header by which ratings fails, for scenarios that need a service which does so by itself: "faulty" gets 503
+// for the first of two questions, "slow" an answer after seven seconds.
+const moodHeader = 'x-bookinfo-ratings';
+const lateness = 7000;
+let faults = 0;
+
 const posted = new Map(); // by product: what replaced its ratings
 
 function reply(res, status, value, headers = {}) {
@@ -48,6 +54,21 @@ async function bodyOf(req) {
   return Buffer.concat(pieces).toString();
 }
 
+// elapsed waits; false says that the client has gone before, which is logged as 499.
+function elapsed(req, res) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(true), lateness);
+    res.once('close', () => {
+      clearTimeout(timer);
+      if (!res.headersSent) {
+        res.statusCode = 499;
+        log(req, res);
+      }
+      resolve(false);
+    });
+  });
+}
+
 async function handle(req, res) {
   const path = req.url.split('?')[0];
   if (path === '/health') {
@@ -59,7 +80,12 @@ async function handle(req, res) {
   if (!['GET', 'HEAD', 'POST'].includes(req.method)) return reply(res, 405, { error: 'method not allowed' }, { Allow: 'GET, POST' });
   if (!/^[0-9]{1,9}$/.test(found[1])) return reply(res, 400, { error: 'please provide numeric product ID' });
   const id = Number(found[1]);
-  if (req.method !== 'POST') return reply(res, 200, { id, ratings: posted.get(id) ?? { Reviewer1: 5, Reviewer2: 4 } });
+  if (req.method !== 'POST') {
+    const mood = req.headers[moodHeader];
+    if (mood === 'faulty' && faults++ % 2 === 0) return reply(res, 503, { error: 'faulty, as asked for' });
+    if (mood === 'slow' && !(await elapsed(req, res))) return;
+    return reply(res, 200, { id, ratings: posted.get(id) ?? { Reviewer1: 5, Reviewer2: 4 } });
+  }
   const body = await bodyOf(req);
   const stars = body === null ? null : starsOf(body);
   if (stars === null) {
