@@ -152,12 +152,13 @@ func judgeBounded(views []view) (slowest time.Duration, err error) {
 	return slowest, nil
 }
 
-// judgeGivenUp counts the questions that ratings has had for the pages. productpage tries twice, where it has no reviews.
+// judgeGivenUp counts the questions that ratings has had for the pages. A page that took so long is one for which
+// productpage has tried twice.
 func judgeGivenUp(log []string, views []view) (ended int, err error) {
 	logged := statusesOf(log, idsOf(views))
 	for _, v := range views {
 		id, statuses, least := v.id, logged[v.id], 1
-		if v.reviews == noReviews {
+		if v.took >= boundedTwice {
 			least = reviewsAttempts
 		}
 		if len(statuses) < least || len(statuses) > reviewsAttempts {

@@ -125,7 +125,7 @@ func TestJudgeGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ended, err := judgeGivenUp(c.log, []view{{id: "a", reviews: unrated}, {id: "b", reviews: noReviews}})
+			ended, err := judgeGivenUp(c.log, []view{{id: "a", took: boundedOnce}, {id: "b", took: boundedTwice}})
 			expects(t, err, c.err)
 			if err == nil && ended != c.ended {
 				t.Errorf("got %d", ended)
