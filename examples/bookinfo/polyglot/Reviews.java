@@ -25,7 +25,7 @@ public final class Reviews {
     private static final List<String> FORWARDED = List.of("x-request-id", "x-ot-span-context", "x-datadog-trace-id",
             "x-datadog-parent-id", "x-datadog-sampling-priority", "traceparent", "tracestate", "x-cloud-trace-context",
             "grpc-trace-bin", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags", "b3",
-            "sw8", "end-user", "user-agent", "cookie", "authorization", "jwt");
+            "sw8", "x-envoy-expected-rq-timeout-ms", "end-user", "user-agent", "cookie", "authorization", "jwt");
 
     private static final String[][] REVIEWS = {
         {"Reviewer1", "I laughed until the twins were told apart. Slapstick at its best, and over in one evening."},
