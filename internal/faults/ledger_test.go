@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -21,7 +20,7 @@ type entry struct {
 	id      uint64
 	method  string
 	attempt int  // x-envoy-attempt-count, 1 where there is none
-	shadow  bool // a mirror's copy
+	copied  bool // for a mirror
 	met     bool // it met the fault
 
 	bytes int64
@@ -39,12 +38,12 @@ type ledger struct {
 	peak    int      // of retries
 }
 
-func (l *ledger) open(host int, req *http.Request) *entry {
+func (l *ledger) open(u *upstream, req *http.Request) *entry {
 	id, err := strconv.ParseUint(req.Header.Get(identityField), 10, 64)
 	if err != nil {
 		l.refuse("a request without identity: " + req.Method + " " + req.RequestURI)
 	}
-	e := &entry{host: host, id: id, method: req.Method, attempt: 1, shadow: strings.Contains(req.Host, "-shadow")}
+	e := &entry{host: u.host, id: id, method: req.Method, attempt: 1, copied: u.mirror}
 	if n, err := strconv.Atoi(req.Header.Get("X-Envoy-Attempt-Count")); err == nil {
 		e.attempt = n
 	}

@@ -174,7 +174,7 @@ func (r *run) join() {
 			r.tb.Errorf("%s: upstream %d saw %s %d, which nobody sent", r.name, e.host, e.method, e.id)
 			continue
 		}
-		if e.shadow {
+		if e.copied {
 			continue
 		}
 		seen[e.id]++

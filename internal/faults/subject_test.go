@@ -20,7 +20,10 @@ var subjects = []struct {
 	name  string
 	start func(tb testing.TB, r *run, config string)
 }{
-	{"library", func(tb testing.TB, r *run, config string) { startLibrary(tb, r, config) }},
+	{"library", func(tb testing.TB, r *run, config string) {
+		r.exact = true
+		startLibrary(tb, r, config)
+	}},
 	{"library on net/http", func(tb testing.TB, r *run, config string) {
 		startLibrary(tb, r, config, mesh.WithNetHTTPTransport())
 	}},
@@ -43,7 +46,7 @@ func startSidecar(tb testing.TB, r *run, config string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r.sidecar = s
+	r.sidecar, r.exact = s, true
 	tr := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: s.OutboundAddr().String()}),
 		DisableCompression: true, MaxIdleConnsPerHost: maxInFlight}
 	tb.Cleanup(func() {
@@ -143,6 +146,7 @@ type run struct {
 	client    http.RoundTripper
 	watch     func(context.Context, *told) (context.Context, func()) // counts attempts
 	tried     atomic.Int64
+	exact     bool // its transport looks whether a kept connection lives before it is used
 
 	clientBook
 }

@@ -18,6 +18,7 @@ func faults() []fault {
 	whole := judged(time.Second, "")
 	whole.route += "\n    timeout: " + d
 	long := policy{route: "retries: {attempts: 0}"}
+	again := policy{route: "retries: {attempts: 2, retryOn: reset}"}
 	return []fault{
 		{name: "D-001 killed and restarted", breakage: breakage{down: true}, posts: met, back: true},
 		{name: "D-002 all killed and restarted", breakage: breakage{down: true}, all: true, gets: unbounded, posts: unbounded, policy: budgeted(), back: true, check: noStorm},
@@ -44,7 +45,7 @@ func faults() []fault {
 		{name: "D-018 hangs within the body", breakage: breakage{answer: hangsAfter(0.5)}, policy: whole, gets: unbounded, posts: unbounded, single: true},
 		{name: "D-019 slow answers", breakage: breakage{answer: held, share: 0.2}, policy: long},
 		{name: "D-020 idle connections closed", breakage: breakage{idle: func() time.Duration { return rand.N(50 * time.Millisecond) }}, all: true, first: true,
-			policy: long, manner: keyed, posts: rare},
+			policy: again, manner: keyed, posts: rare},
 		{name: "D-021 an expectation refused", breakage: breakage{head: early("", false), share: 0.5}, manner: expects},
 		{name: "D-023 nothing but errors", breakage: breakage{answer: fails500}, posts: met},
 		{name: "D-023 half of the answers are errors", breakage: breakage{answer: fails500, share: 0.5}, posts: unbounded},

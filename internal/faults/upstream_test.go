@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,6 +38,7 @@ type state struct {
 // An upstream is an HTTP/1.1 server that can break, on the bytes of its connections.
 type upstream struct {
 	host    int
+	mirror  bool // what comes is copies
 	book    *ledger
 	address string
 	state   atomic.Pointer[state]
@@ -167,6 +169,11 @@ func (x *exchange) serve() bool {
 		_ = x.conn.SetReadDeadline(time.Now().Add(idle()))
 	}
 	_, err := x.br.Peek(1)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		// What has come meanwhile is not overlooked: a server that is late to read is not one that closes.
+		_ = x.conn.SetReadDeadline(time.Now().Add(100 * time.Microsecond))
+		_, err = x.br.Peek(1)
+	}
 	if err != nil {
 		return false
 	}
@@ -178,7 +185,7 @@ func (x *exchange) serve() bool {
 		return false
 	}
 	x.state = u.state.Load()
-	x.entry = u.book.open(u.host, x.req)
+	x.entry = u.book.open(u, x.req)
 	meets := (x.state.head != nil || x.state.answer != nil) && (x.state.share == 0 || chance(x.entry, x.state.share))
 	if meets {
 		u.book.strike(x.entry)
