@@ -6,7 +6,7 @@
 // answers come, and notes what it is told. One upstream, or all, then breaks in one of the ways of the table
 // in faults_test.go, and mends. At the end the two books are joined: by identities and counts, never by the clock.
 //
-//	go test ./internal/faults                                  # a tenth of a second of load for each fault
+//	go test ./internal/faults                                  # a few requests for each fault
 //	HEDDLE_FAULTS=20s go test -timeout=2h ./internal/faults    # 20 seconds of it
 //
 // Each fault is met by the library on both its HTTP/1.1 transports and by the sidecar, with real connections. What needs

@@ -48,24 +48,31 @@ func length(tb testing.TB) time.Duration {
 		return d
 	}
 	if testing.Short() || raceEnabled {
-		return 50 * time.Millisecond
+		return 40 * time.Millisecond
 	}
-	return 100 * time.Millisecond
+	return 60 * time.Millisecond
+}
+
+// together runs the test beside others, unless the load is to be that of HEDDLE_FAULTS: then it has the machine for itself.
+func together(t *testing.T) {
+	if os.Getenv("HEDDLE_FAULTS") == "" {
+		t.Parallel()
+	}
 }
 
 // TestFaults: whatever breaks, nothing that is not idempotent is sent twice, and no byte is lost, doubled or another's;
 // and no more requests fail than the row allows for.
 func TestFaults(t *testing.T) {
-	t.Parallel()
+	together(t)
 	d := length(t)
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
-			if os.Getenv("HEDDLE_FAULTS") == "" {
-				t.Parallel() // else each has the machine for itself
-			}
+			together(t)
+			rate := pace(t)
 			var wg sync.WaitGroup
 			for i := range subjects {
 				r := newRun(t, subjects[i].name)
+				r.rate = rate
 				p := f.policy
 				if p == (policy{}) {
 					p = judged(d, "")
@@ -81,7 +88,7 @@ func TestFaults(t *testing.T) {
 // judged is the policy of most faults: retries, and ejection for about as long as the fault is there.
 func judged(d time.Duration, route string) policy {
 	return policy{
-		traffic: "connectionPool: {tcp: {connectTimeout: 500ms}}, outlierDetection: {consecutive5xxErrors: 5, interval: " +
+		traffic: "outlierDetection: {consecutive5xxErrors: 5, interval: " +
 			(d / 20).String() + ", baseEjectionTime: " + (d * 3 / 5).String() + ", maxEjectionPercent: 66}",
 		route: "retries: {attempts: 2, retryOn: 'connect-failure,refused-stream,reset,5xx'" + route + "}",
 	}
@@ -97,7 +104,6 @@ func newRun(tb testing.TB, name string) *run {
 
 // meet puts the subject under load, breaks what the fault breaks, mends it and judges.
 func (r *run) meet(f fault, d time.Duration) {
-	n := int(d * rate / time.Second)
 	broken := r.upstreams[:1]
 	if f.all {
 		broken = r.upstreams
@@ -122,7 +128,7 @@ func (r *run) meet(f fault, d time.Duration) {
 		}
 		lasted = time.Since(began)
 	}}
-	r.load(n, f.manner, inject, lift)
+	r.load(d, f.manner, inject, lift)
 	if f.back {
 		r.untilBack()
 	}
@@ -168,6 +174,10 @@ func (r *run) limits(f fault, struck int) {
 				r.tb.Logf("%s: %s %d failed: status %d, %v %s", r.name, m, t.id, t.status, t.err, r.of(t.id))
 			}
 		}
+	}
+	if r.left > 0 {
+		r.tb.Logf("%s: the machine is too slow for the load, so how many fail says nothing; the ledger does", r.name)
+		return
 	}
 	for m, l := range map[string]limit{http.MethodGet: f.gets, http.MethodPost: f.posts} {
 		may := map[limit]int{none: all[m] / 10_000, met: struck, rare: all[m], unbounded: all[m]}[l]

@@ -8,14 +8,16 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
 const (
-	rate        = 1000 // requests a second
+	fullRate    = 1000 // requests a second, for each subject
 	maxInFlight = 512  // what is due beyond that is left out, and told: the machine is too slow for the rate
 	patience    = 2 * time.Minute
 )
@@ -46,16 +48,49 @@ type clientBook struct {
 // A manner is how the client behaves with one request; nil is well.
 type manner func(ctx context.Context, req *http.Request) (context.Context, bool)
 
-// load sends requests for so long, n of them at a steady rate. Each of events is called once that part of them
-// has been sent, in order.
-func (r *run) load(n int, behave manner, events ...event) {
+// pace says how many requests a second each subject is sent: fullRate, and where the machine is too slow half of what it takes.
+func pace(tb testing.TB) int {
+	if os.Getenv("HEDDLE_FAULTS") == "" {
+		return fullRate // for too short a time to matter
+	}
+	const workers, requests = 8, 20
+	begin := time.Now()
+	var all sync.WaitGroup
+	for i := range subjects {
+		r := newRun(tb, subjects[i].name)
+		subjects[i].start(tb, r, r.services("ledger", policy{}, r.upstreams...))
+		for range workers {
+			all.Go(func() {
+				for range requests {
+					r.mu.Lock()
+					t := &told{id: r.next}
+					r.next++
+					r.mu.Unlock()
+					r.exchange(t, nil)
+				}
+			})
+		}
+	}
+	all.Wait()
+	takes := int(workers * requests * time.Second / time.Since(begin))
+	if takes/2 >= fullRate {
+		return fullRate
+	}
+	tb.Logf("the machine takes %d requests a second for each subject, so the load is half of that", takes)
+	return max(takes/2, 1)
+}
+
+// load sends requests for so long, at the steady rate of r. Each of events is called once that part of them has been sent,
+// in order.
+func (r *run) load(d time.Duration, behave manner, events ...event) {
+	n := int(d * time.Duration(r.rate) / time.Second)
 	begin := time.Now()
 	for i := range n {
 		for len(events) > 0 && float64(i) >= events[0].at*float64(n) {
 			events[0].do()
 			events = events[1:]
 		}
-		if wait := time.Until(begin.Add(time.Duration(i) * time.Second / rate)); wait > 0 {
+		if wait := time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(r.rate))); wait > 0 {
 			<-time.After(wait)
 		}
 		r.spawn(behave)

@@ -138,6 +138,7 @@ func (r *run) ejections() (out []string) {
 // A run is one fault met by one subject.
 type run struct {
 	name      string
+	rate      int // requests a second
 	tb        testing.TB
 	book      ledger
 	upstreams []*upstream

@@ -17,6 +17,8 @@ func faults() []fault {
 	try := judged(time.Second, ", perTryTimeout: "+d)
 	whole := judged(time.Second, "")
 	whole.route += "\n    timeout: " + d
+	quick := judged(time.Second, "")
+	quick.traffic += ", connectionPool: {tcp: {connectTimeout: " + d + "}}"
 	long := policy{route: "retries: {attempts: 0}"}
 	again := policy{route: "retries: {attempts: 2, retryOn: reset}"}
 	return []fault{
@@ -24,7 +26,7 @@ func faults() []fault {
 		{name: "D-002 all killed and restarted", breakage: breakage{down: true}, all: true, gets: unbounded, posts: unbounded, policy: budgeted(), back: true, check: noStorm},
 		{name: "D-003 stopped and continued", breakage: breakage{accepted: (*exchange).pause, head: (*exchange).pause}, policy: try, posts: met},
 		{name: "D-004 port closed", breakage: breakage{down: true}, first: true},
-		{name: "D-005 connections never made", breakage: breakage{dial: blackhole}, first: true},
+		{name: "D-005 connections never made", breakage: breakage{dial: blackhole}, first: true, policy: quick},
 		{name: "D-006 packets lost", breakage: breakage{head: (*exchange).drain}, policy: try, posts: met},
 		{name: "D-007 unreachable", breakage: breakage{dial: fails(syscall.EHOSTUNREACH)}, first: true},
 		{name: "D-010 reset when accepted", breakage: breakage{accepted: (*exchange).reset, answer: (*exchange).end}, posts: met},
@@ -56,6 +58,7 @@ func faults() []fault {
 		{name: "D-035 some early hints", breakage: breakage{answer: hints(5, nil)}},
 		{name: "D-035 reset after early hints", breakage: breakage{answer: hints(1, (*exchange).reset)}, posts: met, gets: unbounded},
 		{name: "D-035 hangs after early hints", breakage: breakage{answer: hints(1, (*exchange).drain)}, policy: try, posts: met, gets: unbounded},
+		{name: "D-036 a WebSocket cut off", breakage: breakage{answer: socket}, all: true, manner: upgrades, gets: unbounded, posts: unbounded, single: true, check: cutOff},
 	}
 }
 
@@ -188,6 +191,41 @@ func expects(ctx context.Context, req *http.Request) (context.Context, bool) {
 		req.Header.Set("Expect", "100-continue")
 	}
 	return ctx, false
+}
+
+// socket switches protocols where it is asked to, and is gone within what it sends then.
+func socket(x *exchange) {
+	if x.req.Header.Get("Upgrade") == "" {
+		x.reply()
+		return
+	}
+	x.begin("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade\r\nUpgrade: websocket\r\n")
+	x.send(answerOf(x.entry.id))
+	x.reset()
+}
+
+func upgrades(ctx context.Context, req *http.Request) (context.Context, bool) {
+	if req.Method == http.MethodGet {
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "websocket")
+	}
+	return ctx, false
+}
+
+// cutOff: who speaks by a tunnel hears that it broke.
+func cutOff(r *run) {
+	cut := 0
+	for _, t := range r.told {
+		if t.status == http.StatusSwitchingProtocols {
+			cut++
+			if t.err == nil {
+				r.tb.Errorf("%s: the tunnel of request %d ended as if nothing were", r.name, t.id)
+			}
+		}
+	}
+	if cut == 0 {
+		r.tb.Errorf("%s: no tunnels", r.name)
+	}
 }
 
 // budgeted is retries without ejection, so that a budget is all that bounds them.
