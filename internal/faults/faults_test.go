@@ -120,7 +120,11 @@ func (r *run) meet(f fault, d time.Duration) {
 	if f.first {
 		inject.at = 0
 	}
+	strikes := f.head != nil || f.answer != nil || f.accepted != nil
 	lift := event{0.8, func() {
+		if strikes {
+			r.untilStruck()
+		}
 		for _, u := range broken {
 			if err := u.lift(); err != nil {
 				r.tb.Errorf("%s: %v", r.name, err)
@@ -139,11 +143,30 @@ func (r *run) meet(f fault, d time.Duration) {
 		u.stop()
 	}
 	r.join()
+	if strikes && f.share == 0 && r.book.met == 0 && os.Getenv("HEDDLE_FAULTS") != "" {
+		r.tb.Errorf("%s: nothing met the fault", r.name)
+	}
 	// An upstream that comes back while it is still broken is ejected anew.
 	rounds := 1 + int(lasted/max(d*3/5, 1))
 	r.limits(f, (threshold+r.peak)*rounds)
 	r.tb.Logf("%s: %d requests, %d left out, at most %d in flight, %d at onset; %d at the upstreams, %d attempts; the fault struck %d times",
 		r.name, len(r.told), r.left, r.peak, onset, len(r.book.entries), r.tried.Load(), r.book.met)
+}
+
+// untilStruck waits, where the machine is slow to deliver what was sent, until some of it has met the fault.
+func (r *run) untilStruck() {
+	for {
+		r.book.mu.Lock()
+		struck := r.book.met > 0
+		r.book.mu.Unlock()
+		r.mu.Lock()
+		over := r.inFlight == 0
+		r.mu.Unlock()
+		if struck || over {
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
 }
 
 // untilBack makes requests until the first upstream has seen one more.
