@@ -53,9 +53,12 @@ func length(tb testing.TB) time.Duration {
 	return 60 * time.Millisecond
 }
 
+// atLength reports whether the load is that of HEDDLE_FAULTS, and not only some requests.
+func atLength() bool { return os.Getenv("HEDDLE_FAULTS") != "" }
+
 // together runs the test beside others, unless the load is to be that of HEDDLE_FAULTS: then it has the machine for itself.
 func together(t *testing.T) {
-	if os.Getenv("HEDDLE_FAULTS") == "" {
+	if !atLength() {
 		t.Parallel()
 	}
 }
@@ -143,7 +146,7 @@ func (r *run) meet(f fault, d time.Duration) {
 		u.stop()
 	}
 	r.join()
-	if strikes && f.share == 0 && r.book.met == 0 && os.Getenv("HEDDLE_FAULTS") != "" {
+	if strikes && f.share == 0 && r.book.met == 0 && atLength() {
 		r.tb.Errorf("%s: nothing met the fault", r.name)
 	}
 	// An upstream that comes back while it is still broken is ejected anew.
@@ -204,7 +207,7 @@ func (r *run) limits(f fault, struck int) {
 	}
 	for m, l := range map[string]limit{http.MethodGet: f.gets, http.MethodPost: f.posts} {
 		may := map[limit]int{none: all[m] / 10_000, met: struck, rare: all[m], unbounded: all[m]}[l]
-		if l == rare && os.Getenv("HEDDLE_FAULTS") != "" && r.left == 0 && r.exact {
+		if l == rare && atLength() && r.left == 0 && r.exact {
 			may = 1 + all[m]/1000
 		}
 		if failed[m] > may {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,7 +49,7 @@ type manner func(ctx context.Context, req *http.Request) (context.Context, bool)
 
 // pace says how many requests a second each subject is sent: fullRate, and where the machine is too slow half of what it takes.
 func pace(tb testing.TB) int {
-	if os.Getenv("HEDDLE_FAULTS") == "" {
+	if !atLength() {
 		return fullRate // for too short a time to matter
 	}
 	const workers, requests = 8, 20
