@@ -146,7 +146,8 @@ func (u *upstream) serve(c net.Conn) {
 		x.state = st
 		st.accepted(x)
 	}
-	for !x.over && x.serve() {
+	for again := !x.over; again; {
+		again = x.serve()
 	}
 }
 
