@@ -3,7 +3,6 @@ package faults_test
 import (
 	"net/http"
 	"os"
-	"sync"
 	"testing"
 	"time"
 )
@@ -70,20 +69,11 @@ func TestFaults(t *testing.T) {
 	d := length(t)
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
-			together(t)
-			rate := pace(t)
-			var wg sync.WaitGroup
-			for i := range subjects {
-				r := newRun(t, subjects[i].name)
-				r.rate = rate
-				p := f.policy
-				if p == (policy{}) {
-					p = judged(d, "")
-				}
-				subjects[i].start(t, r, r.services("ledger", p, r.upstreams...))
-				wg.Go(func() { r.meet(f, d) })
+			p := f.policy
+			if p == (policy{}) {
+				p = judged(d, "")
 			}
-			wg.Wait()
+			each(t, by(p), func(r *run) { r.meet(f, d) })
 		})
 	}
 }
@@ -111,11 +101,9 @@ func (r *run) meet(f fault, d time.Duration) {
 	if f.all {
 		broken = r.upstreams
 	}
-	onset, began, lasted := 0, time.Time{}, time.Duration(0)
+	began, lasted := time.Time{}, time.Duration(0)
 	inject := event{0.2, func() {
-		r.mu.Lock()
-		onset, began = r.inFlight, time.Now()
-		r.mu.Unlock()
+		began = time.Now()
 		for _, u := range broken {
 			u.inject(f.breakage)
 		}
@@ -142,18 +130,13 @@ func (r *run) meet(f fault, d time.Duration) {
 	if f.check != nil {
 		f.check(r)
 	}
-	for _, u := range r.upstreams {
-		u.stop()
-	}
-	r.join()
+	r.end()
 	if strikes && f.share == 0 && r.book.met == 0 && atLength() {
 		r.tb.Errorf("%s: nothing met the fault", r.name)
 	}
 	// An upstream that comes back while it is still broken is ejected anew.
 	rounds := 1 + int(lasted/max(d*3/5, 1))
 	r.limits(f, (threshold+r.peak)*rounds)
-	r.tb.Logf("%s: %d requests, %d left out, at most %d in flight, %d at onset; %d at the upstreams, %d attempts; the fault struck %d times",
-		r.name, len(r.told), r.left, r.peak, onset, len(r.book.entries), r.tried.Load(), r.book.met)
 }
 
 // untilStruck waits, where the machine is slow to deliver what was sent, until some of it has met the fault.

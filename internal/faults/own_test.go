@@ -15,26 +15,40 @@ import (
 	"time"
 )
 
-// each runs f with every subject, side by side.
-func each(t *testing.T, p policy, f func(r *run)) {
+// each runs f with every subject, side by side, by the documents that config gives.
+func each(t *testing.T, config func(r *run) string, f func(r *run)) {
 	together(t)
 	rate := pace(t)
 	var wg sync.WaitGroup
 	for i := range subjects {
 		r := newRun(t, subjects[i].name)
 		r.rate = rate
-		subjects[i].start(t, r, r.services("ledger", p, r.upstreams...))
+		subjects[i].start(t, r, config(r))
 		wg.Go(func() {
 			f(r)
-			for _, u := range r.upstreams {
-				u.stop()
-			}
-			r.join()
-			t.Logf("%s: %d requests, %d left out, at most %d in flight; %d at the upstreams, %d attempts",
-				r.name, len(r.told), r.left, r.peak, len(r.book.entries), r.tried.Load())
+			r.end()
 		})
 	}
 	wg.Wait()
+}
+
+// by is the configuration of one service on all upstreams.
+func by(p policy) func(r *run) string {
+	return func(r *run) string { return r.services("ledger", p, r.upstreams...) }
+}
+
+// end stops the upstreams and joins the books, once.
+func (r *run) end() {
+	if r.over {
+		return
+	}
+	r.over = true
+	for _, u := range r.upstreams {
+		u.stop()
+	}
+	r.join()
+	r.tb.Logf("%s: %d requests, %d left out, at most %d in flight; %d at the upstreams, %d attempts; the fault struck %d times",
+		r.name, len(r.told), r.left, r.peak, len(r.book.entries), r.tried.Load(), r.book.met)
 }
 
 // touchy ejects after one error, for longer than any test takes.
@@ -55,7 +69,7 @@ func (r *run) served() {
 // and no upstream is blamed.
 func TestClientsEjectNobody(t *testing.T) {
 	d := length(t)
-	each(t, touchy("retries: {attempts: 0}"), func(r *run) {
+	each(t, by(touchy("retries: {attempts: 0}")), func(r *run) {
 		events := []event{{0.9, func() {
 			for range 20 {
 				r.sendRaw()
@@ -135,7 +149,7 @@ func TestBudget(t *testing.T) {
 	const n = 100
 	p := budgeted()
 	p.route = strings.Replace(p.route, "attempts: 2", "attempts: 1", 1)
-	each(t, p, func(r *run) {
+	each(t, by(p), func(r *run) {
 		var mu sync.Mutex
 		arrived, all := 0, make(chan struct{})
 		repeats := make(chan struct{})
@@ -182,45 +196,34 @@ func TestBudget(t *testing.T) {
 
 // TestMirror is D-028: what becomes of the copies, and be it that every one is reset, is nothing to the request.
 func TestMirror(t *testing.T) {
-	together(t)
-	rate := pace(t)
-	var wg sync.WaitGroup
-	for i := range subjects {
-		r := newRun(t, subjects[i].name)
-		last := r.upstreams[2]
-		last.mirror = true
+	each(t, func(r *run) string {
+		r.upstreams[2].mirror = true
 		p := touchy("retries: {attempts: 2, retryOn: '5xx,reset'}\n    mirror: {host: copies}")
-		subjects[i].start(t, r, r.services("ledger", p, r.upstreams[:2]...)+r.services("copies", touchy("retries: {attempts: 0}"), last))
-		wg.Go(func() {
-			r.rate = rate
-			r.load(length(t), nil, event{0.5, func() { last.inject(breakage{answer: (*exchange).reset}) }})
-			for _, u := range r.upstreams {
-				u.stop()
+		return r.services("ledger", p, r.upstreams[:2]...) + r.services("copies", touchy("retries: {attempts: 0}"), r.upstreams[2])
+	}, func(r *run) {
+		r.load(length(t), nil, event{0.5, func() { r.upstreams[2].inject(breakage{answer: (*exchange).reset}) }})
+		r.end()
+		r.served()
+		copies := make(map[uint64]int)
+		for _, e := range r.book.entries {
+			if e.copied {
+				copies[e.id]++
 			}
-			r.join()
-			r.served()
-			copies := make(map[uint64]int)
-			for _, e := range r.book.entries {
-				if e.copied {
-					copies[e.id]++
-				}
+		}
+		for id, n := range copies {
+			if n > 1 && methodOf(id) == http.MethodPost {
+				r.tb.Errorf("%s: %d copies of request %d", r.name, n, id)
 			}
-			for id, n := range copies {
-				if n > 1 && methodOf(id) == http.MethodPost {
-					r.tb.Errorf("%s: %d copies of request %d", r.name, n, id)
-				}
-			}
-			if len(copies) == 0 {
-				r.tb.Errorf("%s: no copies", r.name)
-			}
-		})
-	}
-	wg.Wait()
+		}
+		if len(copies) == 0 {
+			r.tb.Errorf("%s: no copies", r.name)
+		}
+	})
 }
 
 // TestChurn is D-031: endpoints come and go under load, and no request is lost over it.
 func TestChurn(t *testing.T) {
-	each(t, touchy("retries: {attempts: 0}"), func(r *run) {
+	each(t, by(touchy("retries: {attempts: 0}")), func(r *run) {
 		var events []event
 		for i := range 20 {
 			events = append(events, event{float64(i) / 20, func() {
@@ -239,7 +242,7 @@ func TestChurn(t *testing.T) {
 // TestPorts is D-033: connections are kept, so that requests do not take a port each; and where this machine has none left,
 // that is not an upstream's fault.
 func TestPorts(t *testing.T) {
-	each(t, touchy("retries: {attempts: 2, retryOn: connect-failure}"), func(r *run) {
+	each(t, by(touchy("retries: {attempts: 2, retryOn: connect-failure}")), func(r *run) {
 		r.load(length(t), nil)
 		r.served()
 		opened := 0
@@ -253,7 +256,7 @@ func TestPorts(t *testing.T) {
 		}
 	})
 	t.Run("none left", func(t *testing.T) {
-		each(t, touchy("retries: {attempts: 2, retryOn: connect-failure}"), func(r *run) {
+		each(t, by(touchy("retries: {attempts: 2, retryOn: connect-failure}")), func(r *run) {
 			for _, u := range r.upstreams {
 				u.inject(breakage{dial: fails(syscall.EADDRNOTAVAIL)})
 			}
@@ -283,7 +286,7 @@ func TestEverything(t *testing.T) {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	each(t, p, func(r *run) {
+	each(t, by(p), func(r *run) {
 		src := rand.New(rand.NewPCG(seed, 37))
 		var events []event
 		table := faults()

@@ -148,6 +148,7 @@ type run struct {
 	watch     func(context.Context, *told) (context.Context, func()) // counts attempts
 	tried     atomic.Int64
 	exact     bool // its transport looks whether a kept connection lives before it is used
+	over      bool // the books are joined
 
 	clientBook
 }
