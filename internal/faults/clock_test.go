@@ -69,6 +69,8 @@ spec:
 		}
 		calls.Wait()
 		time.Sleep(time.Minute) // for what comes too late
+		mu.Lock()
+		defer mu.Unlock()
 		attempts := 0
 		for id, deadline := range deadlines {
 			attempts += len(seen[id])
