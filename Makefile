@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-proxy bench-proxy-quick ci
+.PHONY: test race lint fuzz bench bench-client bench-proxy bench-proxy-quick faults soak ci
 
 test:
 	go test ./...
@@ -31,6 +31,17 @@ bench-proxy-quick:
 # What a call costs in the program that makes it, beside http.Transport and otelhttp. It prints the tables of docs/performance.md.
 bench-client:
 	cd bench/client && go run -mod=mod . -repetitions $(repetitions) -seconds $(seconds)
+
+# Upstreams that break under load, for so long each: 40 minutes in all. docs/resilience.md says what is proved.
+faults ?= 20s
+
+faults:
+	HEDDLE_FAULTS=$(faults) go test -count=1 -timeout=3h -v ./internal/faults
+
+# A minute of each, and ten minutes of everything at once.
+soak:
+	HEDDLE_FAULTS=10m go test -count=1 -timeout=1h -v -run='^TestEverything$$' ./internal/faults
+	$(MAKE) faults faults=60s
 
 ci:
 	.ci/run

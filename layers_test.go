@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"internal/runtime"},
 	{"."},
 	{"proxy", "meshtest"},
-	{"internal/cli", "internal/conformance", "internal/fieldsdoc"},
+	{"internal/cli", "internal/conformance", "internal/faults", "internal/fieldsdoc"},
 	{"cmd/heddle", "examples/...", "internal/sizebudget/..."},
 }
 

@@ -1,6 +1,11 @@
 package call
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+)
 
 // An Outcome says how one attempt ended. The driver makes it, once; retries, outlier detection, load and
 // metrics all read the same one.
@@ -21,6 +26,8 @@ type Outcome struct {
 	// neither is retried unless a policy asks for it.
 	RateLimited bool
 	Overloaded  bool
+	// OwnFault says of a failure to connect that this machine had no means for it: no port, no file descriptor, no memory.
+	OwnFault bool
 	// PerTry says of a time-out that it was the attempt's own, and the call goes on.
 	PerTry bool
 	// Told says of a time-out that it was the caller's own, as the request has told it: nobody's fault.
@@ -30,11 +37,20 @@ type Outcome struct {
 	Pushback time.Duration
 }
 
-// Neutral reports whether the outcome says nothing about the endpoint: the caller went away, or we
-// answered ourselves.
+// NotConnected gives the outcome of an attempt that could not connect for that cause: nothing of it was sent.
+func NotConnected(cause error) Outcome {
+	return Outcome{Reason: ReasonConnect, Unprocessed: true, OwnFault: slices.ContainsFunc(
+		[]error{syscall.EADDRNOTAVAIL, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM},
+		func(errno error) bool { return errors.Is(cause, errno) })}
+}
+
+// Neutral reports whether the outcome says nothing about the endpoint: the caller went away, we answered ourselves, or
+// could not even ask.
 func (o *Outcome) Neutral() bool {
 	switch o.Reason {
-	case ReasonConnect, ReasonReset, ReasonRefused, ReasonProtocol:
+	case ReasonConnect:
+		return o.OwnFault
+	case ReasonReset, ReasonRefused, ReasonProtocol:
 		return false
 	case ReasonTimeout:
 		return o.Told

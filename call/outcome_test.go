@@ -1,6 +1,8 @@
 package call_test
 
 import (
+	"os"
+	"syscall"
 	"testing"
 
 	"github.com/heddlemesh/mesh/call"
@@ -26,6 +28,9 @@ func TestOutcomeBlame(t *testing.T) {
 		"599":                     {call.Outcome{Status: 599}, failed},
 		"600":                     {call.Outcome{Status: 600}, served},
 		"connect":                 {call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}, failed},
+		"no port to connect from": {call.NotConnected(os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)), neutral},
+		"no file descriptor":      {call.NotConnected(syscall.EMFILE), neutral},
+		"connection refused":      {call.NotConnected(syscall.ECONNREFUSED), failed},
 		"reset":                   {call.Outcome{Reason: call.ReasonReset}, failed},
 		"refused":                 {call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}, failed},
 		"protocol":                {call.Outcome{Reason: call.ReasonProtocol}, failed},

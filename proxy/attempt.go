@@ -75,7 +75,7 @@ func (x *exchange) connect() (call.Outcome, error) {
 			x.up = nil
 			o := x.outcome(err)
 			if o.Reason == call.ReasonReset {
-				o = call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
+				o = call.NotConnected(err)
 			}
 			return o, err
 		}

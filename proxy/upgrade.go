@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // upgradeOf gives the protocol that a request asks to switch to, of those that are tunnelled: WebSocket
@@ -76,14 +77,34 @@ func writeSwitch(w *bufio.Writer, h http.Header, protocol string) error {
 }
 
 // pump copies one direction. At its end the other side is told, where that can be; after an error, or where
-// it cannot, both directions end.
+// it cannot, both directions end. Where one side has reset its connection the other's is reset too: a tunnel has no other way to
+// say that what came is not the whole.
 func pump(dst io.WriteCloser, src io.Reader, from io.Closer) {
 	_, err := io.Copy(dst, src)
 	if half, ok := dst.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
 		return
 	}
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		resetAtClose(dst)
+		resetAtClose(from)
+	}
 	_ = dst.Close()
 	_ = from.Close()
+}
+
+// resetAtClose has a connection of the system's end with RST, below TLS and without its farewell.
+func resetAtClose(c io.Closer) {
+	conn, ok := c.(net.Conn)
+	if !ok {
+		return
+	}
+	conn = beneath(conn)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	if conn != c {
+		_ = conn.Close()
+	}
 }
 
 // tunnels are the connections taken over from the server, which its Shutdown knows nothing of.

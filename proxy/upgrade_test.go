@@ -3,11 +3,13 @@ package proxy_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +75,39 @@ func TestUpgrade(t *testing.T) {
 
 // TestUpgradeAndTimeout: the route's time-out ends the wait for the 101 and not the WebSocket, on the wire and where net/http
 // sends the request.
+// TestTunnelReset (D-036): an endpoint that is gone within a tunnel is not one that has ended it.
+func TestTunnelReset(t *testing.T) {
+	t.Parallel()
+	for name, more := range map[string]string{"on the wire": "", "by net/http": `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews}}], mirrors: [{destination: {host: reviews}, percentage: {value: 0}}]}]}
+`} {
+		sent := make(chan struct{})
+		r := start(t, service("reviews", "HTTP", raw(t, func(c net.Conn, br *bufio.Reader) {
+			if _, err := http.ReadRequest(br); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, upgradeAnswer+"hello")
+			<-sent
+			_ = c.(*net.TCPConn).SetLinger(0)
+		}))+more, nil)
+		c, br := dial(t, r.sidecar.OutboundAddr().String())
+		send(t, c, upgradeRequest)
+		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("%s: %v, %v", name, resp, err)
+		}
+		if _, err := io.ReadFull(br, make([]byte, len("hello"))); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		close(sent)
+		if got, err := io.ReadAll(br); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: %q, %v, want a reset", name, got, err)
+		}
+	}
+}
+
 func TestUpgradeAndTimeout(t *testing.T) {
 	t.Parallel()
 	for name, mirrors := range map[string]string{

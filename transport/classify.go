@@ -59,7 +59,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 	case unsendable(err):
 		return call.Outcome{Reason: call.ReasonInvalidRequest}
 	case errors.As(err, &connect), isTLSError(err):
-		return call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}
+		return call.NotConnected(err)
 	case errors.As(err, &stream) && stream.Code == refusedStream:
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case refusedWithBody(err):

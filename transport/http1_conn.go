@@ -142,7 +142,8 @@ func (c *http1Conn) failure(s *sending, err error) error {
 		return &exchangeError{call.Outcome{Reason: call.ReasonProtocol}, err}
 	}
 	stale := c.requests > 1 && len(c.conn.Buffered()) == 0 && !errors.Is(err, io.ErrUnexpectedEOF)
-	return &exchangeError{call.Outcome{Reason: call.ReasonReset, Unprocessed: c.w.Sent() == 0, StaleReuse: stale}, err}
+	untouched := c.upload == nil && c.w.Sent() == 0 // an upload begins when the head was sent
+	return &exchangeError{call.Outcome{Reason: call.ReasonReset, Unprocessed: untouched, StaleReuse: stale}, err}
 }
 
 // end ends the exchange. alive says that the answer was read to its end.

@@ -35,11 +35,14 @@ func (r *rpc) retry(err error) (wait time.Duration, again bool) {
 		r.edit()
 		return 0, true
 	}
-	if err == nil || r.direct || r.rejected != nil || r.told != nil || r.gaveUp(err) != nil || r.last.Neutral() {
+	if err == nil || r.direct || r.rejected != nil || r.told != nil || r.gaveUp(err) != nil || r.unanswerable() {
 		return 0, false
 	}
 	return r.call.Next(r.last, true)
 }
+
+// unanswerable reports whether the last attempt came to nothing for a reason that no other attempt changes.
+func (r *rpc) unanswerable() bool { return r.last.Neutral() && !r.last.OwnFault }
 
 // ended gives the error of an RPC that is over. It changes nothing.
 func (r *rpc) ended(err error) error {
@@ -57,7 +60,7 @@ func (r *rpc) ended(err error) error {
 		return err
 	case r.last.Status == 0 && r.gaveUp(err) != nil:
 		return r.canceled(r.gaveUp(err), err)
-	case r.last.Reason != call.ReasonNone && !r.last.Neutral():
+	case r.last.Reason != call.ReasonNone && !r.unanswerable():
 		if r.cause != nil {
 			err = r.cause
 		}

@@ -138,7 +138,7 @@ func (r *rpc) reject(err error) error {
 // failed ends an attempt whose endpoint could not be connected to.
 func (r *rpc) failed(cause error) {
 	r.pinned = false
-	r.last, r.cause = call.Outcome{Reason: call.ReasonConnect, Unprocessed: true}, cause
+	r.last, r.cause = call.NotConnected(cause), cause
 	r.attempt.Answered(r.last)
 	r.attempt.Finish()
 }
