@@ -75,7 +75,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 // their text to know them by, from its beginning: what an endpoint wrote can only stand further on.
 func unsendable(err error) bool {
 	return saysFirst(err, "http: nil Request.", "net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ",
-		"http: invalid header ", "http: invalid trailer ", "http: invalid method ",
+		"http: invalid header ", "http: invalid method ",
 		"net/http: can't write control character", "http: invalid Host header", "invalid Trailer key ",
 		"http: Request.ContentLength=", "http: ContentLength=",
 		"http2: invalid ", "http2: request body larger than", "http2: request header list larger than")
@@ -83,7 +83,7 @@ func unsendable(err error) bool {
 
 // unchecked finds the errors of http.ClientConn about a request that it did not even begin, and whose body it leaves open.
 func unchecked(err error) bool {
-	return saysFirst(err, "http: nil Request.", "http: invalid header ", "http: invalid trailer ", "http: invalid method ", "http: no Host in request URL")
+	return saysFirst(err, "http: nil Request.", "http: invalid header ", "http: invalid method ", "http: no Host in request URL")
 }
 
 // unused finds the errors by which net/http says that a connection ended before a request began on it.

@@ -144,7 +144,9 @@ func (l *Load) makeRoom() bool {
 	}
 	made := slices.ContainsFunc(l.leaves, bounded.makeRoom)
 	l.mu.Unlock()
-	l.wake()
+	if l.again.Load() {
+		l.wake()
+	}
 	return made
 }
 
