@@ -18,6 +18,7 @@ type http2Conn struct {
 	streams int              // that many; 0 before it is known
 	begun   int              // requests
 	until   time.Time        // when nothing more is to begin on it, zero for never
+	watched bool             // net/http tells of the end of its streams
 }
 
 // room gives how many requests are under way and how many more may begin; below 0 where none ever will. Before the endpoint
@@ -30,6 +31,9 @@ func (c *http2Conn) room() (under, room int) {
 		return 0, -1
 	}
 	under = c.cc.InFlight()
+	if c.told.Load() && under < c.streams && len(c.pool.conns) == 1 {
+		return under, 1 // Reserve knows better
+	}
 	room = c.cc.Available()
 	switch {
 	case !c.told.Load():
@@ -49,11 +53,17 @@ func (c *http2Conn) room() (under, room int) {
 	return under, room
 }
 
-// changed is what net/http calls when a stream or the connection has ended.
-func (c *http2Conn) changed(cc *http.ClientConn) {
-	if f := c.pool.leaf; f.watched.Load() > 0 || cc.Err() != nil {
-		f.wake()
+// watch has net/http tell of the end of streams, or not: it takes locks whenever a request begins and ends.
+func (c *http2Conn) watch(on bool) {
+	switch {
+	case on == c.watched:
+		return
+	case on:
+		c.cc.SetStateHook(func(*http.ClientConn) { c.pool.leaf.wake() })
+	default:
+		c.cc.SetStateHook(nil)
 	}
+	c.watched = on
 }
 
 // left says that the connection is one no more.
@@ -75,7 +85,7 @@ func (c *http2Conn) open(ctx context.Context) (*http.ClientConn, error) {
 	c.conn = nc
 	c.until = f.leaf.leaves.live.rests(nc)
 	var conn net.Conn
-	heard := &hearingConn{Conn: nc, tell: c.tell}
+	heard := &hearingConn{Conn: nc, tell: c.tell, ended: c.pool.leaf.wake}
 	if secured, ok := nc.(*tls.Conn); ok {
 		conn = &securedConn{heard, secured}
 	} else {
@@ -99,6 +109,7 @@ func (c *http2Conn) tell() {
 type hearingConn struct {
 	net.Conn
 	tell  func()
+	ended func() // at Close, after which the connection takes no more
 	head  [frameHead]byte
 	heard int
 	told  bool
@@ -125,6 +136,12 @@ func (c *hearingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (c *hearingConn) Close() error {
+	err := c.Conn.Close()
+	c.ended()
+	return err
+}
+
 // A securedConn is one within TLS, of which responses tell.
 type securedConn struct {
 	*hearingConn
@@ -139,5 +156,5 @@ const farewell = 250 * time.Millisecond
 func (c *securedConn) Close() error {
 	t := time.AfterFunc(farewell, func() { _ = c.secured.NetConn().Close() })
 	defer t.Stop()
-	return c.secured.Close()
+	return c.hearingConn.Close()
 }

@@ -20,9 +20,7 @@ type http2Leaf struct {
 	dial      DialFunc
 	transport http.Transport // makes connections of what dial gives, and keeps none
 
-	// watched is how many wait for a connection, and how many connections are to be closed at the end of their streams.
-	watched atomic.Int32
-	again   atomic.Bool // something changed while mu was held
+	again atomic.Bool // something changed while mu was held
 
 	mu      sync.Mutex // guards what follows; lock and unlock
 	pools   map[string]*http2Pool
@@ -166,7 +164,6 @@ func (f *http2Leaf) sweep() {
 			return false
 		}
 		f.closing = append(f.closing, c)
-		f.watched.Add(-1)
 		return true
 	})
 }

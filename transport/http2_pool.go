@@ -49,6 +49,9 @@ func (p *http2Pool) take() http2Lease {
 		if best.cc.Reserve() == nil {
 			return p.begin(best, least)
 		}
+		if n, _ := best.room(); best.streams > 0 && n < best.streams {
+			p.retire(best) // it is going away
+		}
 	}
 }
 
@@ -66,7 +69,7 @@ func (p *http2Pool) retire(c *http2Conn) {
 	p.drop(c)
 	f := p.leaf
 	f.ending = append(f.ending, c)
-	f.watched.Add(1)
+	c.watch(true)
 	if c.cc.InFlight() == 0 || c.cc.Err() != nil {
 		f.again.Store(true)
 	}
@@ -85,6 +88,8 @@ func (p *http2Pool) serve() {
 			p.retire(c)
 		}
 	}
+	p.watch()
+	defer p.watch()
 	for len(p.waiting) > 0 {
 		l := p.take()
 		if l.conn == nil {
@@ -105,6 +110,15 @@ func (p *http2Pool) serve() {
 		}
 		p.conns = append(p.conns, c)
 		p.grant(http2Grant{http2Lease: http2Lease{conn: c}, open: true})
+	}
+}
+
+// watch has connections tell of the end of streams while anyone waits for that.
+func (p *http2Pool) watch() {
+	for _, c := range p.conns {
+		if c.cc != nil {
+			c.watch(len(p.waiting) > 0)
+		}
 	}
 }
 
@@ -129,7 +143,6 @@ func (p *http2Pool) another() *http2Conn {
 func (p *http2Pool) grant(g http2Grant) {
 	w := p.waiting[0]
 	p.waiting = slices.Delete(p.waiting, 0, 1)
-	p.leaf.watched.Add(-1)
 	w.got <- g
 }
 
@@ -149,7 +162,6 @@ func (p *http2Pool) wait(ctx context.Context) (http2Lease, error) {
 	}
 	w := &http2Waiter{got: make(chan http2Grant, 1)}
 	p.waiting = append(p.waiting, w)
-	f.watched.Add(1)
 	f.again.Store(true)
 	f.unlock()
 	select {
@@ -160,7 +172,6 @@ func (p *http2Pool) wait(ctx context.Context) (http2Lease, error) {
 	f.mu.Lock()
 	if i := slices.Index(p.waiting, w); i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
-		f.watched.Add(-1)
 	} else if g := <-w.got; g.open { // it was given something at that moment
 		p.drop(g.conn)
 		defer g.conn.left()
@@ -207,6 +218,5 @@ func (p *http2Pool) granted(ctx context.Context, g http2Grant) (http2Lease, erro
 	l := p.begin(c, 0)
 	f.again.Store(true)
 	f.unlock()
-	cc.SetStateHook(c.changed)
 	return l, nil
 }
