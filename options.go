@@ -99,11 +99,11 @@ func WithPassthrough(rt http.RoundTripper) Option {
 	return option(func(o *runtime.Options) { o.Passthrough = rt })
 }
 
-// WithNetHTTPTransport sends HTTP/1.1 calls to endpoints over net/http's Transport, in place of our own, which needs about
+// WithNetHTTPTransport sends calls to endpoints over net/http's Transport, in place of our own, which needs about
 // half the time and sends nothing twice that the engine did not decide to. What Transport does not do is then not done: it
 // repeats some requests by itself, and the limits tcp.maxConnections, http1MaxPendingRequests and a
-// maxRequestsPerConnection above 1 have no effect. HTTP/2, https URLs and calls to hosts that the mesh does not know are net/http's in
-// any case. Default: our own transport.
+// maxRequestsPerConnection above 1 have no effect. https URLs and calls to hosts that the mesh does not know are net/http's in any
+// case. Default: our own transport.
 func WithNetHTTPTransport() Option {
 	return option(func(o *runtime.Options) { o.NetHTTP = true })
 }

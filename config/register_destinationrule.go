@@ -93,7 +93,7 @@ func destinationRuleFields() register {
 			{name: "http"},
 		}},
 		"ConnectionPoolSettings.TCPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
-			{name: "maxConnections", note: "connections of HTTP/1.1, exactly; those of HTTP/2, of gRPC and of opaque TCP are not limited yet"},
+			{name: "maxConnections", note: "connections of HTTP/1.1 and HTTP/2, of which each endpoint may have one in any case; those of gRPC channels and of opaque TCP are not limited yet"},
 			{name: "connectTimeout"},
 			{name: "tcpKeepalive"},
 			{name: "maxConnectionDuration"},
@@ -107,7 +107,7 @@ func destinationRuleFields() register {
 		"ConnectionPoolSettings.HTTPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
 			{name: "http1MaxPendingRequests"},
 			{name: "http2MaxRequests"},
-			{name: "maxRequestsPerConnection", value: "10", note: "over HTTP/2 1 is honoured, but for gRPC channels, and other numbers are not built yet"},
+			{name: "maxRequestsPerConnection", value: "10", note: "but for gRPC channels"},
 			{name: "maxRetries", test: "TestRetryBudget"},
 			{name: "idleTimeout"},
 			{name: "h2UpgradePolicy"},

@@ -62,7 +62,7 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.NotConnected(err)
 	case errors.As(err, &stream) && stream.Code == refusedStream:
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
-	case refusedWithBody(err):
+	case refusedWithBody(err), unused(err), goneAway(err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case errors.As(err, &protocol), malformed(err):
 		return call.Outcome{Reason: call.ReasonProtocol}
@@ -75,9 +75,26 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 // their text to know them by, from its beginning: what an endpoint wrote can only stand further on.
 func unsendable(err error) bool {
 	return saysFirst(err, "http: nil Request.", "net/http: invalid header ", "net/http: invalid trailer ", "net/http: invalid method ",
+		"http: invalid header ", "http: invalid method ",
 		"net/http: can't write control character", "http: invalid Host header", "invalid Trailer key ",
 		"http: Request.ContentLength=", "http: ContentLength=",
 		"http2: invalid ", "http2: request body larger than", "http2: request header list larger than")
+}
+
+// unchecked finds the errors of http.ClientConn about a request that it did not even begin, and whose body it leaves open.
+func unchecked(err error) bool {
+	return saysFirst(err, "http: nil Request.", "http: invalid header ", "http: invalid method ", "http: no Host in request URL")
+}
+
+// unused finds the errors by which net/http says that a connection ended before a request began on it.
+func unused(err error) bool {
+	return saysFirst(err, "http2: client conn not usable", "http2: client conn could not be established")
+}
+
+// goneAway finds the errors by which net/http says that an endpoint will not see to the stream: its GOAWAY named one before
+// it (RFC 9113 §6.8).
+func goneAway(err error) bool {
+	return saysFirst(err, "http2: Transport received Server's graceful shutdown GOAWAY", "http2: Transport received GOAWAY from server ErrCode:")
 }
 
 // malformed finds the errors by which net/http says that an answer is no HTTP, again by their beginning.

@@ -116,6 +116,12 @@ func (f *http1Leaf) kept(name string) *http1Conn {
 // rests reports a connection on which nothing more is to begin.
 func (c *http1Conn) rests() bool { return !c.until.IsZero() && !time.Now().Before(c.until) }
 
+// makeRoom implements bounded.
+func (f *http1Leaf) makeRoom() bool { return f.pool.CloseOldest() }
+
+// wake implements bounded: those who wait for HTTP/1.1 do so at the Load.
+func (f *http1Leaf) wake() {}
+
 // close ends the leaf: connections in use are closed when their answer has ended.
 func (f *http1Leaf) close() {
 	f.pool.Close()

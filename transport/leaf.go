@@ -18,13 +18,13 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // DefaultConnectTimeout is Istio's MeshConfig.connectTimeout.
 const DefaultConnectTimeout = 10 * time.Second
 
-// Leaves are the net/http connection pools: one for each endpoint address, which dials that
+// Leaves are the connection pools: one for each endpoint address, which dials that
 // address whatever the URL says. So the caller's request goes down untouched, its Host is the service's
 // name, and one endpoint's connections can go without the others'. It is safe for concurrent use.
 type Leaves struct {
 	dial    DialFunc
 	tls     *tls.Config // for the program's own TLS, https URLs
-	netHTTP bool        // HTTP/1.1 goes over net/http too
+	netHTTP bool        // all goes over net/http's pools
 	live    *live       // of the mesh's identity, nil where it has none; set before the first Open
 
 	mu      sync.Mutex
@@ -59,7 +59,7 @@ func NewLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf), secured: make(map[securedKey]*originator)}
 }
 
-// NewNetHTTPLeaves is NewLeaves with net/http for HTTP/1.1 too.
+// NewNetHTTPLeaves is NewLeaves with net/http's Transport and its pools.
 func NewNetHTTPLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 	l := NewLeaves(dial, tlsConfig)
 	l.netHTTP = true
@@ -108,6 +108,9 @@ func (l *Leaves) Release(conns any) {
 	if unused {
 		if h.http1 != nil {
 			h.http1.close()
+		}
+		if h.http2 != nil {
+			h.http2.close()
 		}
 		h.CloseIdleConnections()
 		// To net/http an HTTP/2 stream is over a moment after its body has ended for us, and until then its

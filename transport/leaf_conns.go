@@ -19,7 +19,8 @@ type leaf struct {
 	secure [2]*originator // for what is not HTTP/2 and what is; nil for none
 	refs   int            // guarded by Leaves.mu
 
-	http1 *http1Leaf // nil where net/http has HTTP/1.1 too
+	http1 *http1Leaf // nil where net/http has HTTP/1.1 too, or all is HTTP/2
+	http2 *http2Leaf // nil where net/http has HTTP/2 too, or all is HTTP/1.1
 	conns atomic.Pointer[connections]
 	mu    sync.Mutex // held by who replaces conns
 	// rest is when the first of conns is to rest, in Unix nanoseconds; 0 for never.
@@ -53,14 +54,25 @@ func newLeaf(l *Leaves, key leafKey) *leaf {
 	if !l.netHTTP && key.proto != snapshot.HTTP2 {
 		f.http1 = newHTTP1Leaf(f)
 	}
+	if !l.netHTTP && (key.proto == snapshot.HTTP2 || key.conns.ClientProtocol) {
+		f.http2 = newHTTP2Leaf(f)
+	}
 	return f
 }
 
 // RoundTrip implements http.RoundTripper.
 func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
-	if f.http1 != nil && req.URL.Scheme == "http" && req.Method != http.MethodConnect &&
-		!(f.key.conns.ClientProtocol && req.ProtoMajor == 2) {
-		return f.http1.roundTrip(req)
+	if req.URL.Scheme == "http" {
+		two := f.http1 == nil
+		if f.key.conns.ClientProtocol {
+			two = req.ProtoMajor == 2
+		}
+		switch {
+		case two && f.http2 != nil:
+			return f.http2.roundTrip(req)
+		case !two && f.http1 != nil && req.Method != http.MethodConnect:
+			return f.http1.roundTrip(req)
+		}
 	}
 	c := f.conns.Load()
 	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
@@ -149,6 +161,9 @@ func (f *leaf) CloseIdleConnections() {
 	if f.http1 != nil {
 		f.http1.pool.CloseAllIdle()
 	}
+	if f.http2 != nil {
+		f.http2.closeIdle()
+	}
 	f.conns.Load().closeIdle()
 }
 
@@ -168,7 +183,7 @@ func (f *leaf) newConnections() *connections {
 		c.main.Protocols.SetHTTP1(true)
 	}
 	c.main.DialContext = f.dialer(f.secure[0])
-	if k.conns.ClientProtocol || k.secured && k.proto == snapshot.HTTP2 {
+	if f.leaves.netHTTP && (k.conns.ClientProtocol || k.secured && k.proto == snapshot.HTTP2) {
 		c.http2 = new(http.Transport)
 		f.configure(c.http2)
 		if k.secured {

@@ -139,19 +139,20 @@ func TestConnectionSettings(t *testing.T) {
 		apart  time.Duration
 		want   int // of three requests
 	}{
-		"kept":                    {snapshot.Policy{}, time.Minute, 1},
-		"kept for 90 s":           {snapshot.Policy{}, 91 * time.Second, 3},
-		"idle for 10 s":           {snapshot.Policy{Connections: snapshot.Connections{Idle: 10 * time.Second}}, 11 * time.Second, 3},
-		"not idle for 10 s":       {snapshot.Policy{Connections: snapshot.Connections{Idle: 10 * time.Second}}, 9 * time.Second, 1},
-		"idle for an hour":        {snapshot.Policy{Connections: snapshot.Connections{Idle: time.Hour}}, 10 * time.Minute, 1},
-		"one request each":        {snapshot.Policy{Connections: snapshot.Connections{MaxRequests: 1}}, time.Millisecond, 3},
-		"of age":                  {snapshot.Policy{Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 31 * time.Second, 3},
-		"of age in the end":       {snapshot.Policy{Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 20 * time.Second, 2},
-		"not of age":              {snapshot.Policy{Connections: snapshot.Connections{MaxAge: time.Hour}}, 20 * time.Second, 1},
-		"HTTP/2, of age":          {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 31 * time.Second, 3},
-		"HTTP/2, kept":            {snapshot.Policy{Protocol: snapshot.HTTP2}, 20 * time.Second, 1},
-		"HTTP/2, idle":            {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{Idle: 10 * time.Second}}, 11 * time.Second, 3},
-		"HTTP/2, one stream each": {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{MaxRequests: 1}}, time.Millisecond, 3},
+		"kept":                     {snapshot.Policy{}, time.Minute, 1},
+		"kept for 90 s":            {snapshot.Policy{}, 91 * time.Second, 3},
+		"idle for 10 s":            {snapshot.Policy{Connections: snapshot.Connections{Idle: 10 * time.Second}}, 11 * time.Second, 3},
+		"not idle for 10 s":        {snapshot.Policy{Connections: snapshot.Connections{Idle: 10 * time.Second}}, 9 * time.Second, 1},
+		"idle for an hour":         {snapshot.Policy{Connections: snapshot.Connections{Idle: time.Hour}}, 10 * time.Minute, 1},
+		"one request each":         {snapshot.Policy{Connections: snapshot.Connections{MaxRequests: 1}}, time.Millisecond, 3},
+		"of age":                   {snapshot.Policy{Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 31 * time.Second, 3},
+		"of age in the end":        {snapshot.Policy{Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 20 * time.Second, 2},
+		"not of age":               {snapshot.Policy{Connections: snapshot.Connections{MaxAge: time.Hour}}, 20 * time.Second, 1},
+		"HTTP/2, of age":           {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{MaxAge: 30 * time.Second}}, 31 * time.Second, 3},
+		"HTTP/2, kept":             {snapshot.Policy{Protocol: snapshot.HTTP2}, 20 * time.Second, 1},
+		"HTTP/2, idle":             {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{Idle: 10 * time.Second}}, 11 * time.Second, 3},
+		"HTTP/2, one stream each":  {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{MaxRequests: 1}}, time.Millisecond, 3},
+		"HTTP/2, two streams each": {snapshot.Policy{Protocol: snapshot.HTTP2, Connections: snapshot.Connections{MaxRequests: 2}}, time.Millisecond, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,12 +16,20 @@ import (
 type Load struct {
 	resilience.Load
 
-	waiters atomic.Int32 // len(waiting)
+	waiters atomic.Int32 // len(waiting), and those at leaves themselves
 	again   atomic.Bool  // something changed while mu was held
 
 	mu      sync.Mutex // guards what follows
 	waiting []*waiter  // who came first is first
-	leaves  []*http1Leaf
+	leaves  []bounded
+}
+
+// A bounded leaf is one whose connections count against the limits of a cluster.
+type bounded interface {
+	// makeRoom closes a connection that no request uses. It reports whether there was one, as far as it can know.
+	makeRoom() bool
+	// wake serves those who wait at the leaf itself.
+	wake()
 }
 
 // A waiter is a request that waits for a connection.
@@ -33,16 +41,16 @@ type waiter struct {
 }
 
 // join makes the leaf's idle connections count among those that can make room for others.
-func (l *Load) join(f *http1Leaf) {
+func (l *Load) join(f bounded) {
 	l.mu.Lock()
 	l.leaves = append(l.leaves, f)
 	l.mu.Unlock()
 	l.wake()
 }
 
-func (l *Load) leave(f *http1Leaf) {
+func (l *Load) leave(f bounded) {
 	l.mu.Lock()
-	l.leaves = slices.DeleteFunc(l.leaves, func(o *http1Leaf) bool { return o == f })
+	l.leaves = slices.DeleteFunc(l.leaves, func(o bounded) bool { return o == f })
 	l.mu.Unlock()
 	l.wake()
 }
@@ -51,9 +59,8 @@ func (l *Load) leave(f *http1Leaf) {
 // request waited. It gives an overflow at once where as many wait as may, and the context's error where that ends.
 func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
 	limits := &f.leaf.key.limits
-	if !l.Pending.Enter(limits.Pending) {
-		return nil, &exchangeError{call.Outcome{Reason: call.ReasonOverflow},
-			fmt.Errorf("%d requests wait for a connection, as many as http1MaxPendingRequests allows", limits.Pending)}
+	if err := l.pend(limits.Pending); err != nil {
+		return nil, err
 	}
 	defer l.Pending.Leave()
 	if l.waiters.Load() > 0 || !l.Connections.Enter(limits.Connections) {
@@ -68,6 +75,16 @@ func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Co
 		l.wake()
 	}
 	return c, err
+}
+
+// pend counts a request that has no connection yet, where http1MaxPendingRequests lets it. In spite of its name that holds
+// for HTTP/2 too (Envoy's max_pending_requests).
+func (l *Load) pend(most int) error {
+	if l.Pending.Enter(most) {
+		return nil
+	}
+	return &exchangeError{call.Outcome{Reason: call.ReasonOverflow},
+		fmt.Errorf("%d requests wait for a connection, as many as http1MaxPendingRequests allows", most)}
 }
 
 // wait gives a connection that became free, or nil for leave to open one.
@@ -113,8 +130,24 @@ func (l *Load) wake() {
 			l.waiting = slices.Delete(l.waiting, 0, 1)
 			l.waiters.Add(-1)
 		}
+		for _, f := range l.leaves {
+			f.wake()
+		}
 		l.mu.Unlock()
 	}
+}
+
+// makeRoom closes a connection of the cluster that no request uses. It reports whether there was one, as far as it can know.
+func (l *Load) makeRoom() bool {
+	if !l.mu.TryLock() {
+		return false
+	}
+	made := slices.ContainsFunc(l.leaves, bounded.makeRoom)
+	l.mu.Unlock()
+	if l.again.Load() {
+		l.wake()
+	}
+	return made
 }
 
 // serve gives the first of them a connection of its leaf, or leave to open one. Where others have all of them idle, one
@@ -129,7 +162,7 @@ func (l *Load) serve(w *waiter) bool {
 			w.got <- nil
 			return true
 		}
-		if !slices.ContainsFunc(l.leaves, func(f *http1Leaf) bool { return f.pool.CloseOldest() }) {
+		if !slices.ContainsFunc(l.leaves, bounded.makeRoom) {
 			return false
 		}
 	}

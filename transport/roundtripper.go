@@ -323,7 +323,7 @@ func (o *outgoing) mark(c *Call) {
 // sendsOnce reports that the call's leaves send nothing again by themselves.
 func (c *Call) sendsOnce(q *call.Request) bool {
 	l, ok := c.engine.pools.(*Leaves)
-	return ok && !l.netHTTP && q.Scheme == "http" && c.Policy().Protocol != snapshot.HTTP2 && !c.Policy().Connections.ClientProtocol
+	return ok && !l.netHTTP && q.Scheme == "http"
 }
 
 // copy makes o.req a shallow copy that may be changed, once.
