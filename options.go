@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io/fs"
+	"log"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -169,6 +170,11 @@ func WithInboundPort(port uint16) InboundOption { return transport.WithInboundPo
 // WithAppTLS serves TLS that is not the mesh's with the program's own configuration, on ports whose policy is PERMISSIVE
 // or DISABLE. Default: such connections are closed.
 func WithAppTLS(config *tls.Config) InboundOption { return transport.WithAppTLS(config) }
+
+// WithServerCodec has [Mesh.Serve] read HTTP/1.1 by the mesh's own codec instead of net/http's: what RFC 9112 calls invalid,
+// and what two readers can understand in two ways, is refused, and a connection costs one goroutine. HTTP/2 stays
+// net/http's. It counts for the first Serve of a server; docs/serving.md says what is different. Default: net/http.
+func WithServerCodec() InboundOption { return transport.WithServerCodec(log.Printf) }
 
 // WithLogger receives events of configuration, never of calls. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {

@@ -33,13 +33,13 @@ func inbound(t testing.TB) *Inbound {
 }
 
 // run serves until the test ends and checks how Serve ends.
-func run(t testing.TB, in *Inbound, srv *http.Server, l net.Listener) {
+func run(t testing.TB, in *Inbound, srv *http.Server, l net.Listener, opts ...InboundOption) {
 	t.Helper()
 	if srv.ErrorLog == nil {
 		srv.ErrorLog = log.New(io.Discard, "", 0)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- in.Serve(srv, l) }()
+	go func() { ended <- in.Serve(srv, l, opts...) }()
 	t.Cleanup(func() {
 		srv.Close()
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
