@@ -266,7 +266,7 @@ func (w *codecWriter) complete(first []byte, done bool) {
 		hw.Chunked()
 	}
 	switch {
-	case w.closing && w.status != http.StatusSwitchingProtocols:
+	case w.closing && !w.tunnel():
 		hw.Field("Connection", "close")
 	default:
 		w.fields("Connection", w.connection)
@@ -276,7 +276,7 @@ func (w *codecWriter) complete(first []byte, done bool) {
 
 // settleBody makes sure that what is left of the request's body is not taken for a request.
 func (w *codecWriter) settleBody() {
-	w.closing = w.closing || w.s.line.codec.draining.Load() || w.status == http.StatusSwitchingProtocols
+	w.closing = w.closing || w.s.line.codec.draining.Load() || w.tunnel()
 	switch {
 	case w.duplex || w.body.w == nil:
 	case w.waits.Load(): // and it may come or not
@@ -286,7 +286,15 @@ func (w *codecWriter) settleBody() {
 	}
 }
 
-// bodied reports a status that goes with a body (RFC 9110 §6.4.1).
+// bodied reports an answer that can have a body (RFC 9110 §6.4.1, §9.3.6).
 func (w *codecWriter) bodied() bool {
+	if w.tunnel() {
+		return false
+	}
 	return w.status >= 200 && w.status != http.StatusNoContent && w.status != http.StatusNotModified
+}
+
+// tunnel reports an answer after which the connection speaks something else, for which the handler hijacks it.
+func (w *codecWriter) tunnel() bool {
+	return w.status == http.StatusSwitchingProtocols || w.req.Method == http.MethodConnect && w.status/100 == 2
 }
