@@ -128,10 +128,10 @@ const mostUnread = 256 << 10
 func (b *codecBody) drain(s *codecSession) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
-	if b.over || s.q.Body.Done() {
+	if b.over || s.q.Body.Done() { // who reads on is told of the end
 		return true
 	}
+	b.closed = true
 	done, err := s.q.Body.Drain(mostUnread)
 	return done && err == nil
 }
