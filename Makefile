@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-proxy bench-proxy-quick faults soak ci
+.PHONY: test race lint fuzz bench bench-client bench-server bench-proxy bench-proxy-quick faults soak ci
 
 test:
 	go test ./...
@@ -31,6 +31,10 @@ bench-proxy-quick:
 # What a call costs in the program that makes it, beside http.Transport and otelhttp. It prints the tables of docs/performance.md.
 bench-client:
 	cd bench/client && go run -mod=mod . -repetitions $(repetitions) -seconds $(seconds)
+
+# What a request costs in the program that serves it: net/http, Serve, and Serve with WithServerCodec.
+bench-server:
+	cd bench/client && go run -mod=mod . -only serve- -repetitions $(repetitions) -seconds $(seconds)
 
 # Upstreams that break under load, for so long each: 40 minutes in all. docs/resilience.md says what is proved.
 faults ?= 20s

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -185,6 +186,15 @@ func WithInboundPort(port uint16) InboundOption { return transport.WithInboundPo
 // WithAppTLS serves TLS that is not the mesh's with the program's own configuration, on ports whose policy is PERMISSIVE
 // or DISABLE. Default: such connections are closed.
 func WithAppTLS(config *tls.Config) InboundOption { return transport.WithAppTLS(config) }
+
+// WithServerCodec has [Mesh.Serve] read HTTP/1.1 by the mesh's own codec instead of net/http's: what RFC 9112 calls invalid,
+// and what two readers can understand in two ways, is refused, and a connection costs one goroutine. HTTP/2 stays
+// net/http's. It counts for the first Serve of a server; docs/serving.md says what is different. Default: net/http.
+//
+// Where the server has no ErrorLog, panics of its handler are told to slog.Default().
+func WithServerCodec() InboundOption {
+	return transport.WithServerCodec(func(format string, args ...any) { slog.Error(fmt.Sprintf(format, args...)) })
+}
 
 // WithLogger receives events of configuration, never of calls. Default: slog.Default().
 func WithLogger(l *slog.Logger) Option {

@@ -77,7 +77,7 @@ func (x *exchange) unfinished() {
 
 // finishAnswer writes what an answer of our own has besides, and sends it.
 func (x *exchange) finishAnswer(body []byte) {
-	x.w.Field("Date", x.s.wire.dateField(time.Now()))
+	x.w.Field("Date", x.s.wire.date.Field(time.Now()))
 	if x.closing = x.closing || x.f.draining.Load(); x.closing {
 		x.w.Field("Connection", "close")
 	}
@@ -115,7 +115,7 @@ func (x *exchange) answer(a *transport.Answer) {
 	}
 	h.write(&x.w)
 	if status == http.StatusNotModified {
-		x.w.Field("Date", x.s.wire.dateField(time.Now()))
+		x.w.Field("Date", x.s.wire.date.Field(time.Now()))
 		if x.closing {
 			x.w.Field("Connection", "close")
 		}

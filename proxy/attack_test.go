@@ -17,95 +17,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/heddlemesh/mesh/internal/attacks"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
 // The rows are those of the attack catalogue. What the codec refuses by itself is proved there case by case; here the
 // same bytes meet a running sidecar, on both sides of it.
 
-const hostLine = "Host: reviews\r\n"
+const hostLine = attacks.HostLine
 
-// posted is a request with fields and a body.
-func posted(fields, body string) string {
-	return "POST / HTTP/1.1\r\n" + hostLine + fields + "\r\n" + body
-}
+func posted(fields, body string) string { return attacks.Posted(fields, body) }
 
-func fielded(fields string) string { return "GET / HTTP/1.1\r\n" + hostLine + fields + "\r\n\r\n" }
-
-// refusedHeads are heads that go nowhere.
-var refusedHeads = []struct {
-	row, name, request string
-	status             []int
-}{
-	{"B-001", "CL.TE", posted("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\nG"), nil},
-	{"B-002", "TE.CL", posted("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "8\r\nSMUGGLED\r\n0\r\n\r\n"), nil},
-	{"B-003", "chunked and identity", posted("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "xchunked", posted("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "chunked, identity", posted("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "gzip, chunked", posted("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), []int{501}},
-	{"B-003", "twice", posted("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "VT before the value", posted("Transfer-Encoding: \vchunked\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "parameter", posted("Transfer-Encoding: chunked;q=1\r\n", "0\r\n\r\n"), nil},
-	{"B-003", "empty with CL", posted("Transfer-Encoding:\r\nContent-Length: 3\r\n", "abc"), nil},
-	{"B-004", "TE.0", "POST / HTTP/1.0\r\n" + hostLine + "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", nil},
-	{"B-006", "obfuscated expectation", posted("Expect: y 100-continue\r\nContent-Length: 2\r\n", "hi"), []int{417}},
-	{"B-007", "two different", posted("Content-Length: 1\r\nContent-Length: 2\r\n", "ab"), nil},
-	{"B-007", "list", posted("Content-Length: 1, 1\r\n", "a"), nil},
-	{"B-007", "plus", posted("Content-Length: +1\r\n", "a"), nil},
-	{"B-007", "minus", posted("Content-Length: -1\r\n", "a"), nil},
-	{"B-007", "hexadecimal", posted("Content-Length: 0x1\r\n", "a"), nil},
-	{"B-007", "underscore", posted("Content-Length: 1_0\r\n", "a"), nil},
-	{"B-007", "space", posted("Content-Length:  \r\n", "a"), nil},
-	{"B-007", "20 digits", posted("Content-Length: 99999999999999999999\r\n", "a"), nil},
-	{"B-007", "space behind", posted("Content-Length: 1 \r\n", "a"), nil},
-	{"B-008", "twice the same", posted("Content-Length: 1\r\nContent-Length: 1\r\n", "a"), nil},
-	{"B-010", "bare LF after the request line", "GET / HTTP/1.1\n" + hostLine + "\r\n", nil},
-	{"B-010", "bare LF after a field", "GET / HTTP/1.1\r\nHost: reviews\n\r\n", nil},
-	{"B-010", "bare LF only", "GET / HTTP/1.1\nHost: reviews\n\n", nil},
-	{"B-011", "bare CR in a value", fielded("A: b\rc"), nil},
-	{"B-011", "NUL in a value", fielded("A: b\x00c"), nil},
-	{"B-011", "NUL in a name", fielded("A\x00: b"), nil},
-	{"B-011", "CR in the target", "GET /\ra HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-012", "fold", fielded("A: b\r\n c"), nil},
-	{"B-012", "fold as the first field", "GET / HTTP/1.1\r\n Host: reviews\r\n\r\n", nil},
-	{"B-013", "space before the colon", fielded("Transfer-Encoding : chunked"), nil},
-	{"B-013", "empty name", fielded(": b"), nil},
-	{"B-013", "no colon", fielded("A"), nil},
-	{"B-013", "high byte", fielded("A\x80: b"), nil},
-	{"B-013", "parenthesis", fielded("A(: b"), nil},
-	{"B-013", "like Transfer-Encoding", fielded("Transfer_Encoding: chunked"), nil},
-	{"B-013", "like Content-Length, in other letters", fielded("CONTENT_length: 5"), nil},
-	{"B-014", "HTTP/1.2", "GET / HTTP/1.2\r\n" + hostLine + "\r\n", []int{505}},
-	{"B-014", "HTTP/2.0", "GET / HTTP/2.0\r\n" + hostLine + "\r\n", []int{505}},
-	{"B-014", "HTTP/0.9", "GET / HTTP/0.9\r\n" + hostLine + "\r\n", []int{505}},
-	{"B-014", "lower case", "GET / http/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-014", "HTTP/1.10", "GET / HTTP/1.10\r\n" + hostLine + "\r\n", nil},
-	{"B-015", "lower case", "get / HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-015", "rest of a body before it", "helloGET / HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-015", "control byte", "G\x01T / HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-015", "1 MB", strings.Repeat("M", 1<<20) + " / HTTP/1.1\r\n" + hostLine + "\r\n", []int{400, 414, 431, 501}},
-	{"B-015", "TRACE", "TRACE / HTTP/1.1\r\n" + hostLine + "\r\n", []int{405}},
-	{"B-015", "PRI", "PRI / HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-024", "10,000 trailer fields", posted("Transfer-Encoding: chunked\r\n", "0\r\n"+strings.Repeat("A:\r\n", 10_000)+"\r\n"), nil},
-	{"B-032", "absolute form without a host", "GET http:///x HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-032", "authority form with GET", "GET reviews:80 HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-032", "asterisk with GET", "GET * HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-032", "no slash", "GET x HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-032", "space", "GET /a b HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-032", "tab", "GET /a\tb HTTP/1.1\r\n" + hostLine + "\r\n", nil},
-	{"B-033", "two equal", fielded("Host: reviews"), nil},
-	{"B-033", "two different", fielded("Host: ratings"), nil},
-	{"B-033", "none", "GET / HTTP/1.1\r\n\r\n", nil},
-	{"B-033", "list", "GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", nil},
-	{"B-033", "zone", "GET / HTTP/1.1\r\nHost: [fe80::1%25lo]\r\n\r\n", nil},
-	{"B-041", "another expectation", posted("Expect: x\r\nContent-Length: 2\r\n", "hi"), []int{417}},
-	{"B-052", "line of 65 KiB", fielded("A: " + strings.Repeat("a", 65<<10)), []int{431}},
-	{"B-052", "cookie of 1 MB", fielded("Cookie: " + strings.Repeat("a", 1<<20)), []int{431}},
-	{"B-052", "value of 10 MiB", fielded("A: " + strings.Repeat("a", 10<<20)), []int{431}},
-	{"B-053", "1,000 fields", fielded(strings.Repeat("A: b\r\n", 999) + "A: b"), []int{431}},
-	{"B-053", "118,000 fields", fielded(strings.Repeat("A: b\r\n", 118_000) + "A: b"), []int{431}},
-	{"B-053", "101 fields", fielded(strings.Repeat("A: b\r\n", 100) + "A: b"), []int{431}},
-}
+func fielded(fields string) string { return attacks.Fielded(fields) }
 
 // TestRefusedRequests: each is answered once, nothing of it or behind it is a request to anybody, and the connection ends.
 func TestRefusedRequests(t *testing.T) {
@@ -116,15 +39,15 @@ func TestRefusedRequests(t *testing.T) {
 		}
 	})
 	r, addresses := both(t, up)
-	for _, a := range refusedHeads {
-		if a.status == nil {
-			a.status = []int{http.StatusBadRequest}
+	for _, a := range attacks.Heads {
+		if a.Status == nil {
+			a.Status = []int{http.StatusBadRequest}
 		}
 		for side, address := range addresses {
-			t.Run(a.row+" "+a.name+" "+side, func(t *testing.T) {
+			t.Run(a.Row+" "+a.Name+" "+side, func(t *testing.T) {
 				t.Parallel()
 				c, br := dial(t, address)
-				text := a.request + "GET /smuggled HTTP/1.1\r\n" + hostLine + "\r\n"
+				text := a.Request + "GET /smuggled HTTP/1.1\r\n" + hostLine + "\r\n"
 				go func() { _, _ = io.WriteString(c, text) }() // who writes much is not read to the end
 				resp, err := http.ReadResponse(br, nil)
 				if err != nil {
@@ -135,8 +58,8 @@ func TestRefusedRequests(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = io.ReadAll(resp.Body)
-				if !slices.Contains(a.status, resp.StatusCode) || !resp.Close || err != nil && !reset(err) {
-					t.Errorf("status %d, close %v, %v, want %v", resp.StatusCode, resp.Close, err, a.status)
+				if !slices.Contains(a.Status, resp.StatusCode) || !resp.Close || err != nil && !reset(err) {
+					t.Errorf("status %d, close %v, %v, want %v", resp.StatusCode, resp.Close, err, a.Status)
 				}
 				if rest, _ := io.ReadAll(br); len(rest) > 0 {
 					t.Errorf("there is another answer: %.80q", rest)
@@ -163,36 +86,12 @@ func unblamed(t testing.TB, r *rig) {
 	}
 }
 
-// brokenBodies are chunked bodies that are none.
-var brokenBodies = []struct{ row, name, body string }{
-	{"B-020", "bare LF", "1\na\r\n0\r\n\r\n"},
-	{"B-020", "0x", "0x1\r\na\r\n0\r\n\r\n"},
-	{"B-020", "plus", "+1\r\na\r\n0\r\n\r\n"},
-	{"B-020", "minus", "-1\r\na\r\n0\r\n\r\n"},
-	{"B-020", "space before", " 1\r\na\r\n0\r\n\r\n"},
-	{"B-020", "space behind", "1 \r\na\r\n0\r\n\r\n"},
-	{"B-020", "17 digits", "00000000000000001\r\na\r\n0\r\n\r\n"},
-	{"B-020", "overflow", "FFFFFFFFFFFFFFFF\r\na\r\n0\r\n\r\n"},
-	{"B-020", "empty", "\r\na\r\n0\r\n\r\n"},
-	{"B-020", "no CRLF behind", "1\r\nZXX\r\n0\r\n\r\n"},
-	{"B-021", "LF in an extension", "1;a\nb\r\na\r\n0\r\n\r\n"},
-	{"B-021", "CR in an extension", "1;a\rb\r\na\r\n0\r\n\r\n"},
-	{"B-021", "1 MB extension", "1;" + strings.Repeat("a", 1<<20) + "\r\na\r\n0\r\n\r\n"},
-	{"B-021", "more than 4 KiB in small ones", strings.Repeat("1;a\r\na\r\n", 2100) + "0\r\n\r\n"},
-	{"B-022", "no LF at the end", "0\r\n\rX"},
-	{"B-024", "Content-Length", "0\r\nContent-Length: 5\r\n\r\n"},
-	{"B-024", "Transfer-Encoding", "0\r\nTransfer-Encoding: chunked\r\n\r\n"},
-	{"B-024", "Host", "0\r\nHost: ratings\r\n\r\n"},
-	{"B-024", "TE", "0\r\nTE: trailers\r\n\r\n"},
-	{"B-024", "1 MB", "0\r\nA: " + strings.Repeat("b", 1<<20) + "\r\n\r\n"},
-}
-
 // TestBrokenBodies (D-025 too): whether they come with the head or later, they are the client's fault, and the endpoint
 // sees that they break off.
 func TestBrokenBodies(t *testing.T) {
 	t.Parallel()
-	for _, a := range brokenBodies {
-		t.Run(a.row+" "+a.name, func(t *testing.T) {
+	for _, a := range attacks.Bodies {
+		t.Run(a.Row+" "+a.Name, func(t *testing.T) {
 			t.Parallel()
 			arrived := make(chan struct{}, 4)
 			up := raw(t, func(c net.Conn, br *bufio.Reader) {
@@ -209,7 +108,7 @@ func TestBrokenBodies(t *testing.T) {
 			for side, address := range addresses {
 				for _, late := range []bool{false, true} {
 					c, br := dial(t, address)
-					text := a.body + "GET /smuggled HTTP/1.1\r\n" + hostLine + "\r\n"
+					text := a.Body + "GET /smuggled HTTP/1.1\r\n" + hostLine + "\r\n"
 					if late {
 						send(t, c, posted("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"))
 						<-arrived

@@ -25,7 +25,7 @@ func wireLimits() *http1.Limits {
 type passage struct {
 	f     *http1.Fields
 	stays [maxFields / 64]uint64 // bit i: field i does not go on
-	alike bool                   // a name is like that of a field that frames (see framingAlike)
+	alike bool                   // a name is like that of a field that frames (see http1.FramingAlike)
 }
 
 // maxFields is the most that a passage has room for; the limits of both sides are below it.
@@ -43,7 +43,7 @@ func (p *passage) sift(f *http1.Fields) {
 			name := f.Name(i)
 			if name[0]|0x20 == 'x' && reservedName(name) || nominates && nominatedField(f, name) {
 				p.hold(i)
-			} else if framingAlike(name) {
+			} else if http1.FramingAlike(name) {
 				p.alike = true
 				p.hold(i)
 			}
@@ -101,36 +101,7 @@ func nominatedField(f *http1.Fields, name string) bool {
 // reservedName is reserved for a name in any case.
 func reservedName(name string) bool {
 	const peer, ours = "x-forwarded-client-cert", "x-heddle-"
-	return len(name) == len(peer) && alike(name, peer) || len(name) >= len(ours) && alike(name[:len(ours)], ours)
-}
-
-// framingAlike reports Content_Length and its like: what a reader makes of them that takes "_" for "-", as those do that
-// turn header fields into variables, frames the message otherwise than its reader before.
-func framingAlike(name string) bool {
-	switch len(name) {
-	case len("content-length"):
-		return name[7] == '_' && alike(name, "content-length")
-	case len("transfer-encoding"):
-		return name[8] == '_' && alike(name, "transfer-encoding")
-	}
-	return false
-}
-
-// alike compares a name with one in lower case, "_" as "-".
-func alike(name, lower string) bool {
-	for i := range len(lower) {
-		c := name[i]
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c |= 0x20
-		case c == '_':
-			c = '-'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
+	return len(name) == len(peer) && http1.Alike(name, peer) || len(name) >= len(ours) && http1.Alike(name[:len(ours)], ours)
 }
 
 // lateField reports whether a trailer field goes on.

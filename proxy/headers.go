@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // hopByHop reports fields that concern one connection only (RFC 9110 §7.6.1, and those that older clients
@@ -91,7 +93,7 @@ func requestHeader(r *http.Request, protocol string) http.Header {
 func copyResponseHeader(dst, src http.Header) {
 	nominated := src["Connection"]
 	for k, v := range src {
-		if hopByHop(k) || reserved(k) || framingAlike(k) || nominated != nil && nominates(nominated, k) && !protected(k) {
+		if hopByHop(k) || reserved(k) || http1.FramingAlike(k) || nominated != nil && nominates(nominated, k) && !protected(k) {
 			continue
 		}
 		dst[k] = v
@@ -101,7 +103,7 @@ func copyResponseHeader(dst, src http.Header) {
 // forbiddenTrailer reports fields that must not come after the body: what was decided on is decided, and a
 // late field would get past those who did (RFC 9110 §6.5.1).
 func forbiddenTrailer(key string) bool {
-	return hopByHop(key) || reserved(key) || framingAlike(key) || protected(key) && !strings.HasPrefix(key, "Grpc-") ||
+	return hopByHop(key) || reserved(key) || http1.FramingAlike(key) || protected(key) && !strings.HasPrefix(key, "Grpc-") ||
 		strings.HasPrefix(key, "If-") || key == "Cache-Control" || key == "Location" || key == "Range"
 }
 

@@ -207,7 +207,7 @@ func (w *responder) WriteHeader(status int) {
 	x.s.answering()
 	w.fields()
 	if _, ok := w.header["Date"]; !ok {
-		x.w.Field("Date", x.s.wire.dateField(time.Now()))
+		x.w.Field("Date", x.s.wire.date.Field(time.Now()))
 	}
 	if v := w.header["Content-Length"]; len(v) == 1 {
 		if n, err := strconv.ParseInt(v[0], 10, 64); err == nil {

@@ -67,7 +67,7 @@ func (x *exchange) relayHead() {
 		}
 	}
 	if !dated {
-		w.Field("Date", x.s.wire.dateField(time.Now()))
+		w.Field("Date", x.s.wire.date.Field(time.Now()))
 	}
 	if x.closing {
 		w.Field("Connection", "close")

@@ -170,7 +170,7 @@ func (s *session) await(first bool) bool {
 
 // spoken reports whether the client has sent something that was not looked at yet.
 func (s *session) spoken() bool {
-	return len(s.conn.Buffered()) > 0 || s.raw != nil && waiting(s.raw)
+	return len(s.conn.Buffered()) > 0 || s.raw != nil && http1.Waiting(s.raw)
 }
 
 func timedOut(err error) bool {
@@ -317,7 +317,7 @@ func (s *session) look() {
 }
 
 // departed reports that the client has gone, as far as that shows.
-func (s *session) departed() bool { return s.raw != nil && departed(s.raw, s.tls != nil) }
+func (s *session) departed() bool { return s.raw != nil && http1.Departed(s.raw, s.tls != nil) }
 
 // interrupt ends what the request waits for. s.mu is held.
 func (s *session) interrupt() {
@@ -382,30 +382,4 @@ var preface = []byte("PRI * HTTP/2.0\r\n")
 func (s *session) speaksHTTP2() bool { return bytes.HasPrefix(s.conn.Buffered(), preface) }
 
 // hand gives the connection to net/http, with what was read of it.
-func (s *session) hand() {
-	read := bytes.Clone(s.conn.Buffered())
-	s.conn.Discard(len(read))
-	s.conn.Release()
-	s.wire.http2.give(&handed{Conn: s.nc, read: read})
-}
-
-// A handed is a connection of which something was read.
-type handed struct {
-	net.Conn
-	read []byte
-}
-
-// NetConn gives the connection itself, as tls.Conn does: by it the mesh knows whom it has verified.
-func (c *handed) NetConn() net.Conn { return c.Conn }
-
-// Read implements net.Conn.
-func (c *handed) Read(p []byte) (int, error) {
-	if len(c.read) > 0 {
-		n := copy(p, c.read)
-		if c.read = c.read[n:]; len(c.read) == 0 {
-			c.read = nil
-		}
-		return n, nil
-	}
-	return c.Conn.Read(p)
-}
+func (s *session) hand() { s.wire.http2.give(s.conn.Detach()) }

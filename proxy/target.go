@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // sound refuses requests that different readers understand differently, before anybody decides about them.
@@ -64,7 +65,7 @@ func refusedMethod(method string) *LocalReply {
 
 func hasFramingAlike(h http.Header) bool {
 	for k := range h {
-		if framingAlike(k) {
+		if http1.FramingAlike(k) {
 			return true
 		}
 	}

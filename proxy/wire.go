@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,7 @@ type wire struct {
 	wheel   *http1.Wheel
 	limits  *http1.Limits
 	http2   *handoff
-	date    atomic.Pointer[dateText]
+	date    http1.Date
 	idle    time.Duration // how long nothing may move of a request, 0 for any time
 
 	// The two ways: calls of the mesh, or requests for one application.
@@ -123,22 +122,6 @@ func (w *wire) wait(ctx context.Context) error {
 	}
 	w.upstreams.close()
 	return err
-}
-
-// A dateText is the Date field's value during one second.
-type dateText struct {
-	second int64
-	text   string
-}
-
-// dateField gives the value of Date for an answer that has none (RFC 9110 §6.6.1).
-func (w *wire) dateField(now time.Time) string {
-	d := w.date.Load()
-	if second := now.Unix(); d == nil || d.second != second {
-		d = &dateText{second, now.UTC().Format(http.TimeFormat)}
-		w.date.Store(d)
-	}
-	return d.text
 }
 
 // A handoff is the listener of net/http's server: connections that a wire has found to be HTTP/2.

@@ -50,6 +50,9 @@ func (a *arrivals) configure(srv *http.Server) {
 func (a *arrivals) add(conn net.Conn) *arrival {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		delete(a.fresh, over.NetConn()) // whose place it takes
+	}
 	one := &arrival{all: a, conn: conn}
 	a.fresh[conn] = one
 	return one

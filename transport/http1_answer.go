@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -169,7 +170,7 @@ func (b *answerBody) finish(err error) error {
 	switch {
 	case alive:
 		err = io.EOF
-		b.lateFields()
+		lateFields(&b.resp.Trailer, b.conn.p.Body.Trailer())
 	case b.ctx.Err() != nil:
 		err = context.Cause(b.ctx)
 	case b.conn.upload != nil:
@@ -186,20 +187,17 @@ func (b *answerBody) finish(err error) error {
 }
 
 // lateFields takes the trailer fields over.
-func (b *answerBody) lateFields() {
-	f := b.conn.p.Body.Trailer()
+func lateFields(trailer *http.Header, f *http1.Fields) {
 	if f.Len() == 0 {
 		return
 	}
 	f.Own()
 	h := headerOf(f, false)
-	if b.resp.Trailer == nil {
-		b.resp.Trailer = h
+	if *trailer == nil {
+		*trailer = h
 		return
 	}
-	for name, values := range h {
-		b.resp.Trailer[name] = values
-	}
+	maps.Copy(*trailer, h)
 }
 
 // Close implements io.Closer. A body that was not read to its end costs the connection, but where its end has come already.

@@ -22,6 +22,7 @@ type InboundOption func(*inboundOptions)
 type inboundOptions struct {
 	port   uint16 // 0 for the listener's own
 	appTLS *tls.Config
+	codec  func(format string, args ...any) // what the server codec reports to; nil for net/http's
 }
 
 // WithInboundPort says which workload port the policies of a server are those of. Default: the listener's own.

@@ -38,6 +38,7 @@ type Inbound struct {
 
 type served struct {
 	arrivals  arrivals
+	codec     *serverCodec         // nil where HTTP/1.1 is net/http's
 	listeners map[net.Listener]int // what it serves on, and how often
 	serving   int
 	drained   bool // Serve returned because the server is shut down
@@ -80,20 +81,26 @@ func (in *Inbound) Serve(srv *http.Server, l net.Listener, opts ...InboundOption
 		return errors.New("serve: no server or no listener")
 	}
 	l = in.Listener(l, opts...)
-	if !in.begin(srv, l, opts) {
+	s := in.begin(srv, l, opts)
+	if s == nil {
 		_ = l.Close()
 		return http.ErrServerClosed
 	}
-	err := srv.Serve(l)
+	var err error
+	if s.codec != nil {
+		err = s.codec.serve(l)
+	} else {
+		err = srv.Serve(l)
+	}
 	in.end(srv, l, err)
 	return err
 }
 
-func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption) bool {
+func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption) *served {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.shutting || in.engine.closed.Load() {
-		return false
+		return nil
 	}
 	s := in.servers[srv]
 	if s == nil {
@@ -101,10 +108,13 @@ func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption)
 		in.servers[srv] = s
 		in.configure(srv, opts)
 		s.arrivals.configure(srv)
+		if report := in.guard(opts, nil).o.codec; report != nil && srv.Protocols.HTTP1() {
+			s.codec = newServerCodec(srv, &s.arrivals, report)
+		}
 	}
 	s.serving++
 	s.listeners[l]++
-	return true
+	return s
 }
 
 // end forgets a server that its owner has shut down. One whose listener broke may have requests under way
@@ -194,6 +204,9 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 
 func (s *served) shutdown(ctx context.Context, srv *http.Server, listeners []net.Listener) error {
 	srv.SetKeepAlivesEnabled(false)
+	if s.codec != nil {
+		s.codec.draining.Store(true)
+	}
 	var wg sync.WaitGroup
 	for _, l := range listeners {
 		if own, ok := l.(*listener); ok {

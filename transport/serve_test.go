@@ -33,13 +33,13 @@ func inbound(t testing.TB) *Inbound {
 }
 
 // run serves until the test ends and checks how Serve ends.
-func run(t testing.TB, in *Inbound, srv *http.Server, l net.Listener) {
+func run(t testing.TB, in *Inbound, srv *http.Server, l net.Listener, opts ...InboundOption) {
 	t.Helper()
 	if srv.ErrorLog == nil {
 		srv.ErrorLog = log.New(io.Discard, "", 0)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- in.Serve(srv, l) }()
+	go func() { ended <- in.Serve(srv, l, opts...) }()
 	t.Cleanup(func() {
 		srv.Close()
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
@@ -57,6 +57,16 @@ func listen(t testing.TB) net.Listener {
 	return l
 }
 
+// eachMode runs a test with HTTP/1.1 of net/http and of the server codec.
+func eachMode(t *testing.T, test func(*testing.T, ...InboundOption)) {
+	for name, opts := range modes {
+		t.Run(name, func(t *testing.T) { test(t, opts...) })
+	}
+}
+
+// modes are the two that Serve has for HTTP/1.1.
+var modes = map[string][]InboundOption{"net/http": nil, "codec": {WithServerCodec(nil)}}
+
 // client speaks the protocol and nothing else.
 func client(t testing.TB, h2c bool) *http.Client {
 	t.Helper()
@@ -71,7 +81,9 @@ func client(t testing.TB, h2c bool) *http.Client {
 }
 
 // TestServeSpeaksAllOfHTTP: what a program could do with net/http it can do behind Serve.
-func TestServeSpeaksAllOfHTTP(t *testing.T) {
+func TestServeSpeaksAllOfHTTP(t *testing.T) { eachMode(t, testServeSpeaksAllOfHTTP) }
+
+func testServeSpeaksAllOfHTTP(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	file := t.TempDir() + "/f"
 	if err := os.WriteFile(file, []byte(strings.Repeat("x", 1<<20)), 0o600); err != nil {
@@ -98,7 +110,7 @@ func TestServeSpeaksAllOfHTTP(t *testing.T) {
 	})
 	in := inbound(t)
 	l := listen(t)
-	run(t, in, &http.Server{Handler: mux}, l)
+	run(t, in, &http.Server{Handler: mux}, l, opts...)
 	base := "http://" + l.Addr().String()
 	for proto, h2c := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		c := client(t, h2c)
@@ -142,7 +154,9 @@ func TestServeSpeaksAllOfHTTP(t *testing.T) {
 	}
 }
 
-func TestServeHijack(t *testing.T) {
+func TestServeHijack(t *testing.T) { eachMode(t, testServeHijack) }
+
+func testServeHijack(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	in := inbound(t)
 	l := listen(t)
@@ -156,7 +170,7 @@ func TestServeHijack(t *testing.T) {
 		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
 		rw.Flush()
 		io.Copy(c, rw)
-	})}, l)
+	})}, l, opts...)
 	req, _ := http.NewRequest("GET", "http://"+l.Addr().String(), nil)
 	req.Header.Set("Connection", "upgrade")
 	req.Header.Set("Upgrade", "websocket")
@@ -177,12 +191,14 @@ func TestServeHijack(t *testing.T) {
 }
 
 // TestSilentConnectionsBlockNobody: two hundred that say nothing, and one that does.
-func TestSilentConnectionsBlockNobody(t *testing.T) {
+func TestSilentConnectionsBlockNobody(t *testing.T) { eachMode(t, testSilentConnectionsBlockNobody) }
+
+func testSilentConnectionsBlockNobody(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	in := inbound(t)
 	l := in.Listener(listen(t))
 	l.(*listener).slots = make(chan struct{}, 150) // fewer than are silent
-	run(t, in, &http.Server{Handler: http.NotFoundHandler()}, l)
+	run(t, in, &http.Server{Handler: http.NotFoundHandler()}, l, opts...)
 	for range 200 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -250,7 +266,9 @@ func TestServeConfigures(t *testing.T) {
 }
 
 // TestServeOnTwoListeners: concurrently, and with the handler wrapped once.
-func TestServeOnTwoListeners(t *testing.T) {
+func TestServeOnTwoListeners(t *testing.T) { eachMode(t, testServeOnTwoListeners) }
+
+func testServeOnTwoListeners(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	in := inbound(t)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })}
@@ -262,7 +280,7 @@ func TestServeOnTwoListeners(t *testing.T) {
 		if in.Listener(l) != l {
 			t.Error("a Listener was wrapped in another")
 		}
-		run(t, in, srv, l)
+		run(t, in, srv, l, opts...)
 		addrs = append(addrs, l.Addr().String())
 	}
 	for _, addr := range addrs {
@@ -274,7 +292,9 @@ func TestServeOnTwoListeners(t *testing.T) {
 	}
 }
 
-func TestShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) { eachMode(t, testShutdown) }
+
+func testShutdown(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	in := inbound(t)
 	l := listen(t)
@@ -284,9 +304,9 @@ func TestShutdown(t *testing.T) {
 		<-leave
 		io.WriteString(w, "finished")
 	})}
-	run(t, in, srv, l)
+	run(t, in, srv, l, opts...)
 	idle := listen(t)
-	run(t, in, &http.Server{}, idle)
+	run(t, in, &http.Server{}, idle, opts...)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		resp, err := client(t, false).Get("http://" + l.Addr().String())
@@ -323,13 +343,15 @@ func TestShutdown(t *testing.T) {
 }
 
 // TestServersAreForgotten: an Inbound does not keep what its owner has shut down.
-func TestServersAreForgotten(t *testing.T) {
+func TestServersAreForgotten(t *testing.T) { eachMode(t, testServersAreForgotten) }
+
+func testServersAreForgotten(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	in := inbound(t)
 	for range 3 {
 		srv := httptest.NewUnstartedServer(nil)
 		ended := make(chan error, 1)
-		go func() { ended <- in.Serve(srv.Config, srv.Listener) }()
+		go func() { ended <- in.Serve(srv.Config, srv.Listener, opts...) }()
 		if err := srv.Config.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -345,13 +367,15 @@ func TestServersAreForgotten(t *testing.T) {
 }
 
 // TestServeLeavesNothing: connections in every state, and then no goroutine.
-func TestServeLeavesNothing(t *testing.T) {
+func TestServeLeavesNothing(t *testing.T) { eachMode(t, testServeLeavesNothing) }
+
+func testServeLeavesNothing(t *testing.T, opts ...InboundOption) {
 	before := runtime.NumGoroutine()
 	in := inbound(t)
 	l := listen(t)
 	srv := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
 	ended := make(chan error, 1)
-	go func() { ended <- in.Serve(srv, l) }()
+	go func() { ended <- in.Serve(srv, l, opts...) }()
 	for i := range 60 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -372,14 +396,19 @@ func TestServeLeavesNothing(t *testing.T) {
 	}
 }
 
+// wheelTicks is how much later than said a deadline of the codec's wheel comes.
+const wheelTicks = 200 * time.Millisecond
+
 // TestServeEndsSlowRequests: B-050 — a header that does not come to its end, in whatever protocol it might be.
-func TestServeEndsSlowRequests(t *testing.T) {
+func TestServeEndsSlowRequests(t *testing.T) { eachMode(t, testServeEndsSlowRequests) }
+
+func testServeEndsSlowRequests(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		in, l := inbound(t), newPipes()
 		srv := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)}
 		ended := make(chan error, 1)
-		go func() { ended <- in.Serve(srv, l) }()
+		go func() { ended <- in.Serve(srv, l, opts...) }()
 		for _, begin := range []string{"G", "P", "PRI * HTTP/2.0", "GET / HTTP/1.1\r\nX: "} {
 			c := l.dial(t)
 			began := time.Now()
@@ -390,7 +419,7 @@ func TestServeEndsSlowRequests(t *testing.T) {
 					<-time.After(time.Second)
 				}
 			})
-			if _, err := io.Copy(io.Discard, c); err != nil || time.Since(began) > DefaultReadHeaderTimeout {
+			if _, err := io.Copy(io.Discard, c); err != nil || time.Since(began) > DefaultReadHeaderTimeout+wheelTicks {
 				t.Errorf("%q: left open for %v, %v", begin, time.Since(began), err)
 			}
 			c.Close()
@@ -403,7 +432,9 @@ func TestServeEndsSlowRequests(t *testing.T) {
 
 // TestShutdownResetsNobody: clients come all the time, each on a connection of its own; whoever is connected
 // is answered.
-func TestShutdownResetsNobody(t *testing.T) {
+func TestShutdownResetsNobody(t *testing.T) { eachMode(t, testShutdownResetsNobody) }
+
+func testShutdownResetsNobody(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("without Linux a connection is reset now and then")
@@ -416,7 +447,7 @@ func TestShutdownResetsNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		run(t, in, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })}, l)
+		run(t, in, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })}, l, opts...)
 		var clients sync.WaitGroup
 		var served atomic.Int32
 		over := make(chan struct{})
@@ -469,7 +500,9 @@ func visit(t *testing.T, addr string, served *atomic.Int32) {
 
 // TestServeOptionsAsterisk: OPTIONS * goes through Handler like every request. Then it is answered as net/http does, or by
 // the program where that wants it.
-func TestServeOptionsAsterisk(t *testing.T) {
+func TestServeOptionsAsterisk(t *testing.T) { eachMode(t, testServeOptionsAsterisk) }
+
+func testServeOptionsAsterisk(t *testing.T, opts ...InboundOption) {
 	t.Parallel()
 	ask := func(t *testing.T, base, fields string) (*http.Response, string) {
 		t.Helper()
@@ -493,7 +526,7 @@ func TestServeOptionsAsterisk(t *testing.T) {
 			if wrapped {
 				srv.Handler = in.Handler(srv.Handler)
 			}
-			run(t, in, srv, l)
+			run(t, in, srv, l, opts...)
 			resp, text := ask(t, l.Addr().String(), "")
 			if resp.StatusCode != http.StatusOK || own == (text == "") || own && text == "id " || !own && resp.ContentLength != 0 {
 				t.Errorf("own %v, wrapped %v: %s, %q", own, wrapped, resp.Status, text)

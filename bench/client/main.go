@@ -52,14 +52,19 @@ func main() {
 	goroutines := flag.Int("goroutines", 64, "calls at a time")
 	seconds := flag.Float64("seconds", 2, "of each measurement, after half of that to warm up")
 	repetitions := flag.Int("repetitions", 5, "of everything")
+	only := flag.String("only", "", "the beginning of the names to compare; default all")
 	flag.Parse()
 	switch *role {
 	case "":
-		if err := compare(*repetitions, *goroutines, *seconds); err != nil {
+		if err := compare(*repetitions, *goroutines, *seconds, *only); err != nil {
 			log.Fatal(err)
 		}
 	case "server":
 		log.Fatal(serve(*dir))
+	case "serve-bare", "serve-mesh", "serve-codec":
+		if err := serveOne(*role); err != nil {
+			log.Fatal(err)
+		}
 	default:
 		m, err := run(*role, *address, *dir, *goroutines, *seconds)
 		if err != nil {
@@ -72,7 +77,7 @@ func main() {
 }
 
 // compare starts the server and the contenders, and prints a table.
-func compare(repetitions, goroutines int, seconds float64) error {
+func compare(repetitions, goroutines int, seconds float64, only string) error {
 	dir, err := os.MkdirTemp("", "bench-client")
 	if err != nil {
 		return err
@@ -103,9 +108,9 @@ func compare(repetitions, goroutines int, seconds float64) error {
 		return err
 	}
 	var names []string // those that are compared run one after the other
-	for _, c := range comparisons {
+	for _, c := range slices.Concat(comparisons, servings) {
 		for _, name := range []string{c.theirs, c.ours} {
-			if !slices.Contains(names, name) {
+			if !slices.Contains(names, name) && strings.HasPrefix(name, only) {
 				names = append(names, name)
 			}
 		}
@@ -116,6 +121,14 @@ func compare(repetitions, goroutines int, seconds float64) error {
 			name := names[i]
 			if r%2 == 1 {
 				name = names[len(names)-1-i]
+			}
+			if strings.HasPrefix(name, "serve-") {
+				m, err := measureServer(self, name, goroutines, seconds)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				all[name] = append(all[name], m)
+				continue
 			}
 			address := addresses[0]
 			if strings.HasSuffix(name, "mtls") {
@@ -148,7 +161,10 @@ func report(w io.Writer, goroutines int, all map[string][]measure) {
 			of(func(m measure) float64 { return m.Allocs }), of(func(m measure) float64 { return m.Bytes }))
 	}
 	fmt.Fprint(w, "\n| | ratio of CPU | goal |\n|---|---|---|\n")
-	for _, c := range comparisons {
+	for _, c := range slices.Concat(comparisons, servings) {
+		if len(all[c.ours]) == 0 {
+			continue
+		}
 		var ratios []float64
 		for i := range all[c.ours] {
 			ratios = append(ratios, all[c.ours][i].CPU/all[c.theirs][i].CPU)

@@ -106,3 +106,41 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// FramingAlike reports Content_Length and its like: what a reader makes of them that takes "_" for "-", as those do that
+// turn header fields into variables, frames the message otherwise than its reader before.
+func FramingAlike(name string) bool {
+	switch len(name) {
+	case len("content-length"):
+		return name[7] == '_' && Alike(name, "content-length")
+	case len("transfer-encoding"):
+		return name[8] == '_' && Alike(name, "transfer-encoding")
+	}
+	return false
+}
+
+// Alike compares the beginning of a name, which is not shorter, with one in lower case, "_" as "-".
+func Alike(name, lower string) bool {
+	for i := range len(lower) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case c == '_':
+			c = '-'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// IsFieldName reports whether a field can have the name: a token (RFC 9110 §5.1) of at most 256 bytes.
+func IsFieldName(s string) bool { return s != "" && len(s) <= maxName && all(s, isToken) }
+
+// IsFieldValue reports whether a field can have the value: no control character but HTAB (RFC 9110 §5.5).
+func IsFieldValue(s string) bool { return text(bytesOf(s)) }
+
+// IsTrailerName reports whether a field may come in a trailer section (RFC 9110 §6.5.1).
+func IsTrailerName(s string) bool { return IsFieldName(s) && !Identify(s).lateForbidden() }

@@ -241,3 +241,12 @@ func (q *Request) parseExpect(f Framing) *Error {
 	q.expect = q.minor == 1 && f != NoBody
 	return nil
 }
+
+// Own copies the head, in one allocation: what is looked up from now on is the caller's, for ever.
+func (q *Request) Own() {
+	q.Fields.Own()
+	q.method = view(q.b[q.methodAt:q.methodEnd])
+	q.target = view(q.b[q.targetAt:q.targetEnd])
+	q.host, _ = q.Known(FieldHost, 0)
+	_ = q.parseTarget() // of a target that was taken apart before
+}

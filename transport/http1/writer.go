@@ -254,9 +254,9 @@ func (w *Writer) fail(err error) {
 // fits reports whether name and value can stand in a field line.
 func (w *Writer) fits(name, value string) bool {
 	switch {
-	case name == "" || len(name) > maxName || !all(name, isToken):
+	case !IsFieldName(name):
 		w.fail(errWriteName)
-	case !text(bytesOf(value)):
+	case !IsFieldValue(value):
 		w.fail(errWriteValue)
 	}
 	return w.err == nil

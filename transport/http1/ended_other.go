@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || netbsd || openbsd
 
-package proxy
+package http1
 
 // ended knows nothing here: the end shows when all before it is read.
 func ended(int) bool { return false }

@@ -1,13 +1,13 @@
 //go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
 
-package proxy
+package http1
 
 import "syscall"
 
-// departed reports whether the other side of a socket has ended the connection, without taking what it has sent and
+// Departed reports whether the other side of a socket has ended the connection, without taking what it has sent and
 // without waiting. secured says that what it has sent is TLS, where the last thing is a record that says so (RFC 8446 §6.1):
 // then the end may be behind that.
-func departed(conn syscall.RawConn, secured bool) bool {
+func Departed(conn syscall.RawConn, secured bool) bool {
 	over := false
 	n := -1 // for a connection that has no socket after all
 	var err error
@@ -21,8 +21,8 @@ func departed(conn syscall.RawConn, secured bool) bool {
 	return over || err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 }
 
-// waiting reports whether there is something to read.
-func waiting(conn syscall.RawConn) bool {
+// Waiting reports whether there is something to read.
+func Waiting(conn syscall.RawConn) bool {
 	n := 0
 	var one [1]byte
 	_ = conn.Control(func(fd uintptr) {
