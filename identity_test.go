@@ -151,9 +151,17 @@ func meshConfig(t *testing.T, i *identity.Identity, h2 bool) *tls.Config {
 	return c
 }
 
-// TestInboundIdentity is rows C-013, C-014, B-036 and C-016 on a server: who gets in by which policy, and as whom.
-func TestInboundIdentity(t *testing.T) {
+// eachServer runs a test with both ways in which Serve reads HTTP/1.1.
+func eachServer(t *testing.T, test func(*testing.T, ...mesh.InboundOption)) {
 	t.Parallel()
+	t.Run("net/http", func(t *testing.T) { t.Parallel(); test(t) })
+	t.Run("server codec", func(t *testing.T) { t.Parallel(); test(t, mesh.WithServerCodec()) })
+}
+
+// TestInboundIdentity is rows C-013, C-014, B-036 and C-016 on a server: who gets in by which policy, and as whom.
+func TestInboundIdentity(t *testing.T) { eachServer(t, testInboundIdentity) }
+
+func testInboundIdentity(t *testing.T, opts ...mesh.InboundOption) {
 	a, foreign := newAuthority(t), newAuthority(t)
 	client := holding(t, a, "client")
 	const id = "spiffe://cluster.local/ns/default/sa/client"
@@ -174,13 +182,14 @@ func TestInboundIdentity(t *testing.T) {
 		c.VerifyConnection = nil // else he would refuse us
 		return c
 	}
-	strict, permissive, disabled := serveWho(t, a, "STRICT"), serveWho(t, a, "PERMISSIVE"), serveWho(t, a, "DISABLE")
+	strict, permissive, disabled := serveWho(t, a, "STRICT", opts...), serveWho(t, a, "PERMISSIVE", opts...), serveWho(t, a, "DISABLE", opts...)
 	m, err := a.Issue(workloadID(t, "app"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	app := mesh.WithAppTLS(&tls.Config{Certificates: []tls.Certificate{m.SVID}, NextProtos: []string{"http/1.1"}})
-	withApp, disabledApp, strictApp := serveWho(t, a, "PERMISSIVE", app), serveWho(t, a, "DISABLE", app), serveWho(t, a, "STRICT", app)
+	opts = append(opts, app)
+	withApp, disabledApp, strictApp := serveWho(t, a, "PERMISSIVE", opts...), serveWho(t, a, "DISABLE", opts...), serveWho(t, a, "STRICT", opts...)
 	const refused = "refused"
 	for name, row := range map[string]struct {
 		server *whoServer
@@ -231,9 +240,10 @@ func TestInboundIdentity(t *testing.T) {
 }
 
 // TestStrictHearsNothing is row C-014: what is no TLS is closed, and no byte of it or of an answer goes either way.
-func TestStrictHearsNothing(t *testing.T) {
-	t.Parallel()
-	s := serveWho(t, newAuthority(t), "STRICT")
+func TestStrictHearsNothing(t *testing.T) { eachServer(t, testStrictHearsNothing) }
+
+func testStrictHearsNothing(t *testing.T, opts ...mesh.InboundOption) {
+	s := serveWho(t, newAuthority(t), "STRICT", opts...)
 	for name, text := range map[string]string{
 		"HTTP": "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "TCP": "\x00\x01\x02", "PROXY": "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
 		"h2c": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -334,8 +344,9 @@ func TestHandlerWithoutListener(t *testing.T) {
 
 // TestPolicyTightens is rows A-074 and C-025: a policy that becomes STRICT, and an authority that is removed, end open
 // connections too.
-func TestPolicyTightens(t *testing.T) {
-	t.Parallel()
+func TestPolicyTightens(t *testing.T) { eachServer(t, testPolicyTightens) }
+
+func testPolicyTightens(t *testing.T, opts ...mesh.InboundOption) {
 	open := func(t *testing.T, s *whoServer, config *tls.Config) net.Conn {
 		conn, err := net.Dial("tcp", s.addr)
 		if err != nil {
@@ -365,7 +376,7 @@ func TestPolicyTightens(t *testing.T) {
 	a := newAuthority(t)
 	t.Run("STRICT", func(t *testing.T) {
 		t.Parallel()
-		s := serveWho(t, a, "PERMISSIVE")
+		s := serveWho(t, a, "PERMISSIVE", opts...)
 		client := meshConfig(t, holding(t, a, "client"), false)
 		plain, proved := open(t, s, nil), open(t, s, client)
 		client.Certificates = nil
@@ -385,7 +396,7 @@ func TestPolicyTightens(t *testing.T) {
 	t.Run("removed authority", func(t *testing.T) {
 		t.Parallel()
 		a := newAuthority(t)
-		s := serveWho(t, a, "STRICT")
+		s := serveWho(t, a, "STRICT", opts...)
 		conn := open(t, s, meshConfig(t, holding(t, a, "client"), false))
 		for _, step := range []func() error{a.AddRoot, a.RotateIssuing} {
 			if err := step(); err != nil {
