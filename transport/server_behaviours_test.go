@@ -213,7 +213,7 @@ var behaviours = []behaviour{
 	{"ServeContent range", get("/", "Range: bytes=2-4\r\n"), func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "a.txt", time.Time{}, strings.NewReader("0123456789"))
 	}, ""},
-	{"redirect", get("/", ""), http.RedirectHandler("/b", 302).ServeHTTP, ""},
+	{"redirect", get("/", ""), http.RedirectHandler("/b", http.StatusFound).ServeHTTP, ""},
 	{"MaxBytesHandler", post("Content-Length: 50\r\n", strings.Repeat("x", 50)), http.MaxBytesHandler(http.HandlerFunc(echo), 3).ServeHTTP,
 		"net/http ends the connection, by a method that only its own writer can have; here what is left is bounded and drained"},
 	{"TimeoutHandler", get("/", ""), http.TimeoutHandler(plainly("x"), time.Minute, "late").ServeHTTP, ""},
@@ -390,7 +390,7 @@ func testServerShutdown(t *testing.T, opts ...InboundOption) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		conns = append(conns, c)
 		io.WriteString(c, get(path, ""))
 		if path == "/" {

@@ -78,7 +78,7 @@ func TestServerCodecGoroutines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		io.WriteString(c, get("/", ""))
 		<-entered
 		if i == 0 {

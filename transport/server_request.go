@@ -20,7 +20,7 @@ type codecExchange struct {
 }
 
 // newCodecExchange makes the request that a handler gets, as net/http's readRequest does, and the writer of its answer.
-func newCodecExchange(s *codecSession, ctx context.Context) (*codecWriter, *http.Request) {
+func newCodecExchange(ctx context.Context, s *codecSession) (*codecWriter, *http.Request) {
 	q := &s.q
 	q.Own()
 	x := new(codecExchange)

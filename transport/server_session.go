@@ -261,7 +261,7 @@ func (s *codecSession) serve() bool {
 		_ = s.nc.SetWriteDeadline(began.Add(d))
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	w, r := newCodecExchange(s, ctx)
+	w, r := newCodecExchange(ctx, s)
 	s.watch(cancel, w)
 	done := s.call(w, r)
 	again := w.finish(done)
