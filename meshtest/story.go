@@ -127,7 +127,7 @@ func (r *record) tries(events []event) []try {
 			seen = []string{"no request arrived"}
 		}
 		list[n] = try{a, strings.Join(seen, ", then ")}
-		if n < len(r.info.Why) && r.info.Why[n] != resilience.Unjudged {
+		if r.done && n < len(r.info.Why) && r.info.Why[n] != resilience.Unjudged {
 			list[n].outcome += "; " + r.info.Why[n].String()
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,13 +72,17 @@ func TestMutationsAreCaught(t *testing.T) {
 		t.Skip("that rows can fail is shown without the race detector")
 	}
 	groups := byGroup()
-	for _, d := range drivers {
+	var catchers sync.Map           // by mutation and group, the row that noticed: in another column it is tried first
+	for _, d := range drivers[:3] { // the fourth is the third's code, asked by another name
 		for _, m := range Mutations() {
 			for _, g := range m.Groups {
 				t.Run(fmt.Sprintf("%s/%s/%s", d.Name(), m.Name, g), func(t *testing.T) {
 					t.Parallel()
-					for _, c := range groups[g] {
+					key := [2]string{m.Name, g}
+					first, _ := catchers.Load(key)
+					for _, c := range leading(groups[g], first) {
 						if caught(t, d, c, &m) {
+							catchers.Store(key, c.Name)
 							if why := m.except(d.Name(), g); why != "" {
 								t.Errorf("row %q notices what nothing is said to: %s", c.Name, why)
 							}
@@ -91,6 +96,15 @@ func TestMutationsAreCaught(t *testing.T) {
 			}
 		}
 	}
+}
+
+// leading gives the rows with the one of the name, a string or nil, first.
+func leading(rows []Case, name any) []Case {
+	i := slices.IndexFunc(rows, func(c Case) bool { return c.Name == name })
+	if i < 0 {
+		return rows
+	}
+	return slices.Concat(rows[i:i+1], rows[:i], rows[i+1:])
 }
 
 // caught reports whether the row notices the mutation. A row that does not hold without it notices nothing.
