@@ -205,7 +205,8 @@ func TestGRPC(t *testing.T) {
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
 		err := cc.Invoke(ctx, "/test.App/Unary", text("hang"), new(wrapperspb.StringValue))
-		if status.Code(err) != codes.DeadlineExceeded {
+		// The sidecar waits 50 ms for a caller whose time is over; a busy machine can take longer to tell the caller.
+		if code := status.Code(err); code != codes.DeadlineExceeded && (code != codes.Unavailable || r.last().Flag != "UT") {
 			t.Errorf("got %v", err)
 		}
 		<-a.seen
@@ -230,7 +231,7 @@ func TestGRPC(t *testing.T) {
 			t.Errorf("the program: %v", err)
 		}
 	})
-	if l := r.last(); l.Status != 0 {
+	if l := r.last(); l.Status != 0 && l.Flag != "UT" {
 		t.Errorf("the sidecar answered by itself: %+v", l)
 	}
 }
