@@ -22,7 +22,7 @@ type Error struct {
 	Detail   string // more for people: which ports are known, which subset is missing
 	// RetryAfter is when such a call can be let through again, 0 where that is not known.
 	RetryAfter time.Duration
-	// GRPC is the grpc-status that the policy asks for, plus one; 0 where HTTPStatus says it.
+	// GRPC is the grpc-status that the policy asks for, or the caller's own deadline is, plus one; 0 where HTTPStatus says it.
 	GRPC uint8
 }
 

@@ -100,6 +100,9 @@ func (x *exchange) outcome(err error) call.Outcome {
 	case refusedByCodec(err), errors.Is(err, errInformational):
 		return call.Outcome{Reason: call.ReasonProtocol}
 	}
+	if x.call.Overran() {
+		return x.call.Late()
+	}
 	o := call.Outcome{Reason: call.ReasonReset}
 	if x.up != nil {
 		o.Unprocessed = x.uw.Sent() == 0

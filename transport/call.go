@@ -401,7 +401,11 @@ func (c *Call) Fail(o call.Outcome, cause error) *call.Error {
 	if o.Reason == call.ReasonTimeout && o.PerTry {
 		detail = "no answer within the rule's perTryTimeout"
 	}
-	return c.fail(o.Reason, cause, detail)
+	e := c.fail(o.Reason, cause, detail)
+	if o.Told { // the caller of an RPC hears what it would say itself (gRPC, status codes: DEADLINE_EXCEEDED)
+		e.GRPC = 4 + 1
+	}
+	return e
 }
 
 // FailDirect wraps the failure of a call that passed through, where the mesh can say more than the cause:

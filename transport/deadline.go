@@ -105,17 +105,9 @@ func (c *Call) Until(end time.Time) {
 	}
 }
 
-// overdue gives how long a call goes on after the time that its request has told, 0 before that or where none was told. An
-// endpoint that heeds the time as well may break off then, and the caller is to hear first from itself.
-func (c *Call) overdue() time.Duration {
-	if c.told == 0 {
-		return 0
-	}
-	if over := time.Since(c.end); over >= 0 {
-		return max(toldGrace-over, 1)
-	}
-	return 0
-}
+// Overran reports whether the time that the request itself has told is over. An endpoint that heeds it as well may break off
+// from then on, which is a time-out and no fault of its own.
+func (c *Call) Overran() bool { return c.told > 0 && !time.Now().Before(c.end) }
 
 // Late is the outcome of an attempt that the end of the whole call's time has cut off.
 func (c *Call) Late() call.Outcome {

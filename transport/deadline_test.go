@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -167,6 +169,38 @@ func TestToldTimeIsNobodysFault(t *testing.T) {
 		req.Header.Set("X-Envoy-Expected-Rq-Timeout-Ms", "100")
 		if _, err := r.rt.RoundTrip(req); call.ReasonOf(err) != call.ReasonTimeout || r.blamed() != 1 {
 			t.Errorf("%v, %d blamed", err, r.blamed())
+		}
+	})
+}
+
+// TestEndpointHeedsTheToldTime: an endpoint that breaks off when the time is over that the request has told is not to blame,
+// and the caller hears that its time is over; before that it is.
+func TestEndpointHeedsTheToldTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var after time.Duration
+		leaf := func(*http.Request) (*http.Response, error) {
+			time.Sleep(after)
+			return nil, io.ErrUnexpectedEOF
+		}
+		r := newRig(t, snapshot.HTTP1, leafPools{leaf: leaf}, "10.0.0.1:80")
+		for _, c := range []struct {
+			after  time.Duration
+			reason call.Reason
+			code   uint32
+			blamed int
+		}{
+			{100 * time.Millisecond, call.ReasonTimeout, 4, 0},
+			{99 * time.Millisecond, call.ReasonReset, 14, 1},
+		} {
+			after = c.after
+			req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://svc/", nil)
+			req.Header.Set("Grpc-Timeout", "100m")
+			_, err := r.rt.RoundTrip(req)
+			e, ok := errors.AsType[*call.Error](err)
+			if !ok || e.Reason != c.reason || e.GRPCStatusCode() != c.code || int(r.blamed()) != c.blamed {
+				t.Errorf("after %v: %v, %d blamed", c.after, err, r.blamed())
+			}
 		}
 	})
 }

@@ -140,18 +140,15 @@ func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*htt
 			resp = nil
 		}
 		o := out.judge(c, resp, err)
-		wait := time.Duration(0)
-		if err != nil && o.Reason == call.ReasonReset {
-			if wait = c.overdue(); wait > 0 {
-				o, err = c.Late(), context.DeadlineExceeded
-			}
+		if o.Reason == call.ReasonReset && c.Overran() {
+			o, err = c.Late(), context.DeadlineExceeded
 		}
 		a.Answered(o)
-		if pause, again := c.Next(o, out.canRepeat()); again {
+		if wait, again := c.Next(o, out.canRepeat()); again {
 			discard(resp)
 			out.tried()
 			a.Finish()
-			err := sleep(out.ctx, pause)
+			err := sleep(out.ctx, wait)
 			if err == nil {
 				err = out.again(c)
 			}
@@ -165,9 +162,6 @@ func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*htt
 			out.tried()
 			out.abandon()
 			a.Finish()
-			if wait > 0 && sleep(out.ctx, wait) != nil && !out.expired() {
-				o, err = out.gaveUp(c), out.ctx.Err()
-			}
 			return nil, c.Fail(o, err)
 		}
 		out.commit()
