@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"math"
 	"net/http"
 	"os"
 	"testing"
@@ -168,8 +169,28 @@ func (r *run) untilBack() {
 	}
 }
 
-// countable is how many requests it takes for one in a thousand to be more than chance.
+// countable is how many requests it takes for one in a thousand to be told from chance; of fewer it is judged by chance.
 const countable = 5000
+
+// luck gives how many events there are at most, of which mean are expected, but once in a million times (Poisson).
+func luck(mean float64) int {
+	p := math.Exp(-mean)
+	rest, n := 1-p, 0
+	for ; rest > 1e-6; rest -= p {
+		n++
+		p *= mean / float64(n)
+	}
+	return n
+}
+
+func TestLuck(t *testing.T) {
+	t.Parallel()
+	for mean, want := range map[float64]int{0: 0, 0.001: 1, 0.3: 5, 1: 9} { // of tables
+		if got := luck(mean); got != want {
+			t.Errorf("mean %v: %d, want %d", mean, got, want)
+		}
+	}
+}
 
 // limits judges how many failed; struck is how many may meet the fault.
 func (r *run) limits(f fault, struck int) {
@@ -196,7 +217,7 @@ func (r *run) limits(f fault, struck int) {
 		if l == rare && atLength() && r.left == 0 && r.exact {
 			may = 1 + all[m]/1000
 			if all[m] < countable {
-				may = 5 + all[m]/100 // one in a thousand does not show in so few
+				may = luck(float64(all[m]) / 1000)
 			}
 		}
 		if failed[m] > may {
