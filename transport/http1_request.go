@@ -83,6 +83,14 @@ func (s *sending) prepareBody() error {
 			return nil
 		}
 	}
+	if s.length < 0 {
+		// An endpoint may refuse the announcement at once: then it would be chance who is heard first.
+		for name := range req.Trailer {
+			if !http1.IsTrailerName(name) {
+				return refused("http: invalid Trailer key %q", name)
+			}
+		}
+	}
 	s.expects = s.listed("Expect", "100-continue")
 	if s.length > 0 && s.length <= smallBody && !s.expects && inMemory(s.body) {
 		return s.readWhole()
