@@ -25,10 +25,12 @@ type Peer struct {
 	// Expires is when the first certificate of the chain ends: the connection ends with it.
 	Expires time.Time
 
-	chain   []*x509.Certificate
+	chain   []*x509.Certificate // as it was shown
+	proved  []*x509.Certificate // as it was believed, from the leaf to an authority of the bundle
 	use     x509.ExtKeyUsage
 	aliases []string
-	trust   uint64 // by which it was verified
+	trust   uint64    // by which it was verified
+	vouched time.Time // until when revocation lists say that it is good, zero for always
 }
 
 // verify proves who showed the chain, for that use, at that time: X509-SVID §4 and §5, with the bundle chosen by the
@@ -55,10 +57,7 @@ func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases [
 			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
 		}
 	}
-	roots := h.roots[id.trustDomain]
-	if roots == nil && slices.Contains(aliases, id.trustDomain) {
-		roots = h.roots[h.id.trustDomain]
-	}
+	roots := h.roots[h.bundleOf(id, aliases)]
 	if roots == nil {
 		return Peer{}, fmt.Errorf("%s: nobody is believed for trust domain %s", id, id.trustDomain)
 	}
@@ -70,29 +69,61 @@ func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases [
 	if err != nil {
 		return Peer{}, fmt.Errorf("certificate of %s, issued by %q: %w", id, leaf.Issuer.String(), err)
 	}
-	if h.from.Revoked != nil {
-		if err := h.from.Revoked.Check(found, now); err != nil {
-			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
-		}
+	if err := p.choose(found, h.from.Revoked, now); err != nil {
+		return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
 	}
-	p.Expires = expiryOf(found)
 	return p, nil
 }
 
-// expiryOf gives the end of the chain that lasts longest.
-func expiryOf(chains [][]*x509.Certificate) (last time.Time) {
+// bundleOf names the bundle that speaks for an ID: that of its own trust domain, or ours for an alias of it.
+func (h *held) bundleOf(id ID, aliases []string) string {
+	if h.roots[id.trustDomain] == nil && slices.Contains(aliases, id.trustDomain) {
+		return h.id.trustDomain
+	}
+	return id.trustDomain
+}
+
+// choose takes the chain that lasts longest of those in which nothing is revoked. Without any it gives why the last
+// was not taken.
+func (p *Peer) choose(chains [][]*x509.Certificate, revoked *Revocations, now time.Time) (why error) {
 	for _, chain := range chains {
-		end := chain[0].NotAfter
-		for _, c := range chain[1:] {
-			if c.NotAfter.Before(end) {
-				end = c.NotAfter
-			}
+		vouched, err := revoked.vouch(chain, now)
+		if err != nil {
+			why = err
+			continue
 		}
-		if end.After(last) {
-			last = end
+		if end := endOf(chain); p.proved == nil || end.After(p.Expires) {
+			p.proved, p.Expires, p.vouched = chain, end, vouched
 		}
 	}
-	return last
+	if p.proved == nil {
+		return why
+	}
+	return nil
+}
+
+// endOf is when the first certificate of a chain expires.
+func endOf(chain []*x509.Certificate) time.Time {
+	end := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// again verifies a peer whose certificates have not expired. Signatures that were good are: what counts is whether the
+// authority at the end of its chain is still believed, and whether anything was revoked. Where it is not, there may be
+// another way.
+func (h *held) again(p Peer, now time.Time) (Peer, error) {
+	if slices.ContainsFunc(h.from.Bundles[h.bundleOf(p.ID, p.aliases)], p.proved[len(p.proved)-1].Equal) {
+		if vouched, err := h.from.Revoked.vouch(p.proved, now); err == nil {
+			p.trust, p.vouched = h.trust, vouched
+			return p, nil
+		}
+	}
+	return h.verify(p.chain, p.use, p.aliases, now)
 }
 
 // leafID checks that a certificate has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
@@ -137,7 +168,11 @@ func uriNames(c *x509.Certificate) (uris []string, err error) {
 		}
 		for _, n := range names {
 			switch n.Tag {
-			case 1, 2, 7: // rfc822Name, dNSName, iPAddress
+			case 1, 2: // rfc822Name, dNSName
+				if !only(string(n.Bytes), isPrintable) {
+					return nil, errors.New("a certificate with a name that no header can have")
+				}
+			case 7: // iPAddress
 			case 6: // uniformResourceIdentifier
 				uris = append(uris, string(n.Bytes))
 			default:

@@ -30,6 +30,7 @@ func (x *exchange) aim() *LocalReply {
 		}
 	}
 	x.forth.sift(&q.Fields)
+	x.forth.caller = x.s.caller
 	if x.forth.alike {
 		l := badRequest("a field name is like one that frames a message")
 		return &l

@@ -81,7 +81,10 @@ func (x *exchange) enters() bool {
 	if gate.None() {
 		return true
 	}
-	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
+	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
+	if c := x.s.caller; c != nil {
+		x.asked.Peer = c.Policy
+	}
 	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
 		x.asked.Local = at.AddrPort()
 	}
@@ -100,6 +103,7 @@ func (x *exchange) enters() bool {
 		x.edits = true
 		x.edited.take(&x.forth)
 		v.Edit(&x.edited)
+		x.edited.Remove(transport.ForwardedCert) // it is not a token's to say
 		if query := v.Query(x.q.Query()); query != x.q.Query() {
 			x.aimAt(x.view.Path, query)
 		}

@@ -47,8 +47,8 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
-	peer, _ := r.Context().Value(peerKey{}).(*inboundPeer)
-	if peer == nil && h.guard.refuses(r) {
+	caller := CallerFrom(r.Context())
+	if caller == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
 		http.Error(w, "mutual TLS required", http.StatusForbidden)
@@ -58,18 +58,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
-	if !h.admit(w, r) {
+	header, own := h.attested(r, caller)
+	if !h.admit(w, r, header) {
 		return
 	}
 	gate, path := h.in.engine.Gate(), ""
 	var verdict Verdict
 	if !gate.None() {
 		var ok bool
-		if path, verdict, ok = h.enter(gate, w, r, peer); !ok {
+		if path, verdict, ok = h.enter(gate, w, r, header); !ok {
 			return
 		}
 	}
-	header := h.settle(r, &verdict, peer)
+	header = h.settle(r, header, own, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
@@ -94,25 +95,18 @@ func tooManyFields(h http.Header) bool {
 	return n > MaxHeaderFields
 }
 
-// settle gives the header that the program sees: the request's own, or a copy where something changes.
-func (h *handler) settle(r *http.Request, v *Verdict, peer *inboundPeer) http.Header {
-	header := r.Header
+// settle gives the header that the program sees: as it is, or a copy where something changes. own says that it may be
+// changed itself.
+func (h *handler) settle(r *http.Request, header http.Header, own bool, v *Verdict) http.Header {
 	named := header.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(header)
-	forged := h.in.live != nil && forges(header)
-	if named && !h2c && !forged && peer == nil && !v.Edits() {
+	if named && !h2c && !v.Edits() {
 		return header
 	}
-	if header = maps.Clone(header); header == nil {
-		header = make(http.Header, 1)
-	}
-	if forged {
-		for _, name := range forwardedHeaders {
-			delete(header, name)
+	if !own {
+		if header = maps.Clone(header); header == nil {
+			header = make(http.Header, 1)
 		}
-	}
-	if peer != nil {
-		header[forwardedHeaders[0]] = []string{peer.forwarded}
 	}
 	v.Edit(call.HTTPHeaders(header))
 	if !named {

@@ -67,16 +67,16 @@ func (e *Engine) Decided() InboundDecided {
 		Audited: e.decided.audited.Load(), Shadow: e.decided.shadow.Load()}
 }
 
-// enter decides about a request of net/http. Where it is refused, the answer is written and ok is false. path is the one
+// enter decides about a request of net/http, with the header as the program is to see it. Where it is refused, the answer is written and ok is false. path is the one
 // spelling that was decided on, for the program to see.
-func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, peer *inboundPeer) (path string, v Verdict, ok bool) {
+func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, header http.Header) (path string, v Verdict, ok bool) {
 	path = r.URL.EscapedPath()
 	if path == "" && r.URL.Host != "" {
 		path = "/"
 	}
 	path, sound := call.CanonicalPath(path)
 	view := call.Request{Method: r.Method, Scheme: "http", Authority: r.Host, Path: path, Query: r.URL.RawQuery, Protocol: r.Proto,
-		Headers: call.HTTPHeaders(r.Header)}
+		Headers: call.HTTPHeaders(header)}
 	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		view.Source = from.Addr()
 	}
@@ -90,9 +90,7 @@ func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, peer *in
 	if r.TLS != nil {
 		view.Scheme, q.SNI = "https", r.TLS.ServerName
 	}
-	if peer != nil {
-		q.Peer = peer.policy
-	}
+	q.Peer = PolicyPeer(r.Context())
 	fragment := strings.IndexByte(r.RequestURI, '#') >= 0 // at which some readers cut a target off
 	if !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare() {
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)

@@ -1,10 +1,7 @@
 package transport
 
 import (
-	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -12,7 +9,6 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/identity"
-	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -162,69 +158,6 @@ func (g *guard) watch(conn net.Conn) {
 	}
 }
 
-type peerKey struct{}
-
-// ConnContext gives a connection's context who its verified peer is, as http.Server.ConnContext. Serve sets it; a server
-// of the program's own, behind Listener and Handler, needs it for Handler to know its peers.
-func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if p, ok := in.live.peer(conn); ok {
-		return context.WithValue(ctx, peerKey{}, &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)})
-	}
-	return ctx
-}
-
-type inboundPeer struct {
-	identity.Peer
-	forwarded string // the header
-	policy    authz.Peer
-}
-
-// PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
-func PeerFromContext(ctx context.Context) (p identity.Peer, ok bool) {
-	if c, ok := ctx.Value(peerKey{}).(*inboundPeer); ok {
-		return c.Peer, true
-	}
-	return identity.Peer{}, false
-}
-
-// forwardedCert writes x-forwarded-client-cert as Envoy does for a URI and a hash
-// (http_conn_man/headers, x-forwarded-client-cert). An ID has no character that would need quotes.
-func forwardedCert(own identity.ID, p *identity.Peer) string {
-	hash := sha256.Sum256(p.Certificate.Raw)
-	return "By=" + own.String() + ";Hash=" + hex.EncodeToString(hash[:]) + ";Subject=\"" + quoteForwarded(p.Certificate.Subject.String()) +
-		"\";URI=" + p.ID.String()
-}
-
-// quoteForwarded escapes a value for quotes.
-func quoteForwarded(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			b.WriteByte('?')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// forwardedHeaders are the names under which a caller could give himself out for another; some servers take '_' for '-'.
-var forwardedHeaders = [...]string{"X-Forwarded-Client-Cert", "X_forwarded_client_cert"}
-
-// forges reports whether the request has the header that only the mesh may write.
-func forges(h http.Header) bool {
-	for _, name := range forwardedHeaders {
-		if _, ok := h[name]; ok {
-			return true
-		}
-	}
-	return false
-}
-
 // refuses reports whether a request without a verified peer must not be served.
 func (g *guard) refuses(r *http.Request) bool {
 	policy := &g.in.engine.Snapshot().Inbound
@@ -254,17 +187,9 @@ func (in *Inbound) Admit(conn net.Conn, opts ...InboundOption) (net.Conn, error)
 	return admitted, nil
 }
 
-// Peer says who is at the other end of a connection that Listener or Admit gave; ok is false where nobody was proved to be.
-func (in *Inbound) Peer(conn net.Conn) (p identity.Peer, ok bool) { return in.live.peer(conn) }
-
 // Requires reports whether a workload port takes mutual TLS of the mesh only, at this moment.
 func (in *Inbound) Requires(port uint16) bool {
 	return in.engine.Snapshot().Inbound.Mode(port) == snapshot.Strict
-}
-
-// WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
-func WithPeer(ctx context.Context, p identity.Peer) context.Context {
-	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p, policy: policyPeer(p)})
 }
 
 // Identified reports whether the mesh has an identity.

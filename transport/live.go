@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -11,9 +12,9 @@ import (
 	"github.com/heddlemesh/mesh/identity"
 )
 
-// checkEvery is how often open connections are held against time and policy. A change of what is believed is acted upon
-// at once.
-const checkEvery = time.Second
+// checkEvery is how often open connections are held against time and policy, so that a change is acted upon within a
+// second; one of what is believed is at once.
+const checkEvery = time.Second / 2
 
 // live is the open connections that have to go when their peer is not believed any more, or when they are not wanted any
 // more. It keeps none of them: what the garbage collector takes is gone. While it has any it has one goroutine, until
@@ -29,7 +30,7 @@ type live struct {
 }
 
 type liveConn struct {
-	peer   identity.Peer // guarded by live.mu
+	peer   identity.Peer // guarded by live.mu, written by who sweeps
 	wanted func() bool   // of a connection whose peer is nobody
 	until  time.Time     // when no more is to begin on it: a fifth of the time is left that its certificates have
 }
@@ -135,9 +136,10 @@ func (l *live) sweep() {
 	go func() {
 		t := time.NewTicker(checkEvery)
 		defer t.Stop()
+		var r round
 		for {
 			changed := l.identity.Changed()
-			if !l.check() {
+			if !l.check(&r) {
 				return
 			}
 			select {
@@ -153,42 +155,87 @@ func (l *live) sweep() {
 	}()
 }
 
-// check closes what has to go, and reports whether anything is left.
-func (l *live) check() bool {
+// A round is what one look at all connections goes through, whose room the next one uses again.
+type round struct {
+	conns    []secured
+	plain    []unsecured
+	verdicts [batch]verdict
+}
+
+type secured struct {
+	key  weak.Pointer[tls.Conn]
+	live *liveConn
+}
+
+type unsecured struct {
+	key    weak.Pointer[net.TCPConn]
+	wanted func() bool
+}
+
+type verdict struct {
+	peer identity.Peer // as it was proved again
+	gone bool
+}
+
+// batch is how many connections are judged between two times that l.mu is taken.
+const batch = 64
+
+// check closes what has to go, and reports whether anything is left. While it looks at a connection it holds no lock: of
+// ten thousand whose authority has changed, none waits for another.
+func (l *live) check(r *round) bool {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	r.conns, r.plain = slices.Grow(r.conns[:0], len(l.conns)), slices.Grow(r.plain[:0], len(l.plain))
 	for key, c := range l.conns {
-		conn := key.Value()
-		if conn != nil && l.good(c) {
-			continue
-		}
-		delete(l.conns, key)
-		if conn != nil {
-			_ = conn.NetConn().Close() // at once: tls.Conn.Close would wait for who is writing
-		}
+		r.conns = append(r.conns, secured{key, c})
 	}
 	for key, wanted := range l.plain {
-		conn := key.Value()
-		if conn != nil && wanted() {
-			continue
-		}
-		delete(l.plain, key)
-		if conn != nil {
+		r.plain = append(r.plain, unsecured{key, wanted})
+	}
+	l.mu.Unlock()
+	for some := range slices.Chunk(r.conns, batch) {
+		l.judge(some, r.verdicts[:len(some)])
+	}
+	for _, p := range r.plain {
+		if conn := p.key.Value(); conn != nil && !p.wanted() {
+			l.forgetPlain(p.key)
 			_ = conn.Close()
 		}
 	}
+	clear(r.conns)
+	clear(r.plain)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.sweeping = len(l.conns)+len(l.plain) > 0
 	return l.sweeping
 }
 
-// good reports whether a connection may stay. l.mu is held.
-func (l *live) good(c *liveConn) bool {
+// judge looks at some connections and closes those that must not stay.
+func (l *live) judge(some []secured, verdicts []verdict) {
+	for i, s := range some {
+		v := &verdicts[i]
+		if v.peer, v.gone = l.good(s.live); !v.gone {
+			continue
+		}
+		if conn := s.key.Value(); conn != nil {
+			_ = conn.NetConn().Close() // at once: tls.Conn.Close would wait for who is writing
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range some {
+		if verdicts[i].gone {
+			delete(l.conns, s.key)
+		}
+		s.live.peer = verdicts[i].peer
+	}
+	clear(verdicts)
+}
+
+// good proves the peer of a connection again, and reports whether it must go.
+func (l *live) good(c *liveConn) (p identity.Peer, gone bool) {
 	if c.peer.ID.IsZero() {
-		return c.wanted()
+		return c.peer, !c.wanted()
 	}
-	again, err := l.identity.Again(c.peer)
-	if err == nil {
-		c.peer = again
-	}
-	return err == nil
+	p, err := l.identity.Again(c.peer)
+	return p, err != nil
 }

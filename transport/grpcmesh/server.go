@@ -131,8 +131,13 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate) (con
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
-		if secure, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+		switch secure := p.AuthInfo.(type) {
+		case credentials.TLSInfo: // the program's own
 			view.Scheme, q.SNI = "https", secure.State.ServerName
+		case authInfo:
+			if q.SNI = secure.sni; secure.SecurityLevel == credentials.PrivacyAndIntegrity {
+				view.Scheme = "https"
+			}
 		}
 	}
 	if !sound || !q.Prepare() {
