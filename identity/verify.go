@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
@@ -115,16 +117,57 @@ func endOf(chain []*x509.Certificate) time.Time {
 
 // again verifies a peer whose certificates have not expired. Signatures that were good are: what counts is whether the
 // authority at the end of its chain is still believed, and whether anything was revoked. Where it is not, there may be
-// another way.
+// another way, which is looked for once for all peers that show the same authorities.
 func (h *held) again(p Peer, now time.Time) (Peer, error) {
-	if slices.ContainsFunc(h.from.Bundles[h.bundleOf(p.ID, p.aliases)], p.proved[len(p.proved)-1].Equal) {
+	bundle := h.from.Bundles[h.bundleOf(p.ID, p.aliases)]
+	if slices.ContainsFunc(bundle, p.proved[len(p.proved)-1].Equal) {
 		if vouched, err := h.from.Revoked.vouch(p.proved, now); err == nil {
 			p.trust, p.vouched = h.trust, vouched
 			return p, nil
 		}
+	} else if h.lost(&p, bundle, now) {
+		return Peer{}, fmt.Errorf("certificate of %s, issued by %q: %w", p.ID, p.Certificate.Issuer.String(), x509.UnknownAuthorityError{Cert: p.Certificate})
 	}
 	return h.verify(p.chain, p.use, p.aliases, now)
 }
+
+// lost reports that nothing which the peer shows beside its certificate leads to an authority of the bundle, and that none
+// of these is its issuer.
+func (h *held) lost(p *Peer, bundle []*x509.Certificate, now time.Time) bool {
+	shown := p.chain[1:]
+	if len(shown) == 0 || slices.ContainsFunc(bundle, func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, p.Certificate.RawIssuer) }) {
+		return false
+	}
+	hash := sha256.New()
+	for _, c := range append(shown[:len(shown):len(shown)], bundle[0]) { // whose bundle it is
+		hash.Write(c.Raw)
+	}
+	key := [sha256.Size]byte(hash.Sum(nil))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lost, known := h.dead[key]
+	if !known {
+		opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+		for _, c := range bundle {
+			opts.Roots.AddCert(c)
+		}
+		for _, c := range shown {
+			opts.Intermediates.AddCert(c)
+		}
+		lost = !slices.ContainsFunc(shown, func(c *x509.Certificate) bool {
+			_, err := c.Verify(opts)
+			return err == nil
+		})
+		if h.dead == nil || len(h.dead) >= maxDead {
+			h.dead = make(map[[sha256.Size]byte]bool)
+		}
+		h.dead[key] = lost
+	}
+	return lost
+}
+
+// maxDead bounds what is remembered of authorities that lead nowhere.
+const maxDead = 1024
 
 // leafID checks that a certificate has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
 func leafID(c *x509.Certificate) (ID, error) {

@@ -2,15 +2,23 @@ package grpcmesh_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity"
@@ -18,20 +26,42 @@ import (
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
-// TestMutualTLS: RPCs by the PeerAuthentication of the server and the endpoint's own word, and who the server sees.
-func TestMutualTLS(t *testing.T) {
-	t.Parallel()
-	authority, err := ca.New("cluster.local", ca.Options{})
+func newAuthority(t testing.TB, o ca.Options) *ca.Authority {
+	t.Helper()
+	a, err := ca.New("cluster.local", o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	as := func(account string) mesh.Option {
-		id, err := identity.Workload("cluster.local", "default", account)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return mesh.WithIdentity(authority.Source(id))
+	return a
+}
+
+func accountID(t testing.TB, account string) identity.ID {
+	t.Helper()
+	id, err := identity.Workload("cluster.local", "default", account)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return id
+}
+
+func peerPolicy(mode string) string {
+	return "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: " + mode + "}}\n"
+}
+
+// proving declares echo with one endpoint, which takes mutual TLS as the account.
+func proving(addr, account string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	return fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: echo}\nspec: {hosts: [echo.default.svc.cluster.local], "+
+		"location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 9080, name: grpc, protocol: GRPC, targetPort: %s}], endpoints: [{address: %s, serviceAccount: %s}]}\n",
+		port, host, account)
+}
+
+// TestMutualTLS: RPCs by the PeerAuthentication of the server and the endpoint's own word, and who the server sees, which no
+// metadata of the caller can change (attacks.md B-036).
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	authority := newAuthority(t, ca.Options{})
+	as := func(account string) mesh.Option { return mesh.WithIdentity(authority.Source(accountID(t, account))) }
 	for name, row := range map[string]struct {
 		mode   string
 		nobody bool   // the server has no identity
@@ -56,13 +86,24 @@ func TestMutualTLS(t *testing.T) {
 			if row.nobody {
 				opts = nil
 			}
-			serving := newMesh(t, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: a}\nspec: {mtls: {mode: "+row.mode+"}}\n", opts...)
+			serving := newMesh(t, peerPolicy(row.mode), opts...)
 			server := newEcho("echo", grpcmesh.ServerOptions(serving)...)
 			server.answer = func(ctx context.Context, _ string) (string, error) {
-				if p, ok := mesh.PeerFromContext(ctx); ok {
+				md, _ := metadata.FromIncomingContext(ctx)
+				var told []string
+				for name, v := range md {
+					if strings.Contains(name, "client") {
+						told = append(told, v...)
+					}
+				}
+				p, ok := mesh.PeerFromContext(ctx)
+				switch {
+				case !ok && len(told) == 0:
+					return "nobody", nil
+				case ok && len(told) == 1 && strings.HasPrefix(told[0], "By=spiffe://cluster.local/ns/default/sa/server;Hash=") && strings.HasSuffix(told[0], ";URI="+p.ID.String()):
 					return p.ID.String(), nil
 				}
-				return "nobody", nil
+				return fmt.Sprint("told ", told), nil
 			}
 			startAt(t, "127.0.0.1:0", server)
 			var cc *grpc.ClientConn
@@ -73,16 +114,15 @@ func TestMutualTLS(t *testing.T) {
 				}
 				t.Cleanup(func() { cc.Close() })
 			} else {
-				host, port, _ := net.SplitHostPort(server.addr)
 				labels := ""
 				if row.labels != "" {
 					labels = ", labels: " + row.labels
 				}
-				cc = dial(t, newMesh(t, fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: echo}\nspec: {hosts: [echo.default.svc.cluster.local], "+
-					"location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 9080, name: grpc, protocol: GRPC, targetPort: %s}], endpoints: [{address: %s%s}]}\n",
-					port, host, labels), as("client")), "echo:9080")
+				cc = dial(t, newMesh(t, strings.Replace(proving(server.addr, "x"), ", serviceAccount: x", labels, 1), as("client")), "echo:9080")
 			}
-			got, err := ask(t.Context(), cc, who)
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-client-cert", "URI=spiffe://evil/x", "x_forwarded_client_cert", "URI=spiffe://evil/x",
+				"x-forwarded_client-cert", "URI=spiffe://evil/x")
+			got, err := ask(ctx, cc, who)
 			if err != nil {
 				got = err.Error()
 			}
@@ -90,5 +130,125 @@ func TestMutualTLS(t *testing.T) {
 				t.Errorf("%v: %q, want %v with %q", grpcstatus.Code(err), got, row.code, row.want)
 			}
 		})
+	}
+}
+
+// TestRotation is rows C-022, C-030 and E-004 on RPCs: with SVIDs of ten seconds none fails in ten minutes, unary or streaming, and
+// each connection rests before its certificates end.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority(t, ca.Options{Life: 10 * time.Second})
+		l := bufconn.Listen(64 << 10)
+		e := newEcho("e", grpcmesh.ServerOptions(newMesh(t, peerPolicy("STRICT"), mesh.WithIdentity(a.Source(accountID(t, "server")))))...)
+		go e.srv.Serve(l)
+		defer e.srv.Stop()
+		var dials atomic.Int64
+		m := newMesh(t, proving("10.0.0.1:1", "server"), mesh.WithIdentity(a.Source(accountID(t, "client"))),
+			mesh.WithDialer(func(ctx context.Context, _, _ string) (net.Conn, error) {
+				dials.Add(1)
+				return l.DialContext(ctx)
+			}))
+		cc := dial(t, m, "echo:9080")
+		const n = 600
+		for i := range n {
+			if got, err := ask(t.Context(), cc, who); err != nil || got != "e" {
+				t.Fatalf("after %d s: %q, %v", i, got, err)
+			}
+			if s, err := cc.NewStream(t.Context(), bothDesc, both); err != nil {
+				t.Fatalf("after %d s: %v", i, err)
+			} else if err := s.SendMsg(wrapperspb.String("")); err != nil {
+				t.Fatalf("after %d s: %v", i, err)
+			} else if time.Sleep(time.Second); s.RecvMsg(new(wrapperspb.StringValue)) != nil || s.CloseSend() != nil || s.RecvMsg(new(wrapperspb.StringValue)) != io.EOF {
+				t.Fatalf("after %d s: the stream has ended", i)
+			}
+		}
+		if d := dials.Load(); d < n/10 || d > n/2 {
+			t.Errorf("%d connections in ten minutes, of certificates that live ten seconds", d)
+		}
+		cc.Close()
+		m.Close()
+	})
+}
+
+// TestNeverPlain is row C-017 on RPCs: where the handshake fails nothing of the RPC is sent.
+func TestNeverPlain(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t, ca.Options{})
+	m, err := a.Issue(accountID(t, "another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secured := func(protocol string) func(net.Conn) io.Reader {
+		return func(c net.Conn) io.Reader {
+			s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{m.SVID}, NextProtos: []string{protocol}, ClientAuth: tls.RequestClientCert})
+			_ = s.Handshake()
+			return s
+		}
+	}
+	for name, meet := range map[string]func(net.Conn) (rest io.Reader){
+		"reset": func(c net.Conn) io.Reader {
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.(*net.TCPConn).SetLinger(0)
+			return strings.NewReader("")
+		},
+		"answers in plain text": func(c net.Conn) io.Reader {
+			_, _ = io.WriteString(c, "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+			return c
+		},
+		"another server":   secured("h2"),
+		"another protocol": secured("smtp"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			heard := make(chan string, 16)
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					all, _ := io.ReadAll(meet(c))
+					_ = c.Close()
+					select {
+					case heard <- string(all):
+					default:
+					}
+				}
+			}()
+			cc := dial(t, newMesh(t, proving(l.Addr().String(), "server"), mesh.WithIdentity(a.Source(accountID(t, "client")))), "echo:9080")
+			if _, err := ask(t.Context(), cc, who); grpcstatus.Code(err) != codes.Unavailable {
+				t.Errorf("%v", err)
+			}
+			if got := <-heard; strings.Contains(got, "PRI") || strings.Contains(got, "Who") {
+				t.Errorf("the endpoint heard %q", got)
+			}
+		})
+	}
+}
+
+// TestStrictHearsNothing is row C-014 on a gRPC server: what is no TLS is closed, and nothing is said to it.
+func TestStrictHearsNothing(t *testing.T) {
+	t.Parallel()
+	serving := newMesh(t, peerPolicy("STRICT"), mesh.WithIdentity(newAuthority(t, ca.Options{}).Source(accountID(t, "server"))))
+	e := start(t, "e", grpcmesh.ServerOptions(serving)...)
+	for _, text := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\x00\x01\x02", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
+		c, err := net.Dial("tcp", e.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, text)
+		if got, _ := io.ReadAll(c); len(got) > 0 {
+			t.Errorf("%q is answered %q", text, got)
+		}
+		_ = c.Close()
+	}
+	if n := e.calls.Load(); n > 0 {
+		t.Errorf("%d calls were served", n)
 	}
 }
