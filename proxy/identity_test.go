@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -260,52 +259,4 @@ func TestSidecarRotation(t *testing.T) {
 		<-served
 		_, _ = caller.Close(), callee.Close()
 	})
-}
-
-// TestWireNeverPlain is row C-017 on the wire: where the handshake fails nothing of the request is sent, and the answer is 503.
-func TestWireNeverPlain(t *testing.T) {
-	t.Parallel()
-	a := newAuthority(t, ca.Options{})
-	m, err := a.Issue(accountID(t, "another"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, meet := range map[string]func(net.Conn) (rest io.Reader){
-		"reset": func(c net.Conn) io.Reader {
-			_, _ = c.Read(make([]byte, 1))
-			_ = c.(*net.TCPConn).SetLinger(0)
-			return strings.NewReader("")
-		},
-		"answers in plain text": func(c net.Conn) io.Reader {
-			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-			return c
-		},
-		"another server": func(c net.Conn) io.Reader {
-			s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{m.SVID}, NextProtos: []string{"http/1.1"}, ClientAuth: tls.RequestClientCert})
-			_ = s.Handshake()
-			return s
-		},
-		"another protocol": func(c net.Conn) io.Reader {
-			s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{m.SVID}, NextProtos: []string{"smtp"}, ClientAuth: tls.RequestClientCert})
-			_ = s.Handshake()
-			return s
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			heard := make(chan string, 16)
-			up := raw(t, func(c net.Conn, _ *bufio.Reader) {
-				all, _ := io.ReadAll(meet(c))
-				heard <- string(all)
-			})
-			r := startMesh(t, proving("reviews", "HTTP", up, "reviews"), nil, as(t, a, "caller"))
-			req := r.request(http.MethodPost, "http://reviews/secret", strings.NewReader("secret"))
-			if resp, _ := r.do(req); resp.StatusCode != http.StatusServiceUnavailable || r.last().Flag != "UF" {
-				t.Errorf("%d, %+v", resp.StatusCode, r.last())
-			}
-			if got := <-heard; strings.Contains(got, "secret") || strings.Contains(got, "HTTP") {
-				t.Errorf("the endpoint heard %q", got)
-			}
-		})
-	}
 }

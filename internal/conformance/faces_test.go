@@ -36,8 +36,8 @@ type face struct {
 
 // faces are those of HTTP; gRPC's own is in grpcFace.
 var faces = []face{
-	{name: "Serve", serve: serveByMesh},
-	{name: "Serve, HTTP/2", serve: serveByMesh, http2: true},
+	{name: "Serve", serve: plainlyByMesh},
+	{name: "Serve, HTTP/2", serve: plainlyByMesh, http2: true},
 	{name: "proxy", serve: serveByProxy},
 	{name: "proxy, HTTP/2", serve: serveByProxy, http2: true},
 }
@@ -65,13 +65,17 @@ func listenLocal(t testing.TB) net.Listener {
 	return l
 }
 
-func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+func plainlyByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+	return serveByMesh(t, m, app)
+}
+
+func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler, opts ...mesh.InboundOption) string {
 	l := listenLocal(t)
 	srv := &http.Server{Handler: app, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = m.Serve(srv, l)
+		_ = m.Serve(srv, l, opts...)
 	}()
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 	return l.Addr().String()

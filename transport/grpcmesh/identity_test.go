@@ -2,7 +2,6 @@ package grpcmesh_test
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -169,86 +168,4 @@ func TestRotation(t *testing.T) {
 		cc.Close()
 		m.Close()
 	})
-}
-
-// TestNeverPlain is row C-017 on RPCs: where the handshake fails nothing of the RPC is sent.
-func TestNeverPlain(t *testing.T) {
-	t.Parallel()
-	a := newAuthority(t, ca.Options{})
-	m, err := a.Issue(accountID(t, "another"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secured := func(protocol string) func(net.Conn) io.Reader {
-		return func(c net.Conn) io.Reader {
-			s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{m.SVID}, NextProtos: []string{protocol}, ClientAuth: tls.RequestClientCert})
-			_ = s.Handshake()
-			return s
-		}
-	}
-	for name, meet := range map[string]func(net.Conn) (rest io.Reader){
-		"reset": func(c net.Conn) io.Reader {
-			_, _ = c.Read(make([]byte, 1))
-			_ = c.(*net.TCPConn).SetLinger(0)
-			return strings.NewReader("")
-		},
-		"answers in plain text": func(c net.Conn) io.Reader {
-			_, _ = io.WriteString(c, "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-			return c
-		},
-		"another server":   secured("h2"),
-		"another protocol": secured("smtp"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			heard := make(chan string, 16)
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					all, _ := io.ReadAll(meet(c))
-					_ = c.Close()
-					select {
-					case heard <- string(all):
-					default:
-					}
-				}
-			}()
-			cc := dial(t, newMesh(t, proving(l.Addr().String(), "server"), mesh.WithIdentity(a.Source(accountID(t, "client")))), "echo:9080")
-			if _, err := ask(t.Context(), cc, who); grpcstatus.Code(err) != codes.Unavailable {
-				t.Errorf("%v", err)
-			}
-			if got := <-heard; strings.Contains(got, "PRI") || strings.Contains(got, "Who") {
-				t.Errorf("the endpoint heard %q", got)
-			}
-		})
-	}
-}
-
-// TestStrictHearsNothing is row C-014 on a gRPC server: what is no TLS is closed, and nothing is said to it.
-func TestStrictHearsNothing(t *testing.T) {
-	t.Parallel()
-	serving := newMesh(t, peerPolicy("STRICT"), mesh.WithIdentity(newAuthority(t, ca.Options{}).Source(accountID(t, "server"))))
-	e := start(t, "e", grpcmesh.ServerOptions(serving)...)
-	for _, text := range []string{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\x00\x01\x02", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
-		c, err := net.Dial("tcp", e.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(c, text)
-		if got, _ := io.ReadAll(c); len(got) > 0 {
-			t.Errorf("%q is answered %q", text, got)
-		}
-		_ = c.Close()
-	}
-	if n := e.calls.Load(); n > 0 {
-		t.Errorf("%d calls were served", n)
-	}
 }
