@@ -29,6 +29,9 @@ const MaxHeaderFields = 100
 // Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
 // PeerFromContext.
 //
+// Where WithAppTLS has a configuration for each name (tls.Config.GetConfigForClient), a request for another name than that
+// of its connection is answered with 421: HTTP/2 lets a client come on a connection that was asked less.
+//
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
 // http.DefaultServeMux, as in http.Server.
@@ -52,6 +55,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
 		http.Error(w, "mutual TLS required", http.StatusForbidden)
+		return
+	}
+	if caller == nil && h.guard.misdirected(r) {
+		http.Error(w, http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest)
 		return
 	}
 	if tooManyFields(r.Header) {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -108,6 +110,11 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 			if g.o.appTLS == nil {
 				return nil, errNotMesh
 			}
+			if choose := g.o.appTLS.GetConfigForClient; choose != nil { // crypto/tls asks once only
+				if config, err := choose(hello); config != nil || err != nil {
+					return config, err
+				}
+			}
 			return g.o.appTLS, nil
 		}
 		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
@@ -170,6 +177,20 @@ func (g *guard) refuses(r *http.Request) bool {
 		port = portOf(addr)
 	}
 	return policy.Mode(port) == snapshot.Strict
+}
+
+// misdirected reports a request for another name than that of its connection, where the program's own TLS asks different
+// things for different names (RFC 9110 §15.5.20).
+func (g *guard) misdirected(r *http.Request) bool {
+	if g.o.appTLS == nil || g.o.appTLS.GetConfigForClient == nil || r.TLS == nil {
+		return false
+	}
+	host, _, err := call.SplitAuthority(r.Host)
+	_, notIP := netip.ParseAddr(host)
+	if err == nil && notIP == nil && r.TLS.ServerName == "" {
+		return false // an address is no server name (RFC 6066 §3)
+	}
+	return err != nil || !strings.EqualFold(host, r.TLS.ServerName)
 }
 
 // Admit does with one connection what Listener does, for servers that make their handshakes themselves. It blocks for

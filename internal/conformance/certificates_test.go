@@ -402,7 +402,7 @@ func handshakes(config *tls.Config) func(net.Conn) io.Reader {
 }
 
 // TestCertificatesOfServers: of a call to who shows a certificate that proves nothing, or that he is another, no byte is sent.
-// Rows C-016 and C-017 are here too: no handshake, no call.
+// Rows C-016, C-017 and the hanging handshake of D-034 are here too: no handshake, no call.
 func TestCertificatesOfServers(t *testing.T) {
 	t.Parallel()
 	a := NewAuthority(t)
@@ -410,6 +410,7 @@ func TestCertificatesOfServers(t *testing.T) {
 		name  string
 		meet  func(net.Conn) io.Reader
 		taken bool
+		rule  string // DestinationRule trafficPolicy, "" for none
 	}
 	var endpoints []endpoint
 	add := func(name string, certificate tls.Certificate, taken bool, protocols ...string) {
@@ -417,7 +418,7 @@ func TestCertificatesOfServers(t *testing.T) {
 			protocols = []string{"h2", "http/1.1"}
 		}
 		endpoints = append(endpoints, endpoint{name, handshakes(&tls.Config{NextProtos: protocols, ClientAuth: tls.RequestClientCert,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }}), taken})
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &certificate, nil }}), taken, ""})
 	}
 	for _, row := range exhibits(t) {
 		add(row.name, row.cert(a), row.taken || row.asServer)
@@ -440,8 +441,12 @@ func TestCertificatesOfServers(t *testing.T) {
 			return c
 		},
 	} {
-		endpoints = append(endpoints, endpoint{name, meet, false})
+		endpoints = append(endpoints, endpoint{name, meet, false, ""})
 	}
+	endpoints = append(endpoints, endpoint{"D-034 a handshake that hangs", func(c net.Conn) io.Reader {
+		_, _ = io.Copy(io.Discard, c) // until the caller gives up
+		return c
+	}, false, "{connectionPool: {tcp: {connectTimeout: 100ms}}}"})
 	for _, caller := range callers {
 		t.Run(caller.name, func(t *testing.T) {
 			t.Parallel()
@@ -451,6 +456,9 @@ func TestCertificatesOfServers(t *testing.T) {
 				addr, h := overhears(t, e.meet)
 				heard[i] = h
 				config.WriteString(serviceAt(fmt.Sprint("s", i), caller.protocol, addr))
+				if e.rule != "" {
+					fmt.Fprintf(&config, "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: s%d}\nspec: {host: s%d, trafficPolicy: %s}\n---\n", i, i, e.rule)
+				}
 			}
 			call := caller.start(t, config.String(), held{a.Material(meshDomain, webID)})
 			for i, e := range endpoints {
