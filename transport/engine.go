@@ -78,6 +78,7 @@ type Engine struct {
 	clusters map[string]*records
 	breakers map[string]*resilience.Breaker // by the name of their policy
 	changed  chan struct{}                  // closed at the next change; nil where nobody waits for it
+	prepare  []*func(Ahead) func()          // see OnPublish
 
 	retired atomic.Pointer[[]*func(discovery.Address)] // see OnRetired; replaced as a whole
 }
@@ -156,7 +157,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		next.clusters[i] = c
 		next.bySet[def.Set] = append(next.bySet[def.Set], c)
 	}
-	e.state.Store(next)
+	told := e.goLive(next)
 	for i, c := range next.clusters {
 		if old := previous[c.def.Name]; old != c && old != nil {
 			old.giveUp(next.clusters[i])
@@ -175,6 +176,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	e.clusters = live
 	e.tell()
+	for _, f := range told {
+		f()
+	}
 	return nil
 }
 

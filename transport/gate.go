@@ -25,6 +25,22 @@ func (e *Engine) Gate() Gate {
 	return Gate{e, s.Authentication, s.Authorization}
 }
 
+// Admitted says of an RPC what Handler has let it in by, for a gRPC server behind it not to do so again.
+type Admitted struct {
+	Gate   Gate
+	Header http.Header // as it came; it must not be changed
+}
+
+type admittedKey struct{}
+
+// Admitted gives what a Handler of the engine has noted in the context, nil where the RPC came another way.
+func (e *Engine) Admitted(ctx context.Context) *Admitted {
+	if a, _ := ctx.Value(admittedKey{}).(*Admitted); a != nil && a.Gate.engine == e {
+		return a
+	}
+	return nil
+}
+
 // None reports that nothing is asked.
 func (g Gate) None() bool { return g.tokens == nil && g.policies == nil }
 

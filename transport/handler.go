@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -80,6 +81,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header = h.settle(r, header, own, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
+	if call.IsGRPC(r.Header.Get("Content-Type")) {
+		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{gate, r.Header})
+	}
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
 	if !gate.None() {

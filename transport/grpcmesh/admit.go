@@ -62,9 +62,14 @@ func received(ctx context.Context, method string) call.Request {
 	return q
 }
 
+// addressOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap()
 	}
-	return netip.Addr{}
+	if a == nil {
+		return netip.Addr{}
+	}
+	at, _ := netip.ParseAddrPort(a.String())
+	return at.Addr().Unmap()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -25,34 +26,60 @@ type server struct {
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, err := v.proved(ctx)
+	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx})
 	if err != nil {
 		return nil, err
 	}
-	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
-		return nil, err
-	}
-	ctx, err = v.enter(ctx, info.FullMethod, v.engine.Gate())
-	if err != nil {
-		return nil, err
-	}
-	return handler(v.carrying(ctx), req)
+	return handler(v.carrying(in.ctx), req)
 }
 
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	came, err := v.proved(ss.Context())
+	in, err := v.receive(ss.Context(), info.FullMethod, ss)
 	if err != nil {
 		return err
 	}
-	if err := v.admit(came, info.FullMethod, ss); err != nil {
-		return err
+	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(in.ctx), server: v, came: in.came, method: info.FullMethod, gate: in.gate})
+}
+
+// A reception is an RPC that has been let in.
+type reception struct {
+	ctx  context.Context // that the method runs in
+	came context.Context // before anything was changed
+	gate transport.Gate  // that has let it through
+}
+
+// receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
+// allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice.
+func (v server) receive(ctx context.Context, method string, w answer) (in reception, err error) {
+	in.gate = v.engine.Gate()
+	if before := v.engine.Admitted(ctx); before != nil {
+		in.came = arrivedWith(ctx, before.Header)
+		if in.ctx = ctx; before.Gate == in.gate {
+			return in, nil
+		}
+	} else {
+		if in.came, err = v.proved(ctx); err != nil {
+			return in, err
+		}
+		if err = v.admit(in.came, method, w); err != nil {
+			return in, err
+		}
 	}
-	gate := v.engine.Gate()
-	ctx, err := v.enter(came, info.FullMethod, gate)
-	if err != nil {
-		return err
+	in.ctx, err = v.enter(in.came, method, in.gate)
+	return in, err
+}
+
+// arrivedWith gives a context whose RPC has the header as its metadata: the Handler's policies may have changed what grpc-go
+// has seen.
+func arrivedWith(ctx context.Context, h http.Header) context.Context {
+	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	for name, values := range h {
+		name = strings.ToLower(name)
+		if _, ok := md[name]; !ok && !strings.HasSuffix(name, binary) {
+			md[name] = values
+		}
 	}
-	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(ctx), server: v, came: came, method: info.FullMethod, gate: gate})
+	return metadata.NewIncomingContext(ctx, md)
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
@@ -125,9 +152,7 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate) (con
 	}
 	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
 	if p, ok := peer.FromContext(ctx); ok {
-		if at, ok := p.Addr.(*net.TCPAddr); ok {
-			view.Source = at.AddrPort().Addr()
-		}
+		view.Source = addressOf(p.Addr)
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
