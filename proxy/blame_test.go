@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -49,5 +50,26 @@ func TestBrokenBodyDuringTheAnswer(t *testing.T) {
 			}
 			unblamed(t, r)
 		})
+	}
+}
+
+// TestCutOffDuringUpload: a sidecar that cuts off what is under way leaves nobody behind who still reads a request's body.
+func TestCutOffDuringUpload(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{}, 1)
+	up := upstream(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadFull(r.Body, make([]byte, 5))
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	for range 20 {
+		r := start(t, service("reviews", "HTTP2", up), nil)
+		c, _ := dial(t, r.sidecar.OutboundAddr().String())
+		send(t, c, "POST / HTTP/1.1\r\nHost: reviews\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		<-begun
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = r.sidecar.Shutdown(ctx)
+		_ = c.Close()
 	}
 }
