@@ -73,3 +73,50 @@ func TestCutOffDuringUpload(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestEndpointEndsDuringUpload: an endpoint that ends the connection while the kernel moves a request's body to it is the one
+// that has, and what it has answered before that is passed on.
+func TestEndpointEndsDuringUpload(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		says   string
+		resets bool
+		status int
+	}{
+		"ends":            {"", false, http.StatusServiceUnavailable},
+		"resets":          {"", true, http.StatusServiceUnavailable},
+		"answers, resets": {"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno", true, http.StatusRequestEntityTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := raw(t, func(nc net.Conn, br *bufio.Reader) {
+				req, err := http.ReadRequest(br)
+				if err != nil {
+					return
+				}
+				_, _ = io.ReadFull(req.Body, make([]byte, 256<<10))
+				_, _ = io.WriteString(nc, c.says)
+				if c.resets {
+					_ = nc.(*net.TCPConn).SetLinger(0)
+				}
+			})
+			r := start(t, service("reviews", "HTTP", up), nil)
+			for range 20 {
+				nc, br := dial(t, r.sidecar.OutboundAddr().String())
+				go func() {
+					_, _ = io.WriteString(nc, "POST / HTTP/1.1\r\nHost: reviews\r\nContent-Length: 100000000\r\n\r\n")
+					_, _ = nc.Write(make([]byte, 512<<10)) // and no more
+				}()
+				resp, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// What an endpoint has answered is lost where its reset comes first.
+				if resp.StatusCode != c.status && resp.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("status %d", resp.StatusCode)
+				}
+				_ = nc.Close()
+			}
+		})
+	}
+}
