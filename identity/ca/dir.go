@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,6 +118,9 @@ func (a *Authority) Close() error {
 	return nil
 }
 
+// hasModes is whether the modes of files say who can read them.
+const hasModes = runtime.GOOS != "windows"
+
 // A directory keeps an authority in files.
 type directory struct {
 	path string
@@ -150,7 +154,7 @@ func private(path string) error {
 		return err
 	case !info.IsDir():
 		return fmt.Errorf("%s is not a directory", path)
-	case info.Mode().Perm()&0o077 != 0:
+	case hasModes && info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%s: mode %04o lets others in; 0700 is right (chmod 700 %[1]s)", path, info.Mode().Perm())
 	}
 	return nil
@@ -246,7 +250,7 @@ func (d *directory) read(name string, signs bool) (signer, error) {
 	if err != nil {
 		return signer{}, fmt.Errorf("read authority: %w", err)
 	}
-	if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(name); err != nil || hasModes && info.Mode().Perm()&0o077 != 0 {
 		return signer{}, errors.Join(fmt.Errorf("read authority: %s: others can read the key; mode 0600 is right (chmod 600 %[1]s)", name), err)
 	}
 	if !signs {

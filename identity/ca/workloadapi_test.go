@@ -440,4 +440,3 @@ func TestFederatedChanges(t *testing.T) {
 		t.Errorf("%d certificates, %v", len(list), err)
 	}
 }
-
