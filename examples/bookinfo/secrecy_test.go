@@ -226,4 +226,3 @@ func TestNoPlaintext(t *testing.T) {
 		}
 	}
 }
-

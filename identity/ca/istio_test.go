@@ -71,10 +71,7 @@ func serveCSR(t *testing.T) *csrServer {
 }
 
 func bearing(ctx context.Context, values ...string) context.Context {
-	for _, v := range values {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", v)
-	}
-	return ctx
+	return metadata.NewOutgoingContext(ctx, metadata.MD{"authorization": values})
 }
 
 func csr(t *testing.T, template *x509.CertificateRequest, key crypto.Signer) string {

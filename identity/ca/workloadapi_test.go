@@ -52,12 +52,7 @@ func (l *issuanceLog) of(what string) (all []ca.Issuance) {
 func run(t *testing.T, a *ca.Authority, o ca.ServerOptions) (s *ca.Server, stop func()) {
 	t.Helper()
 	if o.Sockets == "" {
-		dir, err := os.MkdirTemp("", "ca") // t.TempDir's names are too long for a socket
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		o.Sockets = filepath.Join(dir, "s")
+		o.Sockets = filepath.Join(shortDir(t), "s")
 	}
 	s, err := a.Listen(o)
 	if err != nil {
@@ -74,6 +69,17 @@ func run(t *testing.T, a *ca.Authority, o ca.ServerOptions) (s *ca.Server, stop 
 	})
 	t.Cleanup(stop)
 	return s, stop
+}
+
+// shortDir is a directory whose name leaves room for a socket's.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ca") //nolint:usetesting // t.TempDir's names are too long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func workloadOf(t *testing.T, text string) ca.Workload {
@@ -211,11 +217,7 @@ func TestWorkloadAPIRefuses(t *testing.T) {
 		return err
 	}
 	with := func(values ...string) context.Context {
-		ctx := t.Context()
-		for _, v := range values {
-			ctx = metadata.AppendToOutgoingContext(ctx, "workload.spiffe.io", v)
-		}
-		return ctx
+		return metadata.NewOutgoingContext(t.Context(), metadata.MD{"workload.spiffe.io": values})
 	}
 	for _, row := range []struct {
 		name string
@@ -315,27 +317,18 @@ func TestListenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := workloadOf(t, "shop/web")
-	short := func(t *testing.T) string {
-		t.Helper()
-		dir, err := os.MkdirTemp("", "ca")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		return dir
-	}
 	for _, row := range []struct {
 		name string
 		o    func(t *testing.T) ca.ServerOptions
 		says string
 	}{
 		{"directory for all", func(t *testing.T) ca.ServerOptions {
-			dir := short(t)
+			dir := shortDir(t)
 			_ = os.Chmod(dir, 0o755)
 			return ca.ServerOptions{Sockets: dir}
 		}, "0700 is right"},
 		{"a file in the place of a socket", func(t *testing.T) ca.ServerOptions {
-			dir := short(t)
+			dir := shortDir(t)
 			_ = os.WriteFile(filepath.Join(dir, "web.sock"), nil, 0o600)
 			return ca.ServerOptions{Sockets: dir}
 		}, "is no socket"},
@@ -344,10 +337,10 @@ func TestListenRefuses(t *testing.T) {
 			return ca.ServerOptions{Sockets: filepath.Dir(s.Socket(w))}
 		}, "somebody listens"},
 		{"long path", func(t *testing.T) ca.ServerOptions {
-			return ca.ServerOptions{Sockets: filepath.Join(short(t), strings.Repeat("x", 100))}
+			return ca.ServerOptions{Sockets: filepath.Join(shortDir(t), strings.Repeat("x", 100))}
 		}, "longer than"},
 		{"Istio's protocol for all", func(t *testing.T) ca.ServerOptions {
-			return ca.ServerOptions{Sockets: short(t), Istio: "0.0.0.0:0"}
+			return ca.ServerOptions{Sockets: shortDir(t), Istio: "0.0.0.0:0"}
 		}, "not a loopback address"},
 		{"a bundle with a key in it", func(t *testing.T) ca.ServerOptions {
 			_, key, err := a.SignNew(w.ID, 0, "")
@@ -357,12 +350,12 @@ func TestListenRefuses(t *testing.T) {
 			text, _ := ca.EncodeKey(key)
 			name := filepath.Join(t.TempDir(), "bundle.pem")
 			_ = os.WriteFile(name, append(ca.EncodeCertificates(a.Bundle()...), text...), 0o600)
-			return ca.ServerOptions{Sockets: short(t), Federated: map[string]string{"other.example": name}}
+			return ca.ServerOptions{Sockets: shortDir(t), Federated: map[string]string{"other.example": name}}
 		}, "a private key where there should be none"},
 		{"federated with itself", func(t *testing.T) ca.ServerOptions {
 			name := filepath.Join(t.TempDir(), "bundle.pem")
 			_ = os.WriteFile(name, ca.EncodeCertificates(a.Bundle()...), 0o600)
-			return ca.ServerOptions{Sockets: short(t), Federated: map[string]string{"cluster.local": name}}
+			return ca.ServerOptions{Sockets: shortDir(t), Federated: map[string]string{"cluster.local": name}}
 		}, "own trust domain"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -376,7 +369,7 @@ func TestListenRefuses(t *testing.T) {
 	}
 	t.Run("a socket that was left", func(t *testing.T) {
 		t.Parallel()
-		dir := short(t)
+		dir := shortDir(t)
 		l, err := net.Listen("unix", filepath.Join(dir, "web.sock"))
 		if err != nil {
 			t.Fatal(err)

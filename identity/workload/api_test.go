@@ -59,7 +59,7 @@ func (a *agent) FetchX509SVID(_ *workload.X509SVIDRequest, s grpc.ServerStreamin
 // socketDir is a directory whose name is short enough for a socket.
 func socketDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "api")
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // t.TempDir's names are too long
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ import (
 // caDir makes an authority by the command, in a directory whose name is short enough for sockets.
 func caDir(t *testing.T, args ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ca")
+	dir, err := os.MkdirTemp("", "ca") //nolint:usetesting // t.TempDir's names are too long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestCAUsage(t *testing.T) {
 	t.Parallel()
 	dir := caDir(t)
 	open := filepath.Join(t.TempDir(), "open")
-	if err := os.Mkdir(open, 0o755); err != nil { //nolint:gosec // that is what the row is about
+	if err := os.Mkdir(open, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
