@@ -151,11 +151,6 @@ func TestCAAndSidecars(t *testing.T) {
 	t.Parallel()
 	dir := caDir(t)
 	serve := []string{"ca", "serve", dir, "--workload", "default/web", "--workload", "ratings-v1=default/ratings", "--istio", "127.0.0.1:0"}
-	authority := spawnCommand(t, nil, serve...)
-	authority.until("heddle ca is ready")
-	if r := heddle(t, "", append(serve, "--sockets", dir+"2")...); r.code != exitFailed || !strings.Contains(r.stderr, "another process uses the authority") {
-		t.Errorf("a second server: exit code %d, %s", r.code, r.stderr)
-	}
 	socket := func(name string) string { return "unix://" + filepath.Join(dir, "sockets", name+".sock") }
 
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }))
@@ -167,6 +162,12 @@ func TestCAAndSidecars(t *testing.T) {
 	}
 	server := spawn(t, nil, "--config", strict, "--service-account", "ratings", "--workload-api", socket("ratings-v1"),
 		"--inbound", "127.0.0.1:0="+app.Listener.Addr().String(), "--outbound", "none", "--admin", "127.0.0.1:0")
+	server.until("mesh identity refused") // it is there before the CA is, and takes nobody until then (E-011)
+	authority := spawnCommand(t, nil, serve...)
+	authority.until("heddle ca is ready")
+	if r := heddle(t, "", append(serve, "--sockets", dir+"2")...); r.code != exitFailed || !strings.Contains(r.stderr, "another process uses the authority") {
+		t.Errorf("a second server: exit code %d, %s", r.code, r.stderr)
+	}
 	at := server.addresses()
 	host, port, _ := net.SplitHostPort(at["inbound"])
 	mesh := t.TempDir()
