@@ -54,6 +54,7 @@ var walls = []struct {
 	{"golang.org/x/time/rate", []string{"resilience"}},
 	{"github.com/sony/gobreaker", []string{"resilience"}},
 	{"istio.io/api", []string{"config"}},
+	{"istio.io/api/security/v1alpha1", []string{"identity/ca"}}, // the CSR protocol
 	{"google.golang.org/protobuf", []string{"config", "examples/..."}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},

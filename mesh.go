@@ -133,7 +133,8 @@ func (m *Mesh) Explain(r *http.Request) (Decision, error) {
 // Status says which configuration serves, what was last refused and how the endpoints fare.
 func (m *Mesh) Status() Status {
 	s := m.runtime.Status()
-	return Status{Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
+	return Status{Identity: m.runtime.Secrets(),
+		Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
 		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
 		Policies: m.runtime.Engine.Decided()}
 }
@@ -182,6 +183,8 @@ type Status struct {
 	Clusters []transport.ClusterView `json:"clusters"`
 	// Inbound counts the connections that listeners of the mesh closed before a server saw them.
 	Inbound transport.InboundCounts `json:"inbound"`
+	// Identity has the certificates that are held; nil for a program without an identity.
+	Identity *identity.Secrets `json:"identity,omitempty"`
 	// Policies counts what AuthorizationPolicies decided about requests that came in.
 	Policies transport.InboundDecided `json:"policies"`
 }

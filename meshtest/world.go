@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/ca"
 )
 
 // A world is what all Envs of a test share: documents, services, instances, network. It is safe for
@@ -24,10 +25,13 @@ type world struct {
 	ctx      context.Context // ends with the test
 	end      context.CancelFunc
 
+	authority *ca.Authority // nil without identities
+
 	mu       sync.Mutex // guards what follows, and makes changes one at a time
 	docs     []*document
 	services map[string]*service
 	envs     []*Env
+	members  []*mesh.Mesh // of instances that have identities
 	files    files
 }
 
@@ -59,14 +63,15 @@ func render(docs []*document, services map[string]*service) (texts [][]byte, nam
 // apply makes documents and services live for every caller, or for none. w.mu is held.
 func (w *world) apply(docs []*document, services map[string]*service) error {
 	texts, names := render(docs, services)
-	for n, e := range w.envs {
-		err := e.mesh.Apply(context.Background(), texts...)
+	all := w.meshes()
+	for n, m := range all {
+		err := m.Apply(context.Background(), texts...)
 		if err == nil {
 			continue
 		}
 		before, _ := render(w.docs, w.services)
-		for _, done := range w.envs[:n] {
-			_ = done.mesh.Apply(context.Background(), before...) // it was accepted once
+		for _, done := range all[:n] {
+			_ = done.Apply(context.Background(), before...) // it was accepted once
 		}
 		return named(err, names)
 	}
@@ -106,6 +111,9 @@ func (w *world) add(namespace, authority string, i *Instance) error {
 	}
 	i.world, i.host = w, host
 	number := w.net.add(i, target)
+	if err := w.member(i, s.namespace); err != nil {
+		return err
+	}
 	i.start(w.settings.seed, number)
 	s.instances = append(s.instances, i)
 	services := maps.Clone(w.services)

@@ -137,6 +137,14 @@ func (r *Runtime) Apply(ctx context.Context, docs ...[]byte) error {
 // Status says which configuration serves.
 func (r *Runtime) Status() config.Status { return r.joined.Status() }
 
+// Secrets says which certificates the identity holds, nil where there is none.
+func (r *Runtime) Secrets() *identity.Secrets {
+	if i := r.proof.of(); i != nil {
+		return i.Secrets()
+	}
+	return nil
+}
+
 // Close ends the mesh: sources stop, further calls fail, connections not in use are closed. It waits for
 // the mesh's own goroutines, not for calls.
 func (r *Runtime) Close() {
