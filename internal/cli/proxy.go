@@ -40,6 +40,7 @@ type proxyFlags struct {
 	settings       string
 	svid           identity.Files
 	nonLoopback    bool
+	loopbackKeys   bool
 	ignore         []string
 	strict         bool
 	still          time.Duration
@@ -97,6 +98,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.svid.Key, "svid-key", "", "`file` of its private key")
 	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
+	f.BoolVar(&o.loopbackKeys, "allow-loopback-keys", false, "let keys of tokens be fetched from this machine, as WithLoopbackKeys does")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
 	f.DurationVar(&o.still, "stream-idle-timeout", proxy.DefaultStreamIdleTimeout, "after how `long` without a byte either way an HTTP/1 request ends, 0 for never")
@@ -143,6 +145,9 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
 	if o.svid.Certificate != "" {
 		opts = append(opts, mesh.WithIdentity(o.svid))
+	}
+	if o.loopbackKeys {
+		opts = append(opts, mesh.WithLoopbackKeys())
 	}
 	m, err := o.mesh(cmd, opts...)
 	if err != nil {
