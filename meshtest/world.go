@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/heddlemesh/mesh"
@@ -24,11 +25,19 @@ type world struct {
 	ctx      context.Context // ends with the test
 	end      context.CancelFunc
 
+	declared atomic.Pointer[declared] // what hosts tells of
+
 	mu       sync.Mutex // guards what follows, and makes changes one at a time
 	docs     []*document
 	services map[string]*service
 	envs     []*Env
 	files    files
+}
+
+// declared is documents and services that were live together.
+type declared struct {
+	docs     []*document
+	services map[string]*service
 }
 
 // render gives the texts for the meshes, and the names of the files that they stand for.
@@ -76,6 +85,7 @@ func (w *world) apply(docs []*document, services map[string]*service) error {
 		}
 	}
 	w.docs, w.services, w.files = docs, services, names
+	w.declared.Store(&declared{docs, services})
 	return nil
 }
 
@@ -148,15 +158,15 @@ func (s *service) port(docs []*document, asked int, rpc bool) (int, error) {
 	return asked, nil
 }
 
-// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare.
+// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare. It takes no lock: a
+// mesh that is made, or changed, dials.
 func (w *world) hosts(namespace string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	known := w.declared.Load()
 	var list []string
-	for host := range w.services {
+	for host := range known.services {
 		list = append(list, shortName(host, namespace))
 	}
-	for _, d := range w.docs {
+	for _, d := range known.docs {
 		for _, e := range d.entries {
 			for _, host := range e.hosts {
 				list = append(list, shortName(host, namespace))
