@@ -198,9 +198,15 @@ func written(claims map[string]any, keys []string) (string, bool) {
 		m, _ := v.(map[string]any)
 		v = m[k]
 	}
+	if s, ok := v.(string); ok {
+		return s, fieldValue(s)
+	}
+	return scalar(v)
+}
+
+// scalar writes a truth or a whole number.
+func scalar(v any) (string, bool) {
 	switch v := v.(type) {
-	case string:
-		return v, fieldValue(v)
 	case bool:
 		if v {
 			return "true", true

@@ -70,6 +70,9 @@ type Field struct {
 // Principal is issuer/subject, "" where one of them is missing (request.auth.principal).
 func (t *Token) Principal() string { return t.principal }
 
+// Issuer is who has issued it, iss.
+func (t *Token) Issuer() string { return t.issuer }
+
 // Audiences are those of the token (request.auth.audiences).
 func (t *Token) Audiences() []string { return t.audiences }
 
@@ -90,9 +93,24 @@ func (t *Token) Claim(keys []string) ([]string, bool) {
 	return n.texts, n.texts != nil
 }
 
-// A node is a claim as policies see it.
+// Values gives a claim's values by its keys from the outermost: what Claim gives, or a whole number or truth as it is written.
+func (t *Token) Values(keys []string) []string {
+	n := &t.texts
+	for _, k := range keys {
+		if n = n.members[k]; n == nil {
+			return nil
+		}
+	}
+	if n.texts == nil {
+		return n.plain
+	}
+	return n.texts
+}
+
+// A node is a claim as policies and limits see it.
 type node struct {
 	texts   []string
+	plain   []string // the one number or truth that it is, which policies do not see
 	members map[string]*node
 }
 
@@ -116,6 +134,10 @@ func nodeOf(v any, delimited bool) *node {
 		n.members = make(map[string]*node, len(v))
 		for k, e := range v {
 			n.members[k] = nodeOf(e, false)
+		}
+	default:
+		if s, ok := scalar(v); ok {
+			n.plain = []string{s}
 		}
 	}
 	return n

@@ -29,10 +29,7 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	if err != nil {
 		return nil, err
 	}
-	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
-		return nil, err
-	}
-	ctx, err = v.enter(ctx, info.FullMethod, v.engine.Gate())
+	ctx, err = v.arrive(ctx, info.FullMethod, unaryAnswer{ctx}, v.engine.Gate())
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +41,8 @@ func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if err != nil {
 		return err
 	}
-	if err := v.admit(came, info.FullMethod, ss); err != nil {
-		return err
-	}
 	gate := v.engine.Gate()
-	ctx, err := v.enter(came, info.FullMethod, gate)
+	ctx, err := v.arrive(came, info.FullMethod, ss, gate)
 	if err != nil {
 		return err
 	}
