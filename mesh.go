@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -136,7 +137,7 @@ func (m *Mesh) Status() Status {
 	return Status{Identity: m.runtime.Secrets(),
 		Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
 		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
-		Policies: m.runtime.Engine.Decided()}
+		Policies: m.runtime.Engine.Decided(), TokenKeys: m.runtime.Keys()}
 }
 
 // WaitReady waits until calls can be made: the configuration is live, which it is when New has returned, and
@@ -187,7 +188,12 @@ type Status struct {
 	Identity *identity.Secrets `json:"identity,omitempty"`
 	// Policies counts what AuthorizationPolicies decided about requests that came in.
 	Policies transport.InboundDecided `json:"policies"`
+	// TokenKeys says how the sources fare that keys of tokens are fetched from.
+	TokenKeys []TokenKeys `json:"tokenKeys,omitempty"`
 }
+
+// TokenKeys says how one source of keys of tokens fares: a jwksUri, or an issuer that is asked.
+type TokenKeys = jwt.SourceStatus
 
 // A Finding is one thing wrong, doubtful or worth knowing about a document.
 type Finding = config.Finding

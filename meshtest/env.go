@@ -53,6 +53,7 @@ func New(t testing.TB, config Config, opts ...Option) *Env {
 		t.Fatalf("meshtest: %v", err)
 	}
 	w.docs = docs
+	w.declared.Store(&declared{docs: docs})
 	t.Cleanup(w.close)
 	return w.env(t, s.workload)
 }

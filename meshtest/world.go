@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/heddlemesh/mesh"
@@ -25,7 +26,8 @@ type world struct {
 	ctx      context.Context // ends with the test
 	end      context.CancelFunc
 
-	authority *ca.Authority // nil without identities
+	authority *ca.Authority            // nil without identities
+	declared  atomic.Pointer[declared] // what hosts tells of
 
 	mu       sync.Mutex // guards what follows, and makes changes one at a time
 	docs     []*document
@@ -33,6 +35,12 @@ type world struct {
 	envs     []*Env
 	members  []*mesh.Mesh // of instances that have identities
 	files    files
+}
+
+// declared is documents and services that were live together.
+type declared struct {
+	docs     []*document
+	services map[string]*service
 }
 
 // render gives the texts for the meshes, and the names of the files that they stand for.
@@ -81,6 +89,7 @@ func (w *world) apply(docs []*document, services map[string]*service) error {
 		}
 	}
 	w.docs, w.services, w.files = docs, services, names
+	w.declared.Store(&declared{docs, services})
 	return nil
 }
 
@@ -156,15 +165,15 @@ func (s *service) port(docs []*document, asked int, rpc bool) (int, error) {
 	return asked, nil
 }
 
-// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare.
+// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare. It takes no lock: a
+// mesh that is made, or changed, dials.
 func (w *world) hosts(namespace string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	known := w.declared.Load()
 	var list []string
-	for host := range w.services {
+	for host := range known.services {
 		list = append(list, shortName(host, namespace))
 	}
-	for _, d := range w.docs {
+	for _, d := range known.docs {
 		for _, e := range d.entries {
 			for _, host := range e.hosts {
 				list = append(list, shortName(host, namespace))

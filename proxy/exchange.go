@@ -297,11 +297,17 @@ func (x *exchange) direct() {
 
 // visit asks the application.
 func (x *exchange) visit() {
-	if x.admission = x.s.wire.engine.Admit(&x.view); x.admission.Err != nil {
+	e := x.s.wire.engine
+	if x.admission = e.Admit(&x.view, x.s.caller.Principal()); x.admission.Err != nil {
 		x.reply(replyOf(x.admission.Err))
 		return
 	}
-	if !x.enters() {
+	token, ok := x.enters()
+	if !ok {
+		return
+	}
+	if x.admission = e.AdmitClaims(x.admission, &x.view, x.s.caller.Principal(), token); x.admission.Err != nil {
+		x.reply(replyOf(x.admission.Err))
 		return
 	}
 	app := x.s.wire.app

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -73,13 +74,13 @@ const (
 	Unauthenticated = "jwt_authn_access_denied" // RequestAuthentication
 )
 
-// enters asks the policies whether the application is to see the request, and answers it where not. HTTP/2 meets them
-// in the mesh's handler.
-func (x *exchange) enters() bool {
+// enters asks the policies whether the application is to see the request, and answers it where not. token is the one that was
+// verified, nil for none. HTTP/2 meets them in the mesh's handler.
+func (x *exchange) enters() (token *jwt.Token, ok bool) {
 	e := x.s.wire.engine
 	gate := e.Gate()
 	if gate.None() {
-		return true
+		return nil, true
 	}
 	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
 	if c := x.s.caller; c != nil {
@@ -91,13 +92,13 @@ func (x *exchange) enters() bool {
 	if !x.asked.Prepare() {
 		x.closing, x.unread = true, true
 		x.reply(badRequest("malformed host"))
-		return false
+		return nil, false
 	}
 	v := gate.Decide(&x.asked)
 	if v.Status != 0 {
 		x.challenge = v.Challenge
 		x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
-		return false
+		return nil, false
 	}
 	if v.Edits() {
 		x.edits = true
@@ -108,5 +109,5 @@ func (x *exchange) enters() bool {
 			x.aimAt(x.view.Path, query)
 		}
 	}
-	return true
+	return v.Token, true
 }

@@ -90,7 +90,8 @@ type state struct {
 	clusters []*cluster
 	bySet    map[discovery.Key][]*cluster
 	limits   []limit // by the snapshot's index
-	inbound  []limit // those of them that limit what is received
+	inbound  []limit // those of them that limit what is received,
+	claimed  []limit // and those that do by what tokens say
 }
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
@@ -135,7 +136,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		previous[c.def.Name] = c
 	}
 	next := &state{snap: s, policy: e.policyOf(s), clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
-	next.limits, next.inbound = limitsOf(s, old)
+	next.limits, next.inbound, next.claimed = limitsOf(s, old)
 	e.breakers = breakersOf(s, e.breakers)
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -16,13 +17,14 @@ import (
 type Gate struct {
 	engine   *Engine
 	tokens   *jwt.Set
+	keys     uint64 // as they were by tokens.Changes
 	policies *authz.Set
 }
 
 // Gate gives what is asked at this moment.
 func (e *Engine) Gate() Gate {
 	s := e.state.Load().snap
-	return Gate{e, s.Authentication, s.Authorization}
+	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization}
 }
 
 // Admitted says of an RPC what Handler has let it in by, for a gRPC server behind it not to do so again.
@@ -109,6 +111,9 @@ var (
 func (e *Engine) unauthenticated(q *Arrival, err error) Verdict {
 	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: "jwt_authn_access_denied",
 		Challenge: `Bearer realm="` + realm(&q.Request) + `", error="invalid_token"`}
+	if errors.Is(err, jwt.NoAudience) { // whose it is is known
+		v.Status = http.StatusForbidden
+	}
 	v.Details = v.Reason + "{" + strings.ReplaceAll(v.Body, " ", "_") + "}"
 	e.decided.unauthenticated.Add(1)
 	if e.onDecided != nil {

@@ -67,16 +67,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header, own := h.attested(r, caller)
-	if !h.admit(w, r, header) {
+	admission, ok := h.admit(w, r, header)
+	if !ok {
 		return
 	}
 	gate, path := h.in.engine.Gate(), ""
 	var verdict Verdict
 	if !gate.None() {
-		var ok bool
 		if path, verdict, ok = h.enter(gate, w, r, header); !ok {
 			return
 		}
+	}
+	if !h.admitClaims(w, r, header, admission, verdict.Token) {
+		return
 	}
 	header = h.settle(r, header, own, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))

@@ -35,7 +35,8 @@ func authzCheckCommand() *cobra.Command {
 		Long: `check loads configuration as a program would and decides about a request that comes in to it, by its
 RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent.
 
-Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...'.
+Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...';
+for a request that has headers or a query, keys are fetched where a rule has a jwksUri or its issuer is to be asked.
 
 Exit codes: 0 the request was decided on, whatever the verdict; 79 the configuration is refused, the findings
 are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
@@ -76,6 +77,7 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
+	o.fetch = len(o.headers) > 0 || req.URL.RawQuery != ""
 	m, err := o.mesh(cmd)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,6 +29,7 @@ type explainFlags struct {
 	policy  choice
 	preset  choice
 	output  choice
+	fetch   bool // keys of tokens
 }
 
 func explainCommand() *cobra.Command {
@@ -158,6 +160,9 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		mesh.WithPreset(presetOf(o.preset)),
 		mesh.WithLogger(slog.New(slog.DiscardHandler)),
 	}
+	if !o.fetch {
+		opts = append(opts, mesh.WithDialer(sendNothing))
+	}
 	files, input := splitPaths(o.config)
 	if len(files) > 0 {
 		opts = append(opts, mesh.WithConfigPath(files...))
@@ -174,6 +179,11 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		return nil, refusal(refused, cmd.ErrOrStderr())
 	}
 	return m, err
+}
+
+// sendNothing is the dialer of a mesh that says what it would do.
+func sendNothing(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("nothing is sent")
 }
 
 // refusal writes a refused configuration's findings as analyze does.

@@ -42,6 +42,7 @@ type proxyFlags struct {
 	svid           identity.Files
 	api            workloadapi.API
 	nonLoopback    bool
+	loopbackKeys   bool
 	ignore         []string
 	strict         bool
 	still          time.Duration
@@ -101,6 +102,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.api.Address, "workload-api", "", "`address` of a SPIFFE Workload API that gives the identity, unix:///path; default: the variable SPIFFE_ENDPOINT_SOCKET")
 	f.StringVar(&o.api.Hint, "workload-api-hint", "", "`hint` of the SVID to take among several; default: the first")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
+	f.BoolVar(&o.loopbackKeys, "allow-loopback-keys", false, "let keys of tokens be fetched from this machine, as WithLoopbackKeys does")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
 	f.DurationVar(&o.still, "stream-idle-timeout", proxy.DefaultStreamIdleTimeout, "after how `long` without a byte either way an HTTP/1 request ends, 0 for never")
@@ -147,6 +149,9 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
 	if s := o.identity(); s != nil {
 		opts = append(opts, mesh.WithIdentity(s))
+	}
+	if o.loopbackKeys {
+		opts = append(opts, mesh.WithLoopbackKeys())
 	}
 	m, err := o.mesh(cmd, opts...)
 	if err != nil {

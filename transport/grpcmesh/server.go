@@ -57,15 +57,13 @@ func (v server) receive(ctx context.Context, method string, w answer) (in recept
 		if in.ctx = ctx; before.Gate == in.gate {
 			return in, nil
 		}
-	} else {
-		if in.came, err = v.proved(ctx); err != nil {
-			return in, err
-		}
-		if err = v.admit(in.came, method, w); err != nil {
-			return in, err
-		}
+		in.ctx, err = v.enter(in.came, method, in.gate)
+		return in, err
 	}
-	in.ctx, err = v.enter(in.came, method, in.gate)
+	if in.came, err = v.proved(ctx); err != nil {
+		return in, err
+	}
+	in.ctx, err = v.arrive(in.came, method, w, in.gate)
 	return in, err
 }
 
