@@ -198,8 +198,8 @@ func TestGivingUpIsNeutral(t *testing.T) {
 	}
 
 	for d, came := 50*time.Millisecond, false; !came; d *= 2 { // the call may have ended before it came there
-		ctx, cancel = context.WithTimeout(t.Context(), d)
-		_, err = ask(ctx, cc, who)
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		_, err := ask(ctx, cc, who)
 		cancel()
 		if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, call.ReasonCanceled) {
 			t.Fatalf("deadline: %v", err)
