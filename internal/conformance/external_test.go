@@ -261,7 +261,7 @@ func TestExternalRows(t *testing.T) {
 						events = append(events, e)
 					}))
 					f.expect(t, m, row.visit, row.outcome)
-					if row.unasked != (authorizer.lines() == "") {
+					if late := strings.Contains(row.settings, "timeout"); !late && row.unasked != (authorizer.lines() == "") { // it may be over before the question is there
 						t.Errorf("the authorizer saw %q", authorizer.lines())
 					}
 					wantLines(t, "the authorizer", authorizer.lines(), row.asked)
