@@ -24,6 +24,7 @@ type compiled struct {
 type compiler struct {
 	workload snapshot.Workload
 	defaults defaults
+	own      *Options // what the program has
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
@@ -52,8 +53,9 @@ type compiler struct {
 
 // compileSet shows the order: the mesh's defaults, what can be seen, then what exists, then which rules apply, and from
 // these the routes, which call for their clusters as they name them.
-func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
-	c := newCompiler(w, p)
+func compileSet(docs []*document, o *Options) compiled {
+	c := newCompiler(o.Workload, o.Preset)
+	c.own = o
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
 	c.readPeerAuthentications(docs)
@@ -64,7 +66,8 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 	c.readLimits(docs)
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
-	authentication, authorization := c.authentication(docs), c.authorization(docs)
+	authentication := c.authentication(docs)
+	authorization, provider := c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
@@ -77,6 +80,7 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 
 			Authentication: authentication,
 			Authorization:  authorization,
+			Provider:       provider,
 		},
 		findings: c.findings,
 	}
@@ -91,6 +95,7 @@ func newCompiler(w snapshot.Workload, p Preset) *compiler {
 		merged:    make(map[ruleKey]*mergedRule),
 		chosen:    make(map[*service]*mergedRule),
 		clusterAt: make(map[string]int),
+		own:       new(Options),
 	}
 }
 

@@ -55,9 +55,10 @@ func meshConfigEntry() objectEntry {
 		"tcpKeepalive": "{time: 60s}", "inboundTrafficPolicy": "{mode: LOCALHOST}", "zoneAwareLbSetting": "{enabled: true}",
 		"meshMTLS": "{minProtocolVersion: TLSV1_3}", "tlsDefaults": "{minProtocolVersion: TLSV1_3}",
 		"defaultTrafficPolicy": "{connectionPool: {tcp: {maxConnections: 1}}}", "serviceEntryVisibility": "{defaultVisibility: NAMESPACE}",
-		"defaultConfig": "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
+		"extensionProviders": "[{name: opa, envoyExtAuthzHttp: " + providerSample + "}]",
+		"defaultConfig":      "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality"}
+	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "extensionProviders": "TestExternalRows"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

@@ -26,6 +26,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"connect_timeout":                    meshHonoured,
 	"default_destination_rule_export_to": meshHonoured,
 	"default_http_retry_policy":          meshHonoured,
+	"extension_providers":                meshHonoured, // those that are asked about requests
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
@@ -43,7 +44,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"default_providers":               meshElsewhere,
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
-	"extension_providers":             meshElsewhere, // nothing that names one is accepted
 	"hbone_idle_timeout":              meshElsewhere,
 	"inbound_cluster_stat_name":       meshElsewhere,
 	"ingress_class":                   meshElsewhere,
@@ -116,6 +116,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		return true
 	})
 	v.duration(p.at("connectTimeout"), m.GetConnectTimeout())
+	v.extensionProviders(p.at("extensionProviders"), m.GetExtensionProviders())
 	for _, f := range []struct {
 		name string
 		list []string

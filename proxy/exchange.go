@@ -42,7 +42,7 @@ type exchange struct {
 
 	admission transport.Admission // of a request for the application
 	asked     transport.Arrival
-	challenge string // www-authenticate of a reply, "" for none
+	verdict   transport.Verdict // of the policies on it
 
 	up     *http1.Conn
 	to     peer
@@ -73,7 +73,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.closing, x.unread, x.torn, x.aborted, x.handed, x.edits = false, false, false, false, false, false
 	x.admission = transport.Admission{}
 	x.marks = nil
-	x.challenge = ""
+	x.verdict = transport.Verdict{}
 	x.upload.reset()
 	x.w.Reset(s.conn)
 
@@ -138,6 +138,7 @@ func (x *exchange) release() {
 	}
 	x.call.End(nil) // where the client has gone nobody is told
 	x.call, x.view, x.admission, x.asked, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
+	x.verdict = transport.Verdict{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)

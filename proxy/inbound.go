@@ -72,6 +72,8 @@ func (a *application) close() {
 const (
 	Denied          = "rbac_access_denied"      // AuthorizationPolicy
 	Unauthenticated = "jwt_authn_access_denied" // RequestAuthentication
+	ExternalDenied  = "ext_authz_denied"        // whom a CUSTOM AuthorizationPolicy asks
+	ExternalFailed  = "ext_authz_error"         // who could not be asked, or did not decide
 )
 
 // enters asks the policies whether the application is to see the request, and answers it where not. token is the one that was
@@ -94,10 +96,20 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 		x.reply(badRequest("malformed host"))
 		return nil, false
 	}
-	v := gate.Decide(&x.asked)
+	x.verdict = transport.Verdict{}
+	if rule := gate.Custom(&x.asked); rule != "" && !x.put(gate, rule) {
+		return nil, false
+	}
+	if x.verdict.Status == 0 {
+		x.verdict = gate.Decide(&x.asked)
+	}
+	v := &x.verdict
 	if v.Status != 0 {
-		x.challenge = v.Challenge
-		x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+		flag := v.Flag
+		if flag == "" {
+			flag = "-"
+		}
+		x.reply(LocalReply{Status: v.Status, Flag: flag, Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
 		return nil, false
 	}
 	if v.Edits() {
@@ -105,9 +117,9 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 		x.edited.take(&x.forth)
 		v.Edit(&x.edited)
 		x.edited.Remove(transport.ForwardedCert) // it is not a token's to say
-		if query := v.Query(x.q.Query()); query != x.q.Query() {
-			x.aimAt(x.view.Path, query)
-		}
+	}
+	if query := v.Query(x.q.Query()); query != x.q.Query() {
+		x.aimAt(x.view.Path, query)
 	}
 	return v.Token, true
 }

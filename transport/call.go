@@ -32,6 +32,7 @@ type Call struct {
 	reply     Answer // the rule's own, where it has one
 	flags     string // Envoy's, of what was injected
 
+	authority  string // what Host says whatever the rules say, "" for what they say
 	host       string // as the caller wrote it
 	port       uint16
 	began      time.Duration

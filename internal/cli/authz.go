@@ -10,6 +10,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -33,7 +34,8 @@ func authzCheckCommand() *cobra.Command {
 		Use:   "check --config PATH [--as ID] [-X METHOD] [-H 'name: value']... URL",
 		Short: "Say whether a workload's policies let a request in, and by which rule",
 		Long: `check loads configuration as a program would and decides about a request that comes in to it, by its
-RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent.
+RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent: where
+a policy of action CUSTOM would have somebody asked, check says whom.
 
 Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...';
 for a request that has headers or a query, keys are fetched where a rule has a jwksUri or its issuer is to be asked.
@@ -65,6 +67,7 @@ are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	f.Uint16Var(&o.port, "port", 0, "its `port`; default: the URL's")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
+	f.StringArrayVar(&o.asked, "authorizer", nil, authorizerUsage)
 	return cmd
 }
 
@@ -83,8 +86,21 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 		return err
 	}
 	defer m.Close()
-	v := m.Engine().Gate().Decide(q)
-	return emit(cmd, []byte(o.text(q, &v)))
+	gate := m.Engine().Gate()
+	var v transport.Verdict
+	asking := ""
+	switch rule := gate.Custom(q); {
+	case rule == "":
+	case gate.Answers():
+		asking = rule + " asks " + asked(gate.Provider()) + ": nobody was asked, the verdict is for where that allows"
+	default:
+		asking = rule + fmt.Sprintf(" asks %q, whom nobody can ask", gate.Provider().Name)
+		v = gate.Ask(cmd.Context(), q, rule, nil)
+	}
+	if v.Status == 0 {
+		v = gate.Decide(q)
+	}
+	return emit(cmd, []byte(o.text(q, &v, asking)))
 }
 
 // arrival makes what a server would see of the request.
@@ -124,8 +140,16 @@ func (o *authzFlags) arrival(req *http.Request) (*transport.Arrival, error) {
 	return q, nil
 }
 
+// asked names a provider for people.
+func asked(p *external.Provider) string {
+	if p.Kind == external.Program {
+		return fmt.Sprintf("%q (%s)", p.Name, p.Kind)
+	}
+	return fmt.Sprintf("%q (%s, %s:%d)", p.Name, p.Kind, p.Host, p.Port)
+}
+
 // text is the verdict for people.
-func (o *authzFlags) text(q *transport.Arrival, v *transport.Verdict) string {
+func (o *authzFlags) text(q *transport.Arrival, v *transport.Verdict, asking string) string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-9s  "+format+"\n", append([]any{name}, args...)...)
@@ -139,8 +163,11 @@ func (o *authzFlags) text(q *transport.Arrival, v *transport.Verdict) string {
 	if v.Token != nil {
 		line("token", "%s", call.Printable(v.Token.Principal()))
 	}
+	if asking != "" {
+		line("custom", "%s", asking)
+	}
 	if v.Status != 0 {
-		line("verdict", "%d %s", v.Status, v.Body)
+		line("verdict", "%s", strings.TrimSpace(fmt.Sprint(v.Status, " ", v.Body)))
 		line("because", "%s", v.Details)
 	} else {
 		line("verdict", "allowed")

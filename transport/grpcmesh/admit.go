@@ -17,17 +17,17 @@ import (
 
 // arrive takes an RPC through rate limits and policies, and gives the context that its method runs in. What the answer says of
 // the limits goes with its header or, where that is a status alone, with its trailer: grpc-go sends the two in one then.
-func (v server) arrive(ctx context.Context, method string, w answer, g transport.Gate) (context.Context, error) {
+func (v server) arrive(ctx context.Context, method string, w answer, g transport.Gate, sent sentBody) (context.Context, error) {
 	limits, claims := v.engine.Limits()
 	if !limits && !claims {
-		return v.enter(ctx, method, g)
+		return v.enter(ctx, method, g, sent)
 	}
 	q, who := received(ctx, method), transport.CallerFrom(ctx).Principal()
 	a := v.engine.Admit(&q, who)
 	if a.Err != nil {
 		return ctx, tooMany(&a, w)
 	}
-	inner, err := v.enter(ctx, method, g)
+	inner, err := v.enter(ctx, method, g, sent)
 	if err == nil {
 		if a = v.engine.AdmitClaims(a, &q, who, transport.TokenFrom(inner)); a.Err != nil {
 			return ctx, tooMany(&a, w)
@@ -77,14 +77,16 @@ func received(ctx context.Context, method string) call.Request {
 	return q
 }
 
-// addressOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
-func addressOf(a net.Addr) netip.Addr {
+// addressOf is remoteOf without the port.
+func addressOf(a net.Addr) netip.Addr { return remoteOf(a).Addr() }
+
+// remoteOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
+func remoteOf(a net.Addr) netip.AddrPort {
+	var at netip.AddrPort
 	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		at = tcp.AddrPort()
+	} else if a != nil {
+		at, _ = netip.ParseAddrPort(a.String())
 	}
-	if a == nil {
-		return netip.Addr{}
-	}
-	at, _ := netip.ParseAddrPort(a.String())
-	return at.Addr().Unmap()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }

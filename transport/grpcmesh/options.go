@@ -57,7 +57,7 @@ var connectParams = grpc.ConnectParams{
 }
 
 // ServerOptions makes a server one of the mesh. RPCs that the AuthorizationPolicies of the workload do not allow end with
-// PERMISSION_DENIED before the method runs; a stream under way ends so with its next message once policies have changed
+// PERMISSION_DENIED before the method runs, or as an authorizer says whom those of action CUSTOM ask; a stream under way ends so with its next message once policies have changed
 // and no longer allow it. The trace headers and request id of an RPC travel, by its context, to the calls made for it over
 // the same or another mesh; an RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too.
 // One that is too many for a rate limit ends with Unavailable, or ResourceExhausted where the limit says so; a stream counts

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -26,7 +27,7 @@ type server struct {
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx})
+	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx}, bodyOf(req))
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 }
 
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	in, err := v.receive(ss.Context(), info.FullMethod, ss)
+	in, err := v.receive(ss.Context(), info.FullMethod, ss, bodyOf(nil))
 	if err != nil {
 		return err
 	}
@@ -50,20 +51,20 @@ type reception struct {
 
 // receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
 // allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice.
-func (v server) receive(ctx context.Context, method string, w answer) (in reception, err error) {
+func (v server) receive(ctx context.Context, method string, w answer, sent sentBody) (in reception, err error) {
 	in.gate = v.engine.Gate()
 	if before := v.engine.Admitted(ctx); before != nil {
 		in.came = arrivedWith(ctx, before.Header)
 		if in.ctx = ctx; before.Gate == in.gate {
 			return in, nil
 		}
-		in.ctx, err = v.enter(in.came, method, in.gate)
+		in.ctx, err = v.enter(in.came, method, in.gate, sent)
 		return in, err
 	}
 	if in.came, err = v.proved(ctx); err != nil {
 		return in, err
 	}
-	in.ctx, err = v.arrive(in.came, method, w, in.gate)
+	in.ctx, err = v.arrive(in.came, method, w, in.gate, sent)
 	return in, err
 }
 
@@ -130,7 +131,7 @@ func (s *serverStream) again() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
-		_, s.denied = s.server.enter(s.came, s.method, now)
+		_, s.denied = s.server.enter(s.came, s.method, now, bodyOf(nil))
 		s.gate = now
 	}
 	return s.denied
@@ -138,7 +139,7 @@ func (s *serverStream) again() error {
 
 // enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
 // is on the wire.
-func (v server) enter(ctx context.Context, method string, g transport.Gate) (context.Context, error) {
+func (v server) enter(ctx context.Context, method string, g transport.Gate, sent sentBody) (context.Context, error) {
 	if g.None() {
 		return ctx, nil
 	}
@@ -149,8 +150,10 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate) (con
 		view.Authority = host[0]
 	}
 	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
+	var remote netip.AddrPort
 	if p, ok := peer.FromContext(ctx); ok {
-		view.Source = addressOf(p.Addr)
+		remote = remoteOf(p.Addr)
+		view.Source = remote.Addr()
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
@@ -166,12 +169,26 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate) (con
 	if !sound || !q.Prepare() {
 		return ctx, rpcstatus.Error(codes.Internal, http.StatusText(http.StatusBadRequest)) // as HTTP's 400 is to gRPC
 	}
-	verdict := g.Decide(&q)
+	var verdict transport.Verdict
+	if rule := g.Custom(&q); rule != "" {
+		verdict = g.Ask(ctx, &q, rule, &asked{md, sent, remote})
+	}
+	if verdict.Status == 0 {
+		verdict = g.Decide(&q)
+	}
 	if verdict.Status != 0 {
-		if verdict.Challenge != "" {
-			_ = grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", verdict.Challenge))
+		told := metadata.MD{}
+		verdict.Refusal(editor{headers(told)})
+		delete(told, "content-type")
+		if len(told) > 0 {
+			_ = grpc.SetTrailer(ctx, told)
 		}
-		return ctx, rpcstatus.Error(codes.Code(call.GRPCCode(verdict.Status)), verdict.Body)
+		return ctx, rpcstatus.Error(codes.Code(call.GRPCCode(verdict.Status)), verdict.Message())
+	}
+	if verdict.EditsAnswer() {
+		told := metadata.MD{}
+		verdict.EditAnswer(editor{headers(told)})
+		_ = grpc.SetHeader(ctx, told) // a stream under way has sent it
 	}
 	if verdict.Edits() {
 		if md == nil {
