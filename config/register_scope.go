@@ -34,6 +34,11 @@ func scopeFields() register {
 			{name: "mode", value: "ALLOW_ANY"},
 			{name: "tls", outcome: Refused, value: "{mode: SIMPLE}"},
 		}},
+		"MeshConfig.TLSConfig": {test: "TestLeastTLS", fields: []fieldEntry{
+			{name: "minProtocolVersion", value: "TLSV1_3"},
+			{name: "cipherSuites", outcome: Warned, value: "[ECDHE-ECDSA-AES256-GCM-SHA384]"},
+			{name: "ecdhCurves", outcome: Warned, value: "[P-256]"},
+		}},
 		"MeshConfig.ProxyPathNormalization": {test: "TestValidateMeshConfig", fields: []fieldEntry{
 			{name: "normalization", outcome: Refused},
 			{name: "normalization=DEFAULT"},

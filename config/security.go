@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 
 	"github.com/heddlemesh/mesh/discovery"
@@ -154,7 +155,13 @@ func (c *compiler) peerMode(namespace string, labels map[string]string) snapshot
 func (c *compiler) inbound() snapshot.Inbound {
 	in := c.peerMode(c.workload.Namespace, c.workload.Labels)
 	in.Aliases = c.mesh.GetTrustDomainAliases()
+	in.TLS13 = c.onlyTLS13()
 	return in
+}
+
+// onlyTLS13 reports that mutual TLS of the mesh is to be TLS 1.3 (MeshConfig.meshMTLS).
+func (c *compiler) onlyTLS13() bool {
+	return c.mesh.GetMeshMTLS().GetMinProtocolVersion() == meshapi.MeshConfig_TLSConfig_TLSV1_3
 }
 
 // tlsModeLabel says of a workload whether it takes mutual TLS of the mesh (istio.io, pkg/model GetTLSModeFromEndpointLabels).
@@ -190,7 +197,7 @@ func portOf(a discovery.Address) uint16 {
 // meshTLS is mutual TLS of the mesh for a service port and subset, with the names by which Istio's servers and gateways
 // know each other (istio.io, pilot/pkg/model BuildDNSSrvSubsetKey).
 func (c *compiler) meshTLS(s *service, port uint32, subset string) *snapshot.TLS {
-	t := &snapshot.TLS{Mesh: true, ServerName: fmt.Sprintf("outbound_.%d_.%s_.%s", port, subset, s.host),
+	t := &snapshot.TLS{Mesh: true, TLS13: c.onlyTLS13(), ServerName: fmt.Sprintf("outbound_.%d_.%s_.%s", port, subset, s.host),
 		Aliases: strings.Join(c.mesh.GetTrustDomainAliases(), "\n")}
 	if s.doc.entry != nil {
 		t.Names = strings.Join(s.doc.entry.GetSubjectAltNames(), "\n")

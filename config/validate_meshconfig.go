@@ -67,14 +67,20 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"enable_envoy_access_log_service": meshMissing,
 	"enable_tracing":                  meshMissing,
 	"h2_upgrade_policy":               meshHonoured,
+	"mesh_mTLS":                       meshHonoured, // its least version
 	"inbound_traffic_policy":          meshMissing,
-	"mesh_mTLS":                       meshMissing, // there is no mTLS of the mesh whose versions it could limit
 	"tcp_keepalive":                   meshHonoured,
-	"tls_defaults":                    meshMissing, // of versions it says nothing in Istio; suites and curves are Go's
+	"tls_defaults":                    meshMissing, // of TLS that is not the mesh's; suites and curves are Go's
 	"zone_aware_lb_setting":           meshMissing, // but for failover, as in a DestinationRule
 
 	"discovery_selectors":      meshRefused,
 	"service_entry_visibility": meshRefused,
+}
+
+// meshWarnings says what is done in the place of a field, where that does not go without saying.
+var meshWarnings = map[protoreflect.Name]string{
+	"ca_certificates": "authorities come with the program's identity, its own bundle and those of trust domains that it is federated with",
+	"tls_defaults":    "TLS that is not the mesh's is 1.2 at least, with Go's suites and curves",
 }
 
 // meshRefusals says what would go wrong without the field.
@@ -99,7 +105,11 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		case meshElsewhere:
 			v.inform(at, codeNotServed, fd.JSONName()+" is for Istio's own proxies and control plane: not read", "")
 		case meshMissing:
-			v.unenforced(at, fd.JSONName())
+			what := fd.JSONName()
+			if why := meshWarnings[fd.Name()]; why != "" {
+				what = why
+			}
+			v.unenforced(at, what)
 		case meshRefused:
 			v.unbuilt(at, meshRefusals[fd.Name()])
 		}
@@ -129,6 +139,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		}
 	}
 	v.meshRetries(p.at("defaultHttpRetryPolicy"), m.GetDefaultHttpRetryPolicy())
+	v.meshTLS(p.at("meshMTLS"), m.GetMeshMTLS())
 	v.meshOutbound(p.at("outboundTrafficPolicy"), m.GetOutboundTrafficPolicy())
 	if n := m.GetPathNormalization().GetNormalization(); n != meshapi.MeshConfig_ProxyPathNormalization_DEFAULT &&
 		n != meshapi.MeshConfig_ProxyPathNormalization_BASE {
@@ -139,6 +150,17 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	}
 	if zone := m.GetZoneAwareLbSetting(); len(zone.GetFailover())+len(zone.GetFailoverPriority()) > 0 {
 		v.unbuilt(p.at("zoneAwareLbSetting"), elsewhere)
+	}
+}
+
+// meshTLS checks what is said of mutual TLS of the mesh.
+func (v *validation) meshTLS(p fieldPath, t *meshapi.MeshConfig_TLSConfig) {
+	const why = "without effect: %s are Go's own, all with forward secrecy and authenticated encryption"
+	if len(t.GetCipherSuites()) > 0 {
+		v.warn(p.at("cipherSuites"), codeUnbuilt, fmt.Sprintf(why, "cipher suites"), "")
+	}
+	if len(t.GetEcdhCurves()) > 0 {
+		v.warn(p.at("ecdhCurves"), codeUnbuilt, fmt.Sprintf(why, "curves"), "")
 	}
 }
 

@@ -30,5 +30,8 @@
 //  10. Expect goes on, and the 100 of the program is passed on at once; on the wire the sidecar says none of its own. A
 //     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
 //
-// It holds no transparent capture, no gateway and no identity of its own: the certificates of Inbound.TLS are its caller's.
+//  11. The program is told who calls by x-forwarded-client-cert, of a caller that the mesh's mutual TLS has proved, and by
+//     nobody else. Its identity is that of its Mesh.
+//
+// It holds no transparent capture and no gateway; the certificates of Inbound.TLS are its caller's.
 package proxy

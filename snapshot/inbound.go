@@ -33,6 +33,8 @@ type Inbound struct {
 	// Aliases are trust domains that the workload's own authorities speak for as well
 	// (MeshConfig.trustDomainAliases).
 	Aliases []string
+	// TLS13 takes TLS 1.3 of the mesh and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
+	TLS13 bool
 	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where
 	// Ports were.
 	Origin, PortsOrigin string
