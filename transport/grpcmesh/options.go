@@ -74,7 +74,7 @@ func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grp
 		grpc.ChainStreamInterceptor(v.stream),
 	}
 	if v.inbound.Identified() {
-		list = append(list, grpc.Creds(serverCredentials{v.engine, v.inbound}))
+		list = append(list, grpc.Creds(serverCredentials(v)))
 	}
 	return list
 }
