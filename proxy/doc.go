@@ -17,30 +17,19 @@
 //
 //  1. What a client names in Connection is removed first, and never what others rely on: Host, Cookie,
 //     Authorization, X-Forwarded-…, trace headers (RFC 9110 §7.6.1).
-//
 //  2. Only WebSockets are tunnelled; an answer that switches protocols unasked is a 502, and bytes that came
 //     before the answer are never taken for another request.
-//
 //  3. A response that breaks off is broken off, in every protocol, never ended as if it were whole.
-//
 //  4. A client's broken body is the client's fault (400), not the endpoint's.
-//
 //  5. At most eight 1xx answers are passed on; a status outside 100 to 599 is a 502.
-//
 //  6. Requests with two readings (a fragment, a space, two hosts, CONNECT) are refused.
-//
 //  7. One Host goes on, in one spelling, and the host of an absolute target counts before the header's.
-//
 //  8. Every answer of our own is reported with Envoy's response flag and the details that led to it.
-//
 //  9. A field name that reads as one that frames a message where "_" is taken for "-", a method with small letters,
 //     and TRACE are refused.
-//
 //  10. Expect goes on, and the 100 of the program is passed on at once; on the wire the sidecar says none of its own. A
 //     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
+//  11. Who calls, the program is told by x-forwarded-client-cert: who was proved by mutual TLS of the mesh, and nobody else.
 //
-//  11. The program is told who calls by x-forwarded-client-cert, of a caller that the mesh's mutual TLS has proved, and by
-//     nobody else. Its identity is that of its Mesh.
-//
-// It holds no transparent capture and no gateway; the certificates of Inbound.TLS are its caller's.
+// It holds no transparent capture and no gateway. Its identity is its Mesh's; the certificates of Inbound.TLS are its caller's.
 package proxy
