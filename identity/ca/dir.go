@@ -100,7 +100,13 @@ func OpenShared(dir string, o Options) (*Authority, error) {
 	if err := private(dir); err != nil {
 		return nil, err
 	}
-	return (&directory{path: dir}).open(o)
+	const tries = 3 // a file that its owner takes away meanwhile is one that is not needed any more
+	var a *Authority
+	err := fs.ErrNotExist
+	for n := 0; n < tries && errors.Is(err, fs.ErrNotExist); n++ {
+		a, err = (&directory{path: dir}).open(o)
+	}
+	return a, err
 }
 
 // Close gives the directory free for others. An authority that has none is not concerned.
