@@ -109,6 +109,9 @@ func (r *rpc) choose(conns *connSet) error {
 		return r.reject(err)
 	}
 	r.attempt, r.pinned, r.since = a, true, 0
+	if r.picked != nil {
+		r.picked(a)
+	}
 	if c := conns.byID[a.Endpoint.ID()]; c != nil {
 		s := c.status.Load()
 		r.since = s.failures
@@ -135,8 +138,8 @@ func (r *rpc) renew() error {
 	return nil
 }
 
-// errGone ends a copy whose cluster is gone.
-var errGone = grpcstatus.Error(codes.Unavailable, "the mirror is not there any more")
+// errGone ends a copy or a leg whose cluster is gone.
+var errGone = grpcstatus.Error(codes.Unavailable, "the configuration it was made by is gone")
 
 var errAnew = grpcstatus.Error(codes.Unavailable, "the configuration has changed")
 
