@@ -63,7 +63,7 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 			}
 			c.begin()
 			return r.over(c), nil // waits for a stream
-		case s.err != nil && s.failures != r.since:
+		case s.sick && !r.waits || s.err != nil && s.failures != r.since:
 			r.failed(s.err)
 			if !r.waits {
 				return balancer.PickResult{}, grpcstatus.Error(codes.Unavailable, s.err.Error())
@@ -115,7 +115,7 @@ func (r *rpc) choose(conns *connSet) error {
 	if c := conns.byID[a.Endpoint.ID()]; c != nil {
 		s := c.status.Load()
 		r.since = s.failures
-		if s.err != nil && !s.dialing {
+		if s.err != nil && !s.dialing && !s.sick {
 			r.cc.ResetConnectBackoff()
 		}
 	}
