@@ -52,12 +52,12 @@ func run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	d := &demo{out: out}
+	defer d.stop()
 	for _, name := range []string{"stable-1", "stable-2", "canary"} {
 		s, err := serve(name)
 		if err != nil {
 			return err
 		}
-		defer s.Stop()
 		d.servers = append(d.servers, s)
 		fmt.Fprintf(out, "%s listens on %s\n", name, s.addr)
 	}
@@ -79,6 +79,12 @@ func run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+func (d *demo) stop() {
+	for _, s := range d.servers {
+		s.Stop()
+	}
 }
 
 // config gives the service with one of the rules.

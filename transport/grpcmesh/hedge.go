@@ -45,11 +45,11 @@ type leg struct {
 }
 
 // hedged makes an RPC's attempts so; ok is false where that cannot be, and nothing has been done.
-func (r *rpc) hedged(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption, after time.Duration) (err error, ok bool) {
+func (r *rpc) hedged(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption, after time.Duration) (ok bool, err error) {
 	codec := codecOf(opts)
 	message, err := codec.marshal(req)
 	if err != nil {
-		return nil, false // the ordinary way says why
+		return false, err // the ordinary way says why
 	}
 	h := &hedge{rpc: r, invoke: invoke, message: message, over: make(chan *leg)}
 	for _, o := range opts {
@@ -62,13 +62,13 @@ func (r *rpc) hedged(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallO
 	h.opts = append(append(h.opts, r.opts...), grpc.ForceCodecV2(encoded{codec.name}))
 	won, err := h.run(after)
 	if len(h.legs) == 1 && errors.Is(err, errGone) {
-		return nil, false // nothing was sent
+		return false, err // nothing was sent
 	}
 	if err == nil {
 		err = codec.unmarshal(won.reply, reply)
 	}
 	won.tell(opts)
-	return err, true
+	return true, err
 }
 
 // run makes legs until one is the RPC's, and gives that with the RPC's error.

@@ -31,7 +31,7 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 		return err
 	}
 	if after := r.hedges(); after > 0 {
-		if err, ok := r.hedged(req, reply, invoke, opts, after); ok {
+		if ok, err := r.hedged(req, reply, invoke, opts, after); ok {
 			return finish(err)
 		}
 	}
