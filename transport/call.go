@@ -48,7 +48,9 @@ type Call struct {
 	told       time.Duration
 	end        time.Time           // see Until
 	late       bool                // the last attempt ran out of its own time
-	held       *resilience.Retries // what the retry under way is counted in
+	held       *resilience.Retries // what the retries under way are counted in
+	holds      int                 // how many they are
+	hedged     bool                // attempts go on beside others
 	faulted    bool                // faults have been drawn
 	counted    bool                // against the rate limits
 	resent     bool                // the one repetition on a dead kept connection is used up
