@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
@@ -73,29 +74,24 @@ const (
 	Unauthenticated = "jwt_authn_access_denied" // RequestAuthentication
 )
 
-// enters asks the policies whether the application is to see the request, and answers it where not. HTTP/2 meets them
-// in the mesh's handler.
+// enters asks the policies whether the application is to see the request, and answers it where not; where they change before
+// its end they are asked again. HTTP/2 meets them in the mesh's handler.
 func (x *exchange) enters() bool {
-	e := x.s.wire.engine
-	gate := e.Gate()
-	if gate.None() {
-		return true
-	}
-	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
+	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
 	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
-		x.asked.Local = at.AddrPort()
+		x.stay.Local = at.AddrPort()
 	}
-	if !x.asked.Prepare() {
+	if !x.stay.Prepare() {
 		x.closing, x.unread = true, true
 		x.reply(badRequest("malformed host"))
 		return false
 	}
-	v := gate.Decide(&x.asked)
+	v := x.stay.Enter(x.s.wire.engine, x)
 	if v.Status != 0 {
-		x.challenge = v.Challenge
-		x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+		x.refused(&v)
 		return false
 	}
+	x.entered = true
 	if v.Edits() {
 		x.edits = true
 		x.edited.take(&x.forth)
@@ -105,4 +101,35 @@ func (x *exchange) enters() bool {
 		}
 	}
 	return true
+}
+
+// refused answers a request that policies do not let in.
+func (x *exchange) refused(v *transport.Verdict) {
+	x.challenge = v.Challenge
+	x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+}
+
+// Denied implements transport.Guest: where no answer has begun it is that of the policies, else the connection is cut.
+func (x *exchange) Denied(v *transport.Verdict) { x.s.deny(v) }
+
+// leave ends what enters has begun.
+func (x *exchange) leave() {
+	if x.entered {
+		x.entered = false
+		x.stay.Leave()
+	}
+}
+
+// own keeps what was decided on while the buffers go.
+func (x *exchange) own() {
+	if !x.entered {
+		return
+	}
+	x.stay.Own(func(q *transport.Arrival) {
+		x.q.Own()
+		x.view.Method, x.view.Path, x.view.Query = x.q.Method(), strings.Clone(x.view.Path), x.q.Query()
+		x.view.Authority, x.view.Host = strings.Clone(x.view.Authority), strings.Clone(x.view.Host)
+		q.Authority = x.q.Authority()
+		q.Prepare()
+	})
 }

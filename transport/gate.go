@@ -33,8 +33,13 @@ func (g Gate) None() bool { return g.tokens == nil && g.policies == nil }
 // An Arrival is a request that has come in. Fill in its Request; it may be used again, by one at a time.
 type Arrival struct {
 	authz.Request
-	view arrived
+	came    call.Headers // before tokens were taken off, nil until it is decided on
+	Unsound bool         // it has two readings, or none: where anything is asked it is answered with 400
+	view    arrived
 }
+
+// decided reports whether anything was asked about it.
+func (q *Arrival) decided() bool { return q.came != nil }
 
 // A Verdict says what becomes of an arrival. Of the request it holds nothing.
 type Verdict struct {
@@ -54,12 +59,26 @@ type Verdict struct {
 // Decide decides, and tells who wants to know (Config.Decided). q is prepared. It does not allocate where the request is
 // let in and its token was verified before.
 func (g Gate) Decide(q *Arrival) Verdict {
+	v := g.judge(q)
+	g.engine.report(&v, &q.Request)
+	return v
+}
+
+// judge decides, and tells nobody.
+func (g Gate) judge(q *Arrival) Verdict {
 	var v Verdict
+	if q.Unsound {
+		return badRequest()
+	}
+	if q.came == nil {
+		q.came = q.Headers
+	}
+	q.Headers, q.Token = q.came, nil
 	if g.tokens != nil {
 		if !preflight(&q.Request) {
 			found := g.tokens.Check(&jwt.Request{Headers: q.Headers, Query: q.Query}, time.Now())
 			if found.Err != nil {
-				return g.engine.unauthenticated(q, found.Err)
+				return unauthenticated(q, found.Err)
 			}
 			v.Token, v.at = found.Token, found.At
 		}
@@ -70,7 +89,7 @@ func (g Gate) Decide(q *Arrival) Verdict {
 			q.Token = v.Token
 		}
 	}
-	v.Decision = g.engine.authorize(g.policies, &q.Request)
+	v.Decision = g.policies.Decide(&q.Request)
 	if d := &v.Decision; !d.Allowed {
 		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
 	}
@@ -92,14 +111,10 @@ var (
 	preflightName = call.NewName("access-control-request-method")
 )
 
-func (e *Engine) unauthenticated(q *Arrival, err error) Verdict {
+func unauthenticated(q *Arrival, err error) Verdict {
 	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: "jwt_authn_access_denied",
 		Challenge: `Bearer realm="` + realm(&q.Request) + `", error="invalid_token"`}
 	v.Details = v.Reason + "{" + strings.ReplaceAll(v.Body, " ", "_") + "}"
-	e.decided.unauthenticated.Add(1)
-	if e.onDecided != nil {
-		e.onDecided(eventOf(&authz.Decision{}, &q.Request, v.Status, v.Details))
-	}
 	return v
 }
 
@@ -235,8 +250,8 @@ func (e *Engine) PeerOf(conn net.Conn) authz.Peer {
 
 // PolicyPeer is PeerOf for a request's context (see PeerFromContext).
 func PolicyPeer(ctx context.Context) authz.Peer {
-	if c, ok := ctx.Value(peerKey{}).(*inboundPeer); ok {
-		return c.policy
+	if peer := connOf(ctx).peer; peer != nil {
+		return peer.policy
 	}
 	return authz.Peer{}
 }

@@ -47,8 +47,8 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
-	peer, _ := r.Context().Value(peerKey{}).(*inboundPeer)
-	if peer == nil && h.guard.refuses(r) {
+	conn := connOf(r.Context())
+	if conn.peer == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
 		http.Error(w, "mutual TLS required", http.StatusForbidden)
@@ -61,20 +61,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r) {
 		return
 	}
-	gate, path := h.in.engine.Gate(), ""
-	var verdict Verdict
-	if !gate.None() {
-		var ok bool
-		if path, verdict, ok = h.enter(gate, w, r, peer); !ok {
-			return
-		}
+	visit, path, verdict := h.enter(w, r, conn)
+	if visit == nil {
+		return
 	}
-	header := h.settle(r, &verdict, peer)
+	defer visit.leave(h.in.engine)
+	header := h.settle(r, &verdict, conn.peer)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
-	if !gate.None() {
+	if visit.decided() {
 		spell(inner, path, verdict.Query(r.URL.RawQuery))
 	}
 	h.next.ServeHTTP(w, inner)
@@ -94,16 +91,13 @@ func tooManyFields(h http.Header) bool {
 	return n > MaxHeaderFields
 }
 
-// settle gives the header that the program sees: the request's own, or a copy where something changes.
+// settle gives the header that the program sees. It is a copy, so that what was decided on stays as it came.
 func (h *handler) settle(r *http.Request, v *Verdict, peer *inboundPeer) http.Header {
-	header := r.Header
-	named := header.Get("X-Request-Id") != ""
-	h2c := r.ProtoMajor == 1 && offersH2C(header)
-	forged := h.in.live != nil && forges(header)
-	if named && !h2c && !forged && peer == nil && !v.Edits() {
-		return header
-	}
-	if header = maps.Clone(header); header == nil {
+	named := r.Header.Get("X-Request-Id") != ""
+	h2c := r.ProtoMajor == 1 && offersH2C(r.Header)
+	forged := h.in.Identified() && forges(r.Header)
+	header := maps.Clone(r.Header)
+	if header == nil {
 		header = make(http.Header, 1)
 	}
 	if forged {

@@ -101,7 +101,7 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 		g.watch(conn)
 		return conn, nil
 	}
-	if g.in.live == nil && g.o.appTLS == nil {
+	if !g.in.Identified() && g.o.appTLS == nil {
 		return nil, errNotTaken
 	}
 	var peer identity.Peer
@@ -134,8 +134,8 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
 	switch {
 	case mode == snapshot.Strict:
-		return g.in.live != nil
-	case mode == snapshot.Disabled || g.in.live == nil:
+		return g.in.Identified()
+	case mode == snapshot.Disabled || !g.in.Identified():
 		return false
 	}
 	for _, p := range hello.SupportedProtos {
@@ -151,7 +151,7 @@ func (g *guard) open() bool { return g.mode() != snapshot.Strict }
 
 // watch has a plain connection closed when the port takes none any more.
 func (g *guard) watch(conn net.Conn) {
-	if g.in.live == nil {
+	if !g.in.Identified() {
 		return
 	}
 	if peeked, ok := conn.(*peekedTCP); ok {
@@ -162,15 +162,34 @@ func (g *guard) watch(conn net.Conn) {
 	}
 }
 
-type peerKey struct{}
+type connKey struct{}
 
-// ConnContext gives a connection's context who its verified peer is, as http.Server.ConnContext. Serve sets it; a server
-// of the program's own, behind Listener and Handler, needs it for Handler to know its peers.
-func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if p, ok := in.live.peer(conn); ok {
-		return context.WithValue(ctx, peerKey{}, &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)})
+// An inboundConn is the connection that a request came on.
+type inboundConn struct {
+	net.Conn              // nil where it is not known
+	peer     *inboundPeer // nil for nobody
+}
+
+// noConn is that of a server that was not told of its connections.
+var noConn inboundConn
+
+// connOf never gives nil.
+func connOf(ctx context.Context) *inboundConn {
+	if c, ok := ctx.Value(connKey{}).(*inboundConn); ok {
+		return c
 	}
-	return ctx
+	return &noConn
+}
+
+// ConnContext gives a connection's context what Handler has to know of it: who its verified peer is, and which connection is
+// to be closed when policies do not let its requests in any more; as http.Server.ConnContext. Serve sets it; a server of the
+// program's own, behind Listener and Handler, needs it.
+func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	c := &inboundConn{Conn: conn}
+	if p, ok := in.live.peer(conn); ok {
+		c.peer = &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)}
+	}
+	return context.WithValue(ctx, connKey{}, c)
 }
 
 type inboundPeer struct {
@@ -181,8 +200,8 @@ type inboundPeer struct {
 
 // PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
 func PeerFromContext(ctx context.Context) (p identity.Peer, ok bool) {
-	if c, ok := ctx.Value(peerKey{}).(*inboundPeer); ok {
-		return c.Peer, true
+	if peer := connOf(ctx).peer; peer != nil {
+		return peer.Peer, true
 	}
 	return identity.Peer{}, false
 }
@@ -264,8 +283,8 @@ func (in *Inbound) Requires(port uint16) bool {
 
 // WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
 func WithPeer(ctx context.Context, p identity.Peer) context.Context {
-	return context.WithValue(ctx, peerKey{}, &inboundPeer{Peer: p, policy: policyPeer(p)})
+	return context.WithValue(ctx, connKey{}, &inboundConn{peer: &inboundPeer{Peer: p, policy: policyPeer(p)}})
 }
 
 // Identified reports whether the mesh has an identity.
-func (in *Inbound) Identified() bool { return in.live != nil }
+func (in *Inbound) Identified() bool { return in.live.identified() }

@@ -11,44 +11,67 @@ import (
 	"github.com/heddlemesh/mesh/identity"
 )
 
-// checkEvery is how often open connections are held against time and policy. A change of what is believed is acted upon
-// at once.
+// checkEvery is how often open connections are held against time and policy. A change of what is believed, and of policies,
+// is acted upon at once.
 const checkEvery = time.Second
 
-// live is the open connections that have to go when their peer is not believed any more, or when they are not wanted any
-// more. It keeps none of them: what the garbage collector takes is gone. While it has any it has one goroutine, until
-// done.
+// live is what is under way and has to end when it is not believed any more, or not wanted any more: connections, of which
+// it keeps none — what the garbage collector takes is gone — and the requests that were let in (see Stay). While it has
+// connections it has one goroutine, until done; for requests it has one when policies have changed.
 type live struct {
-	identity *identity.Identity
+	identity *identity.Identity // nil for none
 	done     <-chan struct{}
+	stays    stays
 
 	mu       sync.Mutex // guards what follows
-	conns    map[weak.Pointer[tls.Conn]]*liveConn
-	plain    map[weak.Pointer[net.TCPConn]]func() bool
+	conns    map[any]*liveConn
 	sweeping bool
+	poked    bool          // policies have changed since the last check
+	poke     chan struct{} // wakes the goroutine
 }
 
+// A liveConn is an open connection, by its weak pointer. live.mu guards it.
 type liveConn struct {
-	peer   identity.Peer // guarded by live.mu
-	wanted func() bool   // of a connection whose peer is nobody
-	until  time.Time     // when no more is to begin on it: a fifth of the time is left that its certificates have
+	conn   func() net.Conn // nil where it is gone
+	peer   identity.Peer
+	wanted func() bool // of a connection whose peer is nobody; nil for always
+	tunnel func() bool // of one that was a request and is the program's now; nil for none
+	until  time.Time   // when no more is to begin on it: a fifth of the time is left that its certificates have
 }
 
 func newLive(id *identity.Identity, done <-chan struct{}) *live {
-	return &live{identity: id, done: done,
-		conns: make(map[weak.Pointer[tls.Conn]]*liveConn), plain: make(map[weak.Pointer[net.TCPConn]]func() bool)}
+	return &live{identity: id, done: done, conns: make(map[any]*liveConn), poke: make(chan struct{}, 1)}
+}
+
+// identified reports whether the mesh has an identity.
+func (l *live) identified() bool { return l != nil && l.identity != nil }
+
+// follow gives the entry of a connection, a new one where there is none. l.mu is held.
+func follow[T any](l *live, conn *T) *liveConn {
+	key := weak.Make(conn)
+	c := l.conns[key]
+	if c == nil {
+		runtime.AddCleanup(conn, l.forget, any(key))
+		c = &liveConn{conn: func() net.Conn {
+			if conn := key.Value(); conn != nil {
+				return any(conn).(net.Conn)
+			}
+			return nil
+		}}
+		l.conns[key] = c
+		l.sweep()
+	}
+	return c
 }
 
 // add has the connection closed when its peer, which has been verified, is not believed any more; where the peer is
 // nobody, when it is not wanted any more. own is when the certificate expires that was shown to the peer: it may have been
 // replaced since.
 func (l *live) add(conn *tls.Conn, peer identity.Peer, own time.Time, wanted func() bool) {
-	key := weak.Make(conn)
-	runtime.AddCleanup(conn, l.forget, key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns[key] = &liveConn{peer, wanted, until(&peer, own)}
-	l.sweep()
+	c := follow(l, conn)
+	c.peer, c.wanted, c.until = peer, wanted, until(&peer, own)
 }
 
 // until gives the moment after which a connection that begins now is to rest.
@@ -81,30 +104,47 @@ func (l *live) rests(conn net.Conn) time.Time {
 
 // addPlain has a connection without TLS closed when it is not wanted any more.
 func (l *live) addPlain(conn *net.TCPConn, wanted func() bool) {
-	key := weak.Make(conn)
-	runtime.AddCleanup(conn, l.forgetPlain, key)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.plain[key] = wanted
-	l.sweep()
+	follow(l, conn).wanted = wanted
 }
 
-func (l *live) forget(key weak.Pointer[tls.Conn]) {
+// addTunnel has a connection closed that a request has become, and nobody tells of its end, when the request would not be
+// let in any more. It reports false for connections that are neither TLS nor the system's.
+func (l *live) addTunnel(conn net.Conn, wanted func() bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		switch c := conn.(type) {
+		case *tls.Conn:
+			follow(l, c).tunnel = wanted
+			return true
+		case *net.TCPConn:
+			follow(l, c).tunnel = wanted
+			return true
+		case *net.UnixConn:
+			follow(l, c).tunnel = wanted
+			return true
+		case *peekedTCP:
+			conn = c.TCPConn
+		case interface{ NetConn() net.Conn }:
+			conn = c.NetConn()
+		default:
+			return false
+		}
+	}
+}
+
+func (l *live) forget(key any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.conns, key)
 }
 
-func (l *live) forgetPlain(key weak.Pointer[net.TCPConn]) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.plain, key)
-}
-
 // peer says who is at the other end of a connection, or of what it is a wrapping of; ok is false where that was not
 // verified here.
 func (l *live) peer(conn net.Conn) (p identity.Peer, ok bool) {
-	for l != nil && conn != nil {
+	for l.identified() && conn != nil {
 		if own, ok := conn.(*tls.Conn); ok {
 			return l.peerOf(own)
 		}
@@ -126,6 +166,21 @@ func (l *live) peerOf(conn *tls.Conn) (p identity.Peer, ok bool) {
 	return identity.Peer{}, false
 }
 
+// changed has all that is under way looked at: policies have changed. It does not wait for that.
+func (l *live) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.poked = true
+	if !l.sweeping {
+		l.sweep()
+		return
+	}
+	select {
+	case l.poke <- struct{}{}:
+	default:
+	}
+}
+
 // sweep starts the goroutine where there is none. l.mu is held.
 func (l *live) sweep() {
 	if l.sweeping {
@@ -136,13 +191,17 @@ func (l *live) sweep() {
 		t := time.NewTicker(checkEvery)
 		defer t.Stop()
 		for {
-			changed := l.identity.Changed()
+			var changed <-chan struct{}
+			if l.identity != nil {
+				changed = l.identity.Changed()
+			}
 			if !l.check() {
 				return
 			}
 			select {
 			case <-t.C:
 			case <-changed:
+			case <-l.poke:
 			case <-l.done:
 				l.mu.Lock()
 				l.sweeping = false
@@ -153,38 +212,54 @@ func (l *live) sweep() {
 	}()
 }
 
-// check closes what has to go, and reports whether anything is left.
+// check ends what has to go, and reports whether there is more to look at.
 func (l *live) check() bool {
+	l.mu.Lock()
+	poked := l.poked
+	l.poked = false
+	l.mu.Unlock()
+	if poked {
+		l.stays.check()
+		l.checkTunnels()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for key, c := range l.conns {
-		conn := key.Value()
+		conn := c.conn()
 		if conn != nil && l.good(c) {
 			continue
 		}
 		delete(l.conns, key)
 		if conn != nil {
-			_ = conn.NetConn().Close() // at once: tls.Conn.Close would wait for who is writing
+			_ = beneath(conn).Close() // at once: tls.Conn.Close would wait for who is writing
 		}
 	}
-	for key, wanted := range l.plain {
-		conn := key.Value()
-		if conn != nil && wanted() {
-			continue
-		}
-		delete(l.plain, key)
-		if conn != nil {
-			_ = conn.Close()
-		}
-	}
-	l.sweeping = len(l.conns)+len(l.plain) > 0
+	l.sweeping = len(l.conns) > 0 || l.poked
 	return l.sweeping
+}
+
+// checkTunnels closes the connections whose requests would not be let in any more. It asks without the lock: whoever hears
+// of denials may do as he likes.
+func (l *live) checkTunnels() {
+	var all []*liveConn
+	l.mu.Lock()
+	for _, c := range l.conns {
+		if c.tunnel != nil {
+			all = append(all, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range all {
+		if conn := c.conn(); conn != nil && !c.tunnel() {
+			_ = beneath(conn).Close()
+		}
+	}
 }
 
 // good reports whether a connection may stay. l.mu is held.
 func (l *live) good(c *liveConn) bool {
 	if c.peer.ID.IsZero() {
-		return c.wanted()
+		return c.wanted == nil || c.wanted()
 	}
 	again, err := l.identity.Again(c.peer)
 	if err == nil {

@@ -38,6 +38,7 @@ type face struct {
 var faces = []face{
 	{name: "Serve", serve: serveByMesh},
 	{name: "Serve, HTTP/2", serve: serveByMesh, http2: true},
+	{name: "Serve by the codec", serve: serveByCodec},
 	{name: "proxy", serve: serveByProxy},
 	{name: "proxy, HTTP/2", serve: serveByProxy, http2: true},
 }
@@ -65,13 +66,19 @@ func listenLocal(t testing.TB) net.Listener {
 	return l
 }
 
-func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string { return serveBy(t, m, app) }
+
+func serveByCodec(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+	return serveBy(t, m, app, mesh.WithServerCodec())
+}
+
+func serveBy(t testing.TB, m *mesh.Mesh, app http.Handler, opts ...mesh.InboundOption) string {
 	l := listenLocal(t)
 	srv := &http.Server{Handler: app, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = m.Serve(srv, l)
+		_ = m.Serve(srv, l, opts...)
 	}()
 	t.Cleanup(func() { _ = srv.Close(); <-done })
 	return l.Addr().String()

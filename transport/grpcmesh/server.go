@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -32,13 +33,21 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
 		return nil, err
 	}
-	ctx, err = v.enter(ctx, info.FullMethod, v.engine.Gate())
+	g := new(guest)
+	defer g.end()
+	ctx, err = g.enter(ctx, info.FullMethod, v.engine)
 	if err != nil {
 		return nil, err
 	}
-	return handler(v.carrying(ctx), req)
+	answer, err := handler(v.carrying(ctx), req)
+	if denied := g.again(); denied != nil {
+		return nil, denied
+	}
+	return answer, err
 }
 
+// stream runs the method in a goroutine of its own: one that waits for a message hears of nothing else, and the end of the RPC
+// ends that wait.
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	came, err := v.proved(ss.Context())
 	if err != nil {
@@ -47,12 +56,56 @@ func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	if err := v.admit(came, info.FullMethod, ss); err != nil {
 		return err
 	}
-	gate := v.engine.Gate()
-	ctx, err := v.enter(came, info.FullMethod, gate)
+	s := &serverStream{ServerStream: ss}
+	defer s.end()
+	ctx, err := s.enter(came, info.FullMethod, v.engine)
 	if err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(ctx), server: v, came: came, method: info.FullMethod, gate: gate})
+	s.ctx = v.carrying(ctx)
+	returned := make(chan returned, 1)
+	go s.run(srv, handler, returned)
+	select {
+	case r := <-returned:
+		return s.result(r)
+	case <-ctx.Done():
+	}
+	if denied := s.reason(); denied != nil {
+		return denied
+	}
+	return s.result(<-returned)
+}
+
+// A returned is how a method ended: by an error or without, by a panic, or by runtime.Goexit.
+type returned struct {
+	err      error
+	panicked any
+	whole    bool
+}
+
+// run runs the method. A panic is the interceptors' that are before ours.
+func (s *serverStream) run(srv any, handler grpc.StreamHandler, to chan<- returned) {
+	var r returned
+	defer func() {
+		if !r.whole {
+			r.panicked = recover()
+		}
+		to <- r
+	}()
+	r.err = handler(srv, s)
+	r.whole = true
+}
+
+func (s *serverStream) result(r returned) error {
+	switch denied := s.again(); {
+	case r.panicked != nil:
+		panic(r.panicked)
+	case !r.whole:
+		runtime.Goexit()
+	case denied != nil:
+		return denied
+	}
+	return r.err
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
@@ -71,14 +124,8 @@ func (v server) carrying(ctx context.Context) context.Context {
 // A serverStream is a stream under another context that policies can end.
 type serverStream struct {
 	grpc.ServerStream
-	ctx    context.Context
-	came   context.Context // before anything was changed
-	server server
-	method string
-
-	mu     sync.Mutex     // guards what follows: messages are sent and received concurrently
-	gate   transport.Gate // that has let it through
-	denied error
+	guest
+	ctx context.Context
 }
 
 // Context implements grpc.ServerStream.
@@ -94,63 +141,96 @@ func (s *serverStream) SendMsg(m any) error {
 
 // RecvMsg implements grpc.ServerStream. It asks when the message is there: that may have taken long.
 func (s *serverStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return err
+	err := s.ServerStream.RecvMsg(m)
+	if denied := s.again(); denied != nil {
+		return denied
 	}
-	return s.again()
+	return err
+}
+
+// A guest is an RPC that policies have let in, until its end.
+type guest struct {
+	stay   transport.Stay
+	view   call.Request
+	cancel context.CancelFunc // nil until it is let in
+
+	mu     sync.Mutex // guards what follows
+	denied error
+}
+
+// Denied implements transport.Guest: the RPC's context ends, and so does a stream.
+func (g *guest) Denied(v *transport.Verdict) {
+	g.mu.Lock()
+	g.denied = refusal(v)
+	g.mu.Unlock()
+	g.cancel()
+}
+
+func (g *guest) reason() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.denied
 }
 
 // again asks the policies where they have changed.
-func (s *serverStream) again() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
-		_, s.denied = s.server.enter(s.came, s.method, now)
-		s.gate = now
+func (g *guest) again() error {
+	g.stay.Ask()
+	return g.reason()
+}
+
+func (g *guest) end() {
+	if g.cancel != nil {
+		g.stay.Leave()
+		g.cancel()
 	}
-	return s.denied
 }
 
 // enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
 // is on the wire.
-func (v server) enter(ctx context.Context, method string, g transport.Gate) (context.Context, error) {
-	if g.None() {
-		return ctx, nil
-	}
+func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
 	path, sound := call.CanonicalPath(method)
-	view := call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
+	g.view = call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
 	if host := md[":authority"]; len(host) > 0 {
-		view.Authority = host[0]
+		g.view.Authority = host[0]
 	}
-	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
+	q := &g.stay.Arrival
+	q.Request = authz.Request{Request: &g.view, Authority: g.view.Authority, Peer: transport.PolicyPeer(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
 		if at, ok := p.Addr.(*net.TCPAddr); ok {
-			view.Source = at.AddrPort().Addr()
+			g.view.Source = at.AddrPort().Addr()
 		}
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
 		if secure, ok := p.AuthInfo.(credentials.TLSInfo); ok {
-			view.Scheme, q.SNI = "https", secure.State.ServerName
+			g.view.Scheme, q.SNI = "https", secure.State.ServerName
 		}
 	}
-	if !sound || !q.Prepare() {
-		return ctx, rpcstatus.Error(codes.Internal, http.StatusText(http.StatusBadRequest)) // as HTTP's 400 is to gRPC
-	}
-	verdict := g.Decide(&q)
+	q.Unsound = !sound || !q.Prepare()
+	ctx, cancel := context.WithCancel(ctx)
+	g.cancel = cancel // Denied may come at once
+	verdict := g.stay.Enter(e, g)
 	if verdict.Status != 0 {
+		cancel()
+		g.cancel = nil
 		if verdict.Challenge != "" {
 			_ = grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", verdict.Challenge))
 		}
-		return ctx, rpcstatus.Error(codes.Code(call.GRPCCode(verdict.Status)), verdict.Body)
+		return ctx, refusal(&verdict)
 	}
 	if verdict.Edits() {
-		if md == nil {
-			md = metadata.MD{}
+		edited := md.Copy() // what was decided on stays as it came
+		if edited == nil {
+			edited = metadata.MD{}
 		}
-		verdict.Edit(editor{headers(md)})
-		ctx = metadata.NewIncomingContext(ctx, md)
+		verdict.Edit(editor{headers(edited)})
+		ctx = metadata.NewIncomingContext(ctx, edited)
 	}
 	return transport.WithToken(ctx, verdict.Token), nil
+}
+
+// refusal is a verdict as an RPC's status. What is HTTP's 400 is Internal to gRPC.
+func refusal(v *transport.Verdict) error {
+	return rpcstatus.Error(codes.Code(call.GRPCCode(v.Status)), v.Body)
 }

@@ -1,0 +1,224 @@
+package transport
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// A Guest is a request that is under way.
+type Guest interface {
+	// Denied ends the request, whatever of it has happened. It is called once at most for each Enter, never after Leave has
+	// returned, from a goroutine of the engine's, and must not wait.
+	Denied(v *Verdict)
+}
+
+// A Stay is a request that has come in, from when policies let it in to its end. When they change they are asked again, at
+// once, and a request that they would not let in any more is ended. Its Arrival is only read between Enter and Leave. It may
+// be used again, by one at a time.
+type Stay struct {
+	Arrival
+
+	guest Guest
+	at    uint32 // chooses the shard, 0 for not yet
+	shard *stayShard
+
+	prev, next *Stay // guarded by shard.mu, as is what follows
+	gate       Gate  // that has let it in
+	ending     bool  // Denied is to be called
+	out        bool  // or has been
+}
+
+// stays are the requests under way. A Stay is used by one processor for the most part, and keeps its shard.
+type stays struct{ shards [shards]stayShard }
+
+const shards = 16
+
+type stayShard struct {
+	mu    sync.Mutex
+	first *Stay
+	ended *sync.Cond // a Denied has returned; nil before the first
+	_     [40]byte   // a cache line each
+}
+
+// Enter asks the policies whether the request is to be let in. Where it is, the verdict's Status is 0, and Leave has to be
+// called at its end.
+func (s *Stay) Enter(e *Engine, guest Guest) Verdict {
+	if s.at == 0 {
+		s.at = rand.Uint32() | 1<<31
+	}
+	s.shard = &e.live.stays.shards[s.at%shards]
+	s.guest = guest
+	for {
+		var v Verdict
+		g := e.Gate()
+		if !g.None() {
+			if v = g.Decide(&s.Arrival); v.Status != 0 {
+				return v
+			}
+		}
+		if s.list(g) {
+			return v
+		}
+	}
+}
+
+// list notes the request. It reports false where the gate is not that of this moment any more.
+func (s *Stay) list(g Gate) bool {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if g.engine.Gate() != g {
+		return false
+	}
+	s.gate, s.out, s.prev, s.next = g, false, nil, s.shard.first
+	if s.next != nil {
+		s.next.prev = s
+	}
+	s.shard.first = s
+	return true
+}
+
+// Leave ends a request that was let in. It waits for a Denied that is under way.
+func (s *Stay) Leave() {
+	h := s.shard
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		h.first = s.next
+	}
+	s.prev, s.next = nil, nil
+	for s.ending {
+		h.ended.Wait()
+	}
+}
+
+// Own has f put what lasts in the place of what the arrival aliases, before that goes.
+func (s *Stay) Own(f func(*Arrival)) {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	f(&s.Arrival)
+}
+
+// A denied is a request that is to be ended, and what was decided on.
+type denied struct {
+	*Stay
+	gate    Gate
+	verdict Verdict
+	asked   Arrival
+}
+
+// Ask asks the policies where they have changed, for who is about to act: when it returns, Denied has been called where it is
+// to be.
+func (s *Stay) Ask() {
+	h := s.shard
+	h.mu.Lock()
+	d, out := h.ask(s)
+	for !out && s.ending {
+		h.ended.Wait()
+	}
+	h.mu.Unlock()
+	if out {
+		d.end()
+	}
+}
+
+// check asks about every request that was let in by other policies than those of this moment.
+func (l *stays) check() {
+	for i := range l.shards {
+		out := l.shards[i].check()
+		for k := range out {
+			out[k].end()
+		}
+	}
+}
+
+func (h *stayShard) check() []denied {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []denied
+	for s := h.first; s != nil; s = s.next {
+		if d, is := h.ask(s); is {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// ask asks about one. h.mu is held.
+func (h *stayShard) ask(s *Stay) (d denied, out bool) {
+	now := s.gate.engine.Gate()
+	if s.out || now == s.gate {
+		return d, false
+	}
+	s.gate = now
+	v, asked := now.again(&s.Arrival)
+	if v.Status == 0 {
+		return d, false
+	}
+	if h.ended == nil {
+		h.ended = sync.NewCond(&h.mu)
+	}
+	s.ending, s.out = true, true
+	return denied{s, now, v, asked}, true
+}
+
+// end ends the request.
+func (d *denied) end() {
+	d.guest.Denied(&d.verdict)
+	d.gate.engine.report(&d.verdict, &d.asked.Request)
+	h := d.shard
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d.ending = false
+	h.ended.Broadcast()
+}
+
+// again decides about a request that was let in as if it came now, and gives what was decided on. It tells nobody, and
+// changes nothing of q.
+func (g Gate) again(q *Arrival) (Verdict, Arrival) {
+	now := Arrival{Request: q.Request, Unsound: q.Unsound}
+	view := *q.Request.Request
+	now.Request.Request = &view
+	if q.came != nil {
+		view.Headers = q.came
+	}
+	if g.None() {
+		return Verdict{}, now
+	}
+	now.Unsound = now.Unsound || !now.Prepare()
+	return g.judge(&now), now
+}
+
+// badRequest is the verdict on what has two readings.
+func badRequest() Verdict {
+	return Verdict{Status: http.StatusBadRequest, Body: http.StatusText(http.StatusBadRequest), Reason: "bad_request", Details: "bad_request"}
+}
+
+// outlive has a connection closed that a request has become, when the request would not be let in any more.
+func (e *Engine) outlive(conn net.Conn, q *Arrival) {
+	if conn == nil {
+		return
+	}
+	kept := Arrival{Request: q.Request, came: q.came, Unsound: q.Unsound}
+	view := *q.Request.Request
+	kept.Request.Request = &view
+	gate := e.Gate()
+	e.live.addTunnel(conn, func() bool { // by one goroutine at a time
+		now := e.Gate()
+		if now == gate {
+			return true
+		}
+		gate = now
+		v, asked := now.again(&kept)
+		if v.Status != 0 {
+			now.engine.report(&v, &asked.Request)
+		}
+		return v.Status == 0
+	})
+}
