@@ -29,6 +29,7 @@ func (x *exchange) aim() *LocalReply {
 			return &l
 		}
 	}
+	x.forth.asked = x.s.peer.Principal == ""
 	x.forth.sift(&q.Fields)
 	if x.forth.alike {
 		l := badRequest("a field name is like one that frames a message")
@@ -36,7 +37,11 @@ func (x *exchange) aim() *LocalReply {
 	}
 	x.protocol = x.offer()
 	path, anew := spell(q.Path())
-	canonical, ok := call.CanonicalPath(path)
+	level := call.PathBase
+	if inbound {
+		level = x.s.wire.engine.Paths()
+	}
+	canonical, ok := level.Spell(path)
 	if !ok && inbound {
 		l := badRequest("the path has no safe spelling")
 		return &l

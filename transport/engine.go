@@ -173,9 +173,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	e.clusters = live
 	e.tell()
-	if old.snap.Authorization != s.Authorization || old.snap.Authentication != s.Authentication {
-		e.live.changed()
-	}
+	e.live.changed()
 	return nil
 }
 

@@ -19,16 +19,21 @@ type Gate struct {
 	engine   *Engine
 	tokens   *jwt.Set
 	policies *authz.Set
+	paths    call.PathNormalization
+	hops     int
 }
 
 // Gate gives what is asked at this moment.
 func (e *Engine) Gate() Gate {
 	s := e.state.Load().snap
-	return Gate{e, s.Authentication, s.Authorization}
+	return Gate{e, s.Authentication, s.Authorization, s.Inbound.Paths, s.Inbound.Hops}
 }
 
 // None reports that nothing is asked.
-func (g Gate) None() bool { return g.tokens == nil && g.policies == nil }
+func (g Gate) None() bool { return g.tokens == nil && g.policies == nil && g.paths == call.PathBase }
+
+// Paths says how paths are spelt for the program (MeshConfig.pathNormalization).
+func (e *Engine) Paths() call.PathNormalization { return e.state.Load().snap.Inbound.Paths }
 
 // An Arrival is a request that has come in. Fill in its Request; it may be used again, by one at a time.
 type Arrival struct {
@@ -73,7 +78,7 @@ func (g Gate) judge(q *Arrival) Verdict {
 	if q.came == nil {
 		q.came = q.Headers
 	}
-	q.Headers, q.Token = q.came, nil
+	q.Headers, q.Token, q.Hops = q.came, nil, g.hops
 	if g.tokens != nil {
 		if !preflight(&q.Request) {
 			found := g.tokens.Check(&jwt.Request{Headers: q.Headers, Query: q.Query}, time.Now())

@@ -27,7 +27,11 @@ const MaxHeaderFields = 100
 // A request that came without mutual TLS of the mesh to a port whose PeerAuthentication is STRICT is answered with 403,
 // and its connection ends: also where the program forgot Listener, and on connections that are older than the policy.
 // Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
-// PeerFromContext.
+// PeerFromContext. Fields by which a caller speaks for the mesh are taken off (see Claims).
+//
+// What policies have let in they are asked about again when they change: a request that they do not let in any more is cut
+// off, whatever of its answer has gone, and so is a connection that next has taken over. Of a server of the program's own
+// that needs ConnContext.
 //
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
@@ -61,12 +65,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !h.admit(w, r) {
 		return
 	}
-	visit, path, verdict := h.enter(w, r, conn)
+	came := unclaimed(r.Header, conn.peer != nil)
+	visit, path, verdict := h.enter(w, r, came, conn)
 	if visit == nil {
 		return
 	}
 	defer visit.leave(h.in.engine)
-	header := h.settle(r, &verdict, conn.peer)
+	header := h.settle(r, came, &verdict, conn.peer)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
@@ -92,11 +97,11 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees. It is a copy, so that what was decided on stays as it came.
-func (h *handler) settle(r *http.Request, v *Verdict, peer *inboundPeer) http.Header {
-	named := r.Header.Get("X-Request-Id") != ""
-	h2c := r.ProtoMajor == 1 && offersH2C(r.Header)
-	forged := h.in.Identified() && forges(r.Header)
-	header := maps.Clone(r.Header)
+func (h *handler) settle(r *http.Request, came http.Header, v *Verdict, peer *inboundPeer) http.Header {
+	named := came.Get("X-Request-Id") != ""
+	h2c := r.ProtoMajor == 1 && offersH2C(came)
+	forged := h.in.Identified() && forges(came)
+	header := maps.Clone(came)
 	if header == nil {
 		header = make(http.Header, 1)
 	}

@@ -78,17 +78,17 @@ var guests = sync.Pool{New: func() any { return new(guest) }}
 
 // enter decides about a request of net/http. Where it is refused the answer is written, and there is no guest. path is the
 // one spelling that was decided on, for the program to see where anything is asked.
-func (h *handler) enter(w http.ResponseWriter, r *http.Request, conn *inboundConn) (g *guest, path string, v Verdict) {
+func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header, conn *inboundConn) (g *guest, path string, v Verdict) {
 	g = guests.Get().(*guest)
 	g.w, g.r = w, r
 	path = r.URL.EscapedPath()
 	if path == "" && r.URL.Host != "" {
 		path = "/"
 	}
-	path, sound := call.CanonicalPath(path)
+	path, sound := h.in.engine.Paths().Spell(path)
 	fragment := strings.IndexByte(r.RequestURI, '#') >= 0 // at which some readers cut a target off
 	g.view = call.Request{Method: r.Method, Scheme: "http", Authority: r.Host, Path: path, Query: r.URL.RawQuery, Protocol: r.Proto,
-		Headers: call.HTTPHeaders(r.Header)}
+		Headers: call.HTTPHeaders(came)}
 	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		g.view.Source = from.Addr()
 	}

@@ -189,6 +189,17 @@ func (g *guest) end() {
 // is on the wire.
 func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (context.Context, error) {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	_, proved := transport.PeerFromContext(ctx)
+	claimed := false
+	for name := range md {
+		if transport.Claims(name, proved) {
+			delete(md, name)
+			claimed = true
+		}
+	}
+	if claimed {
+		ctx = metadata.NewIncomingContext(ctx, md.Copy())
+	}
 	path, sound := call.CanonicalPath(method)
 	g.view = call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
 	if host := md[":authority"]; len(host) > 0 {
