@@ -64,7 +64,8 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 	c.readLimits(docs)
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
-	authentication, authorization := c.authentication(docs), c.authorization(docs)
+	authentication := c.authentication(docs)
+	requests, connections := c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts)
 	return compiled{
@@ -76,7 +77,7 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 			Inbound:  c.inbound(),
 
 			Authentication: authentication,
-			Authorization:  authorization,
+			Authorization:  requests, ConnAuthorization: connections,
 		},
 		findings: c.findings,
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // authorization compiles the AuthorizationPolicies for the workload: those of its namespace and of the root namespace
-// that select it. It gives nil where there are none.
-func (c *compiler) authorization(docs []*document) *authz.Set {
+// that select it, as they are for requests and for connections that are not HTTP. It gives nil where there are none.
+func (c *compiler) authorization(docs []*document) (requests, connections *authz.Set) {
 	var policies []authz.Policy
 	for _, d := range docs {
 		spec, ok := d.spec.(*security.AuthorizationPolicy)
@@ -27,13 +27,16 @@ func (c *compiler) authorization(docs []*document) *authz.Set {
 		policies = append(policies, p)
 	}
 	if len(policies) == 0 {
-		return nil
+		return nil, nil
 	}
-	set, err := authz.New(policies)
+	requests, err := authz.New(policies)
+	if err == nil {
+		connections, err = authz.New(authz.ForTCP(policies))
+	}
 	if err != nil { // what validation lets through compiles; a policy is not lost where it does not
 		c.add(Finding{Code: codeSchema, Level: Error, Refused: true, Message: err.Error()})
 	}
-	return set
+	return requests, connections
 }
 
 // isFor reports whether a policy of the document is for the workload.

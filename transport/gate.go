@@ -19,6 +19,7 @@ type Gate struct {
 	engine   *Engine
 	tokens   *jwt.Set
 	policies *authz.Set
+	conns    *authz.Set // for connections that are not HTTP
 	paths    call.PathNormalization
 	hops     int
 }
@@ -26,7 +27,7 @@ type Gate struct {
 // Gate gives what is asked at this moment.
 func (e *Engine) Gate() Gate {
 	s := e.state.Load().snap
-	return Gate{e, s.Authentication, s.Authorization, s.Inbound.Paths, s.Inbound.Hops}
+	return Gate{e, s.Authentication, s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops}
 }
 
 // None reports that nothing is asked.
@@ -39,6 +40,7 @@ func (e *Engine) Paths() call.PathNormalization { return e.state.Load().snap.Inb
 type Arrival struct {
 	authz.Request
 	came    call.Headers // before tokens were taken off, nil until it is decided on
+	opaque  bool         // it is a connection that is not HTTP
 	Unsound bool         // it has two readings, or none: where anything is asked it is answered with 400
 	view    arrived
 }
@@ -79,6 +81,10 @@ func (g Gate) judge(q *Arrival) Verdict {
 		q.came = q.Headers
 	}
 	q.Headers, q.Token, q.Hops = q.came, nil, g.hops
+	if q.opaque {
+		q.Hops = 0
+		return v.of(g.conns.Decide(&q.Request))
+	}
 	if g.tokens != nil {
 		if !preflight(&q.Request) {
 			found := g.tokens.Check(&jwt.Request{Headers: q.Headers, Query: q.Query}, time.Now())
@@ -94,8 +100,12 @@ func (g Gate) judge(q *Arrival) Verdict {
 			q.Token = v.Token
 		}
 	}
-	v.Decision = g.policies.Decide(&q.Request)
-	if d := &v.Decision; !d.Allowed {
+	return v.of(g.policies.Decide(&q.Request))
+}
+
+// of makes it what policies decide.
+func (v Verdict) of(d authz.Decision) Verdict {
+	if v.Decision = d; !d.Allowed {
 		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
 	}
 	return v

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -23,6 +24,15 @@ type inboundOptions struct {
 	port   uint16 // 0 for the listener's own
 	appTLS *tls.Config
 	codec  func(format string, args ...any) // what the server codec reports to; nil for net/http's
+	opaque bool                             // what is spoken is not HTTP
+}
+
+// WithOpaque says of a Listener that what is spoken on its connections is not HTTP: AuthorizationPolicies decide about each
+// connection, by what is known of it, and again when they change. What they do not let in is closed. A rule of ALLOW that asks
+// for anything of HTTP lets nothing in, a rule of DENY denies without regard to that (istio.io, AuthorizationPolicy).
+// Default: they decide about requests, in Handler.
+func WithOpaque() InboundOption {
+	return func(o *inboundOptions) { o.opaque = true }
 }
 
 // WithInboundPort says which workload port the policies of a server are those of. Default: the listener's own.
@@ -79,6 +89,7 @@ var (
 	errPlaintext = errors.New("plain text where mutual TLS is required")
 	errNotMesh   = errors.New("TLS that is not the mesh's")
 	errNotTaken  = errors.New("TLS where plain text is served")
+	errDenied    = errors.New("a connection that policies do not let in")
 )
 
 // admit takes a connection whose first byte has come, by the policy of the port: mutual TLS is shaken hands on, which
@@ -144,6 +155,18 @@ func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
 		}
 	}
 	return false
+}
+
+// allowed asks the policies about a connection that is not HTTP.
+func (g *guard) allowed(conn net.Conn) bool {
+	if !g.o.opaque {
+		return true
+	}
+	var local netip.AddrPort
+	if at, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		local = at.AddrPort()
+	}
+	return g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
 }
 
 // open reports whether the port takes callers who prove nothing.

@@ -1,10 +1,15 @@
 package transport
 
 import (
+	"crypto/tls"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/authz"
 )
 
 // A Guest is a request that is under way.
@@ -182,16 +187,16 @@ func (d *denied) end() {
 // again decides about a request that was let in as if it came now, and gives what was decided on. It tells nobody, and
 // changes nothing of q.
 func (g Gate) again(q *Arrival) (Verdict, Arrival) {
-	now := Arrival{Request: q.Request, Unsound: q.Unsound}
+	now := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque}
 	view := *q.Request.Request
 	now.Request.Request = &view
 	if q.came != nil {
 		view.Headers = q.came
 	}
-	if g.None() {
+	if g.None() && g.conns == nil {
 		return Verdict{}, now
 	}
-	now.Unsound = now.Unsound || !now.Prepare()
+	now.Unsound = !now.Prepare() || now.Unsound
 	return g.judge(&now), now
 }
 
@@ -201,14 +206,17 @@ func badRequest() Verdict {
 }
 
 // outlive has a connection closed that a request has become, when the request would not be let in any more.
-func (e *Engine) outlive(conn net.Conn, q *Arrival) {
+func (e *Engine) outlive(conn net.Conn, q *Arrival) { e.follow(conn, q, e.Gate()) }
+
+// follow has a connection closed that the gate has let in, when it would not be let in any more. It does nothing where the
+// system does not tell when a connection is gone.
+func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 	if conn == nil {
 		return
 	}
-	kept := Arrival{Request: q.Request, came: q.came, Unsound: q.Unsound}
+	kept := Arrival{Request: q.Request, came: q.came, Unsound: q.Unsound, opaque: q.opaque}
 	view := *q.Request.Request
 	kept.Request.Request = &view
-	gate := e.Gate()
 	e.live.addTunnel(conn, func() bool { // by one goroutine at a time
 		now := e.Gate()
 		if now == gate {
@@ -221,4 +229,27 @@ func (e *Engine) outlive(conn net.Conn, q *Arrival) {
 		}
 		return v.Status == 0
 	})
+	if e.Gate() != gate { // it has changed before anybody knew of the connection
+		e.live.changed()
+	}
+}
+
+// letsIn reports whether policies let a connection in that is not HTTP, and has it closed when they do not any more.
+func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) bool {
+	q := Arrival{opaque: true, Request: authz.Request{Request: &call.Request{Headers: call.HTTPHeaders(nil)}, Peer: e.PeerOf(conn), Local: local}}
+	if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		q.Source = from.AddrPort().Addr()
+	}
+	if own, ok := conn.(*tls.Conn); ok {
+		q.SNI = own.ConnectionState().ServerName
+	}
+	q.Prepare()
+	gate := e.Gate()
+	if gate.conns != nil {
+		if v := gate.Decide(&q); v.Status != 0 {
+			return false
+		}
+	}
+	e.follow(conn, &q, gate)
+	return true
 }
