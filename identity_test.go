@@ -158,7 +158,7 @@ func eachServer(t *testing.T, test func(*testing.T, ...mesh.InboundOption)) {
 	t.Run("server codec", func(t *testing.T) { t.Parallel(); test(t, mesh.WithServerCodec()) })
 }
 
-// TestInboundIdentity is rows C-013, C-014, B-036 and C-016 on a server: who gets in by which policy, and as whom.
+// TestInboundIdentity is rows C-013, C-014, B-036 and C-016 on a server of either kind: who gets in by which policy, and as whom.
 func TestInboundIdentity(t *testing.T) { eachServer(t, testInboundIdentity) }
 
 func testInboundIdentity(t *testing.T, opts ...mesh.InboundOption) {
@@ -237,81 +237,6 @@ func testInboundIdentity(t *testing.T, opts ...mesh.InboundOption) {
 			}
 		})
 	}
-}
-
-// TestStrictHearsNothing is row C-014: what is no TLS is closed, and no byte of it or of an answer goes either way.
-func TestStrictHearsNothing(t *testing.T) { eachServer(t, testStrictHearsNothing) }
-
-func testStrictHearsNothing(t *testing.T, opts ...mesh.InboundOption) {
-	s := serveWho(t, newAuthority(t), "STRICT", opts...)
-	for name, text := range map[string]string{
-		"HTTP": "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "TCP": "\x00\x01\x02", "PROXY": "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
-		"h2c": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			conn, err := net.Dial("tcp", s.addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			_, _ = io.WriteString(conn, text)
-			if got, _ := io.ReadAll(conn); len(got) != 0 {
-				t.Errorf("answered %q", got)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		if n := s.mesh.Status().Inbound.Plaintext; n != 4 {
-			t.Errorf("%d counted, want 4", n)
-		}
-	})
-}
-
-// TestHelloInPieces is row B-105: a ClientHello that comes byte by byte, and one whose first bytes lie.
-func TestHelloInPieces(t *testing.T) {
-	t.Parallel()
-	a := newAuthority(t)
-	client := holding(t, a, "client")
-	s := serveWho(t, a, "PERMISSIVE")
-	conn, err := net.Dial("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	c := tls.Client(crumbs{conn}, meshConfig(t, client, false))
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%v, %v", resp, err)
-	}
-	resp.Body.Close()
-	for _, text := range []string{"\x16\x03\x01\xff\xff" + strings.Repeat("x", 20<<10), "\x16\x03\x01\x00\x05GET / HTTP/1.1\r\n\r\n"} {
-		conn, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.WriteString(conn, text)
-		got, _ := io.ReadAll(conn)
-		if strings.Contains(string(got), "HTTP") {
-			t.Errorf("answered %q", got)
-		}
-		_ = conn.Close()
-	}
-}
-
-// crumbs writes every byte by itself.
-type crumbs struct{ net.Conn }
-
-func (c crumbs) Write(p []byte) (int, error) {
-	for i := range p {
-		if _, err := c.Conn.Write(p[i : i+1]); err != nil {
-			return i, err
-		}
-	}
-	return len(p), nil
 }
 
 // TestHandlerWithoutListener: a program that forgets the Listener does not open a STRICT port.

@@ -146,9 +146,7 @@ func (c *compiler) peerMode(namespace string, labels map[string]string) snapshot
 			}
 			n, _ := strconv.ParseUint(port, 10, 16)
 			in.Ports[uint16(n)] = mode
-			if in.Origin == "" {
-				in.Origin = d.key.String() + " " + d.place("spec", "portLevelMtls")
-			}
+			in.PortsOrigin = d.key.String() + " " + d.place("spec", "portLevelMtls")
 		}
 	}
 	return in

@@ -80,6 +80,8 @@ func isTrustDomainByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
+func isPrintable(c byte) bool { return ' ' <= c && c < 0x7f }
+
 func isPathByte(c byte) bool { return isTrustDomainByte(c) || 'A' <= c && c <= 'Z' }
 
 // Workload makes the ID that Istio gives a service account: spiffe://<trust domain>/ns/<namespace>/sa/<account>.

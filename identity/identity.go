@@ -171,7 +171,8 @@ func (i *Identity) ID() ID {
 }
 
 // Again proves a peer once more, with what is believed by now: an authority may be gone, a certificate revoked or
-// expired. It is cheap where nothing has changed. It gives the peer to ask about the next time.
+// expired. It is cheap where nothing has changed, and checks no signature of its chain anew while the authority at the
+// end of that is believed. It gives the peer to ask about the next time.
 func (i *Identity) Again(p Peer) (Peer, error) {
 	h, now := i.held.Load(), i.now()
 	switch {
@@ -179,10 +180,10 @@ func (i *Identity) Again(p Peer) (Peer, error) {
 		return Peer{}, ErrNoIdentity
 	case !p.Expires.IsZero() && now.After(p.Expires):
 		return Peer{}, fmt.Errorf("certificate of %s: expired at %s", p.ID, p.Expires.Format(time.RFC3339))
-	case p.trust == h.trust && h.from.Revoked == nil: // a revocation list goes stale by itself
+	case p.trust == h.trust && (p.vouched.IsZero() || !now.After(p.vouched)):
 		return p, nil
 	}
-	return h.verify(p.chain, p.use, p.aliases, now)
+	return h.again(p, now)
 }
 
 // Status is what an identity is at one moment, for people and admin pages. It has nothing secret.

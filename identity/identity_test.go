@@ -396,10 +396,13 @@ func TestAgain(t *testing.T) {
 		}
 	}
 	again("")
+	good := p.Certificate.Signature
+	p.Certificate.Signature = nil    // which nobody looks at while its authority is believed
 	take(root, root.cert, next.cert) // overlap
 	again("")
 	take(next, root.cert, next.cert)
 	again("")
+	p.Certificate.Signature = good
 	take(next, next.cert)
 	again("unknown authority")
 	take(next, root.cert, next.cert)
@@ -455,6 +458,56 @@ func TestRevocation(t *testing.T) {
 			meet(t, self, row.peer, map[string]string{"": row.want})
 		})
 	}
+	t.Run("while connected", func(t *testing.T) {
+		t.Parallel()
+		clock := now
+		i := identity.New(identity.Options{Now: func() time.Time { return clock }})
+		take := func(lists ...[]byte) {
+			t.Helper()
+			revoked, err := identity.ParseRevocations(bytes.Join(lists, nil))
+			if err == nil {
+				err = i.Take(&identity.Material{SVID: own, Bundles: bundles(map[string]*maker{domain: root}), Revoked: revoked})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		take(list(root, now.Add(time.Minute)), list(root, now.Add(10*time.Minute)))
+		var p identity.Peer
+		config, err := i.ServerConfig(identity.ServerOptions{Verified: func(q identity.Peer) { p = q }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err, _ := handshake(t, config, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{bad}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			at   time.Duration
+			want string
+		}{{0, ""}, {2 * time.Minute, ""}, {11 * time.Minute, "up to date"}, {0, ""}} {
+			clock = now.Add(step.at)
+			if _, err := i.Again(p); (err == nil) != (step.want == "") || err != nil && !strings.Contains(err.Error(), step.want) {
+				t.Errorf("after %v: %v, want %q", step.at, err, step.want)
+			}
+		}
+		take(list(root, later, serial(bad)))
+		if _, err := i.Again(p); err == nil || !strings.Contains(err.Error(), "revoked") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("of another's name", func(t *testing.T) {
+		t.Parallel()
+		named := newMaker(t, func(c *x509.Certificate) { c.Subject.CommonName = "another" })
+		lists, err := identity.ParseRevocations(list(named, later))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := identity.New(identity.Options{Now: func() time.Time { return now }})
+		err = i.Take(&identity.Material{SVID: own, Bundles: bundles(map[string]*maker{domain: root}), Revoked: lists})
+		if err == nil || !strings.Contains(err.Error(), "no revocation list of") {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("out of date", func(t *testing.T) {
 		t.Parallel()
 		stale, err := identity.ParseRevocations(list(root, now.Add(-time.Second)))

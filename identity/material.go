@@ -5,12 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -33,6 +35,9 @@ type held struct {
 	roots map[string]*x509.CertPool
 	from  *Material
 	trust uint64 // changes with what is believed
+
+	mu   sync.Mutex                 // guards what follows
+	dead map[[sha256.Size]byte]bool // whether authorities that peers have shown lead nowhere, see lost
 }
 
 // hold checks the material: the SVID's key is its own, its chain is in order and leads to the bundle of its own trust

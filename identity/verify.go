@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
@@ -25,10 +27,12 @@ type Peer struct {
 	// Expires is when the first certificate of the chain ends: the connection ends with it.
 	Expires time.Time
 
-	chain   []*x509.Certificate
+	chain   []*x509.Certificate // as it was shown
+	proved  []*x509.Certificate // as it was believed, from the leaf to an authority of the bundle
 	use     x509.ExtKeyUsage
 	aliases []string
-	trust   uint64 // by which it was verified
+	trust   uint64    // by which it was verified
+	vouched time.Time // until when revocation lists say that it is good, zero for always
 }
 
 // verify proves who showed the chain, for that use, at that time: X509-SVID §4 and §5, with the bundle chosen by the
@@ -55,10 +59,7 @@ func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases [
 			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
 		}
 	}
-	roots := h.roots[id.trustDomain]
-	if roots == nil && slices.Contains(aliases, id.trustDomain) {
-		roots = h.roots[h.id.trustDomain]
-	}
+	roots := h.roots[h.bundleOf(id, aliases)]
 	if roots == nil {
 		return Peer{}, fmt.Errorf("%s: nobody is believed for trust domain %s", id, id.trustDomain)
 	}
@@ -70,30 +71,103 @@ func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases [
 	if err != nil {
 		return Peer{}, fmt.Errorf("certificate of %s, issued by %q: %w", id, leaf.Issuer.String(), err)
 	}
-	if h.from.Revoked != nil {
-		if err := h.from.Revoked.Check(found, now); err != nil {
-			return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
-		}
+	if err := p.choose(found, h.from.Revoked, now); err != nil {
+		return Peer{}, fmt.Errorf("certificate of %s: %w", id, err)
 	}
-	p.Expires = expiryOf(found)
 	return p, nil
 }
 
-// expiryOf gives the end of the chain that lasts longest.
-func expiryOf(chains [][]*x509.Certificate) (last time.Time) {
+// bundleOf names the bundle that speaks for an ID: that of its own trust domain, or ours for an alias of it.
+func (h *held) bundleOf(id ID, aliases []string) string {
+	if h.roots[id.trustDomain] == nil && slices.Contains(aliases, id.trustDomain) {
+		return h.id.trustDomain
+	}
+	return id.trustDomain
+}
+
+// choose takes the chain that lasts longest of those in which nothing is revoked. Without any it gives why the last
+// was not taken.
+func (p *Peer) choose(chains [][]*x509.Certificate, revoked *Revocations, now time.Time) (why error) {
 	for _, chain := range chains {
-		end := chain[0].NotAfter
-		for _, c := range chain[1:] {
-			if c.NotAfter.Before(end) {
-				end = c.NotAfter
-			}
+		vouched, err := revoked.vouch(chain, now)
+		if err != nil {
+			why = err
+			continue
 		}
-		if end.After(last) {
-			last = end
+		if end := endOf(chain); p.proved == nil || end.After(p.Expires) {
+			p.proved, p.Expires, p.vouched = chain, end, vouched
 		}
 	}
-	return last
+	if p.proved == nil {
+		return why
+	}
+	return nil
 }
+
+// endOf is when the first certificate of a chain expires.
+func endOf(chain []*x509.Certificate) time.Time {
+	end := chain[0].NotAfter
+	for _, c := range chain[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// again verifies a peer whose certificates have not expired. Signatures that were good are: what counts is whether the
+// authority at the end of its chain is still believed, and whether anything was revoked. Where it is not, there may be
+// another way, which is looked for once for all peers that show the same authorities.
+func (h *held) again(p Peer, now time.Time) (Peer, error) {
+	bundle := h.from.Bundles[h.bundleOf(p.ID, p.aliases)]
+	if slices.ContainsFunc(bundle, p.proved[len(p.proved)-1].Equal) {
+		if vouched, err := h.from.Revoked.vouch(p.proved, now); err == nil {
+			p.trust, p.vouched = h.trust, vouched
+			return p, nil
+		}
+	} else if h.lost(&p, bundle, now) {
+		return Peer{}, fmt.Errorf("certificate of %s, issued by %q: %w", p.ID, p.Certificate.Issuer.String(), x509.UnknownAuthorityError{Cert: p.Certificate})
+	}
+	return h.verify(p.chain, p.use, p.aliases, now)
+}
+
+// lost reports that nothing which the peer shows beside its certificate leads to an authority of the bundle, and that none
+// of these is its issuer.
+func (h *held) lost(p *Peer, bundle []*x509.Certificate, now time.Time) bool {
+	shown := p.chain[1:]
+	if len(shown) == 0 || slices.ContainsFunc(bundle, func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, p.Certificate.RawIssuer) }) {
+		return false
+	}
+	hash := sha256.New()
+	for _, c := range append(shown[:len(shown):len(shown)], bundle[0]) { // whose bundle it is
+		hash.Write(c.Raw)
+	}
+	key := [sha256.Size]byte(hash.Sum(nil))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lost, known := h.dead[key]
+	if !known {
+		opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+		for _, c := range bundle {
+			opts.Roots.AddCert(c)
+		}
+		for _, c := range shown {
+			opts.Intermediates.AddCert(c)
+		}
+		lost = !slices.ContainsFunc(shown, func(c *x509.Certificate) bool {
+			_, err := c.Verify(opts)
+			return err == nil
+		})
+		if h.dead == nil || len(h.dead) >= maxDead {
+			h.dead = make(map[[sha256.Size]byte]bool)
+		}
+		h.dead[key] = lost
+	}
+	return lost
+}
+
+// maxDead bounds what is remembered of authorities that lead nowhere.
+const maxDead = 1024
 
 // leafID checks that a certificate has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
 func leafID(c *x509.Certificate) (ID, error) {
@@ -137,7 +211,11 @@ func uriNames(c *x509.Certificate) (uris []string, err error) {
 		}
 		for _, n := range names {
 			switch n.Tag {
-			case 1, 2, 7: // rfc822Name, dNSName, iPAddress
+			case 1, 2: // rfc822Name, dNSName
+				if !only(string(n.Bytes), isPrintable) {
+					return nil, errors.New("a certificate with a name that no header can have")
+				}
+			case 7: // iPAddress
 			case 6: // uniformResourceIdentifier
 				uris = append(uris, string(n.Bytes))
 			default:

@@ -75,54 +75,59 @@ func TestVerify(t *testing.T) {
 		peer func(t *testing.T) tls.Certificate
 		want map[string]string
 	}{
-		"sound":                    {with(nil), nil},
-		"sound, with issuing":      {func(t *testing.T) tls.Certificate { return issuing.svid(t, restID, nil, issuing) }, nil},
-		"sound, federated":         {func(t *testing.T) tls.Certificate { return foreign.svid(t, "spiffe://td-b/x", nil) }, nil},
-		"C-001 expired by 1 s":     {with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), all("expired")},
-		"C-001 expires now":        {with(func(c *x509.Certificate) { c.NotAfter = now }), nil},
-		"C-002 not valid for 1 s":  {with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), all("not yet valid")},
-		"C-003 issuing expired":    {expiredIssuing(root), all("expired")},
-		"C-004 trust domain":       {with(rawNames(uri("spiffe://other.local/ns/default/sa/x"))), all("nobody is believed for trust domain other.local")},
-		"C-005 signed by td-b":     {func(t *testing.T) tls.Certificate { return foreign.svid(t, "spiffe://td-a/x", nil) }, all("unknown authority")},
-		"C-006 no name":            {with(func(c *x509.Certificate) { c.URIs = nil }), all("0 URIs")},
-		"C-006 DNS name":           {with(func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"reviews"} }), all("0 URIs")},
-		"C-006 URI beside DNS":     {with(func(c *x509.Certificate) { c.DNSNames = []string{"reviews"} }), nil},
-		"C-006 common name":        {with(func(c *x509.Certificate) { c.URIs, c.Subject.CommonName = nil, restID }), all("0 URIs")},
-		"C-007 two URIs":           {with(rawNames(uri(restID), uri(webID))), all("2 URIs")},
-		"C-007 spiffe and http":    {with(rawNames(uri(restID), uri("http://a/"))), all("2 URIs")},
-		"C-008 scheme":             {named("SPIFFE://cluster.local/a"), all("does not begin")},
-		"C-008 upper case":         {named("spiffe://Cluster.local/a"), all("lower-case")},
-		"C-008 port":               {named("spiffe://cluster.local:80/a"), all("lower-case")},
-		"C-008 user":               {named("spiffe://u@cluster.local/a"), all("lower-case")},
-		"C-008 query":              {named("spiffe://cluster.local/a?b"), all("path may not have")},
-		"C-008 fragment":           {named("spiffe://cluster.local/a#b"), all("path may not have")},
-		"C-008 dots":               {named("spiffe://cluster.local/a/../b"), all("dot segment")},
-		"C-008 empty segment":      {named("spiffe://cluster.local//a"), all("empty path segment")},
-		"C-008 trailing slash":     {named("spiffe://cluster.local/a/"), all("empty path segment")},
-		"C-008 percent":            {named("spiffe://cluster.local/%61"), all("path may not have")},
-		"C-008 no path":            {named("spiffe://cluster.local"), all("no path")},
-		"C-008 too long":           {named("spiffe://cluster.local/" + strings.Repeat("a", 2049-23)), all("longer than 2048")},
-		"C-008 as long as may be":  {named("spiffe://cluster.local/" + strings.Repeat("a", 2048-23)), nil},
-		"C-009 other name":         {with(rawNames(uri(restID), asn1.RawValue{Class: 2, Tag: 0, IsCompound: true, Bytes: []byte{6, 1, 0x2a}})), all("name of type 0")},
-		"C-010 only server":        {with(use(x509.ExtKeyUsageServerAuth)), map[string]string{"client": "not for clients"}},
-		"C-010 only client":        {with(use(x509.ExtKeyUsageClientAuth)), map[string]string{"server": "not for servers"}},
-		"C-010 none":               {with(use()), nil},
-		"C-010 any":                {with(use(x509.ExtKeyUsageAny)), all("extended key usage")},
-		"C-010 code":               {with(use(x509.ExtKeyUsageCodeSigning)), all("extended key usage")},
-		"C-011 leaf is authority":  {with(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, c.KeyUsage|x509.KeyUsageCertSign }), all("authority's")},
-		"C-011 may sign":           {with(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), all("may sign")},
-		"C-011 no signature":       {with(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), all("digitalSignature")},
-		"C-011 issuing is none":    {underLeaf(root), all("unknown authority")},
-		"C-012 signed by itself":   {signedByItself, all("unknown authority")},
-		"C-018 excluded":           {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{domain} }), all("constraint")},
-		"C-018 excluded wildcard":  {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{".local"} }), all("constraint")},
-		"C-018 excluded, any case": {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{"CLUSTER.local"} }), all("constraint")},
-		"C-018 permitted":          {constrained(root, func(c *x509.Certificate) { c.PermittedURIDomains = []string{domain} }), nil},
-		"C-018 permitted another":  {constrained(root, func(c *x509.Certificate) { c.PermittedURIDomains = []string{"a.local"} }), all("constraint")},
-		"C-019 100 links":          {longChain(root, 100), all("shows 101 certificates")},
-		"C-019 1000 names":         {with(manyNames(1000)), all("1000 names")},
-		"C-019 RSA 2048":           {withKey(root, func() (any, any) { k, _ := rsa.GenerateKey(rand.Reader, 2048); return k, k.Public() }), nil},
-		"C-019 RSA 1024":           {withKey(root, func() (any, any) { k, _ := rsa.GenerateKey(rand.Reader, 1024); return k, k.Public() }), all("1024 bits")},
+		"sound":                         {with(nil), nil},
+		"sound, with issuing":           {func(t *testing.T) tls.Certificate { return issuing.svid(t, restID, nil, issuing) }, nil},
+		"sound, federated":              {func(t *testing.T) tls.Certificate { return foreign.svid(t, "spiffe://td-b/x", nil) }, nil},
+		"C-001 expired by 1 s":          {with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Second) }), all("expired")},
+		"C-001 expires now":             {with(func(c *x509.Certificate) { c.NotAfter = now }), nil},
+		"C-002 not valid for 1 s":       {with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Second) }), all("not yet valid")},
+		"C-003 issuing expired":         {expiredIssuing(root), all("expired")},
+		"C-004 trust domain":            {with(rawNames(uri("spiffe://other.local/ns/default/sa/x"))), all("nobody is believed for trust domain other.local")},
+		"C-005 signed by td-b":          {func(t *testing.T) tls.Certificate { return foreign.svid(t, "spiffe://td-a/x", nil) }, all("unknown authority")},
+		"C-006 no name":                 {with(func(c *x509.Certificate) { c.URIs = nil }), all("0 URIs")},
+		"C-006 DNS name":                {with(func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"reviews"} }), all("0 URIs")},
+		"C-006 URI beside DNS":          {with(func(c *x509.Certificate) { c.DNSNames = []string{"reviews"} }), nil},
+		"C-006 common name":             {with(func(c *x509.Certificate) { c.URIs, c.Subject.CommonName = nil, restID }), all("0 URIs")},
+		"C-007 two URIs":                {with(rawNames(uri(restID), uri(webID))), all("2 URIs")},
+		"C-007 spiffe and http":         {with(rawNames(uri(restID), uri("http://a/"))), all("2 URIs")},
+		"C-008 scheme":                  {named("SPIFFE://cluster.local/a"), all("does not begin")},
+		"C-008 upper case":              {named("spiffe://Cluster.local/a"), all("lower-case")},
+		"C-008 port":                    {named("spiffe://cluster.local:80/a"), all("lower-case")},
+		"C-008 user":                    {named("spiffe://u@cluster.local/a"), all("lower-case")},
+		"C-008 query":                   {named("spiffe://cluster.local/a?b"), all("path may not have")},
+		"C-008 fragment":                {named("spiffe://cluster.local/a#b"), all("path may not have")},
+		"C-008 dots":                    {named("spiffe://cluster.local/a/../b"), all("dot segment")},
+		"C-008 empty segment":           {named("spiffe://cluster.local//a"), all("empty path segment")},
+		"C-008 trailing slash":          {named("spiffe://cluster.local/a/"), all("empty path segment")},
+		"C-008 percent":                 {named("spiffe://cluster.local/%61"), all("path may not have")},
+		"C-008 no path":                 {named("spiffe://cluster.local"), all("no path")},
+		"C-008 too long":                {named("spiffe://cluster.local/" + strings.Repeat("a", 2049-23)), all("longer than 2048")},
+		"C-008 as long as may be":       {named("spiffe://cluster.local/" + strings.Repeat("a", 2048-23)), nil},
+		"C-009 NUL in a URI":            {unreadable(root, "spiffe://cluster.local/a\x00b"), all("invalid control character")},
+		"C-009 newline in a URI":        {unreadable(root, "spiffe://cluster.local/a\nb"), all("invalid control character")},
+		"C-009 NUL in a DNS name":       {with(rawNames(uri(restID), asn1.RawValue{Class: 2, Tag: 2, Bytes: []byte("a\x00.b")})), all("no header can have")},
+		"C-009 lines in a DNS name":     {with(rawNames(uri(restID), asn1.RawValue{Class: 2, Tag: 2, Bytes: []byte("a\r\nEvil: 1")})), all("no header can have")},
+		"C-009 lines in a mail address": {with(rawNames(uri(restID), asn1.RawValue{Class: 2, Tag: 1, Bytes: []byte("a\r\n@b")})), all("no header can have")},
+		"C-009 other name":              {with(rawNames(uri(restID), asn1.RawValue{Class: 2, Tag: 0, IsCompound: true, Bytes: []byte{6, 1, 0x2a}})), all("name of type 0")},
+		"C-010 only server":             {with(use(x509.ExtKeyUsageServerAuth)), map[string]string{"client": "not for clients"}},
+		"C-010 only client":             {with(use(x509.ExtKeyUsageClientAuth)), map[string]string{"server": "not for servers"}},
+		"C-010 none":                    {with(use()), nil},
+		"C-010 any":                     {with(use(x509.ExtKeyUsageAny)), all("extended key usage")},
+		"C-010 code":                    {with(use(x509.ExtKeyUsageCodeSigning)), all("extended key usage")},
+		"C-011 leaf is authority":       {with(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, c.KeyUsage|x509.KeyUsageCertSign }), all("authority's")},
+		"C-011 may sign":                {with(func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }), all("may sign")},
+		"C-011 no signature":            {with(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }), all("digitalSignature")},
+		"C-011 issuing is none":         {underLeaf(root), all("unknown authority")},
+		"C-012 signed by itself":        {signedByItself, all("unknown authority")},
+		"C-018 excluded":                {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{domain} }), all("constraint")},
+		"C-018 excluded wildcard":       {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{".local"} }), all("constraint")},
+		"C-018 excluded, any case":      {constrained(root, func(c *x509.Certificate) { c.ExcludedURIDomains = []string{"CLUSTER.local"} }), all("constraint")},
+		"C-018 permitted":               {constrained(root, func(c *x509.Certificate) { c.PermittedURIDomains = []string{domain} }), nil},
+		"C-018 permitted another":       {constrained(root, func(c *x509.Certificate) { c.PermittedURIDomains = []string{"a.local"} }), all("constraint")},
+		"C-019 100 links":               {longChain(root, 100), all("shows 101 certificates")},
+		"C-019 1000 names":              {with(manyNames(1000)), all("1000 names")},
+		"C-019 RSA 2048":                {withKey(root, func() (any, any) { k, _ := rsa.GenerateKey(rand.Reader, 2048); return k, k.Public() }), nil},
+		"C-019 RSA 1024":                {withKey(root, func() (any, any) { k, _ := rsa.GenerateKey(rand.Reader, 1024); return k, k.Public() }), all("1024 bits")},
 	}
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +151,20 @@ func TestVerify(t *testing.T) {
 
 func use(list ...x509.ExtKeyUsage) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = list }
+}
+
+// unreadable makes a certificate that x509 refuses to read.
+func unreadable(root *maker, id string) func(*testing.T) tls.Certificate {
+	return func(t *testing.T) tls.Certificate {
+		k, tmpl := key(t), leafTemplate(restID)
+		rawNames(uri(id))(tmpl)
+		tmpl.SerialNumber = big.NewInt(root.next.Add(1))
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, root.cert, k.Public(), root.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tls.Certificate{PrivateKey: k, Certificate: [][]byte{der}}
+	}
 }
 
 func expiredIssuing(root *maker) func(*testing.T) tls.Certificate {

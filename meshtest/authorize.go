@@ -5,7 +5,7 @@ import (
 )
 
 // A Caller is who would send a request; see [Env.Authorize].
-type Caller = engine.Caller
+type Caller = engine.Inquiry
 
 // An Authorization is what policies would do with a request, and why. Its String is for people.
 type Authorization = engine.Authorization

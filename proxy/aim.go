@@ -29,8 +29,9 @@ func (x *exchange) aim() *LocalReply {
 			return &l
 		}
 	}
-	x.forth.asked = x.s.peer.Principal == ""
+	x.forth.asked = x.s.caller == nil
 	x.forth.sift(&q.Fields)
+	x.forth.caller = x.s.caller
 	if x.forth.alike {
 		l := badRequest("a field name is like one that frames a message")
 		return &l

@@ -182,6 +182,9 @@ func (x *exchange) requestFields() {
 	if q.Has(http1.FieldTE) && q.Lists(http1.FieldTE, "trailers") {
 		w.Field("Te", "trailers") // gRPC refuses to go without, and trailers are passed on
 	}
+	if x.forth.caller != nil {
+		w.Field(transport.ForwardedCert.Canonical(), x.forth.caller.Forwarded)
+	}
 	if !named && x.s.wire.mesh == nil {
 		w.Field("X-Request-Id", transport.RequestID(&x.id))
 	}

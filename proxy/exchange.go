@@ -219,7 +219,7 @@ func (x *exchange) attempts() {
 		if try > 0 {
 			x.s.boundTry(try)
 		}
-		o, err := x.attempt(x.s.wire.upstreams.to(a.Endpoint.Def.Address, c.Policy(), x.host))
+		o, err := x.attempt(x.s.wire.upstreams.to(a.Endpoint.Def.Address, c.Policy(), a.TLS(), x.host))
 		if try > 0 && x.s.tryOver() {
 			o, err = transport.TryLate(), errTryLate
 		}

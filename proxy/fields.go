@@ -27,6 +27,8 @@ type passage struct {
 	stays [maxFields / 64]uint64 // bit i: field i does not go on
 	alike bool                   // a name is like that of a field that frames (see http1.FramingAlike)
 	asked bool                   // by one who is not proved to be of the mesh
+	// caller is the one that was proved, and x-forwarded-client-cert his; nil for nobody, or of an answer.
+	caller *transport.Caller
 }
 
 // maxFields is the most that a passage has room for; the limits of both sides are below it.
@@ -64,6 +66,9 @@ func (p *passage) goes(i int) bool { return p.stays[i/64]&(1<<(i%64)) == 0 }
 // Value implements call.Headers. Host is no field of the header, as in net/http: it is the request's authority.
 func (p *passage) Value(n *call.Name, i int) (string, bool) {
 	name := n.Lower()
+	if p.caller != nil && name == transport.ForwardedCert.Lower() {
+		return p.caller.Forwarded, i == 0
+	}
 	for at := range p.f.Len() {
 		if !p.f.Is(at, name) || !p.goes(at) || p.f.ID(at) == http1.FieldHost {
 			continue

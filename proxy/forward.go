@@ -93,6 +93,9 @@ func (f *forwarder) pass(w http.ResponseWriter, r *http.Request, target destinat
 	defer body.stop()
 	relayed := newInformational(w, r)
 	out := outgoing(r, target, body, protocol, relayed)
+	if c := transport.CallerFrom(r.Context()); c != nil && f.direction == "inbound" {
+		out.Header[transport.ForwardedCert.Canonical()] = []string{c.Forwarded} // the mesh's handler had written it
+	}
 
 	// The answer, or our own in place of one.
 	resp, err := via.RoundTrip(out)

@@ -77,7 +77,10 @@ const (
 // enters asks the policies whether the application is to see the request, and answers it where not; where they change before
 // its end they are asked again. HTTP/2 meets them in the mesh's handler.
 func (x *exchange) enters() bool {
-	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority(), Peer: x.s.peer}}
+	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
+	if c := x.s.caller; c != nil {
+		x.stay.Peer = c.Policy
+	}
 	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
 		x.stay.Local = at.AddrPort()
 	}
@@ -96,6 +99,7 @@ func (x *exchange) enters() bool {
 		x.edits = true
 		x.edited.take(&x.forth)
 		v.Edit(&x.edited)
+		x.edited.Remove(transport.ForwardedCert) // it is not a token's to say
 		if query := v.Query(x.q.Query()); query != x.q.Query() {
 			x.aimAt(x.view.Path, query)
 		}

@@ -47,8 +47,8 @@ func (l countingListener) Accept() (net.Conn, error) {
 // A securedPair is two sidecars with TLS between: a caller's, and an application's.
 type securedPair struct {
 	outbound, inbound string
-	ca                *conformance.Authority
-	between           atomic.Int64 // connections
+	ca                *conformance.Authority // nil where the mesh's own TLS is between
+	between           atomic.Int64           // connections
 	callers, callee   *rig
 }
 
@@ -69,10 +69,19 @@ func startPair(t testing.TB, app string) *securedPair {
 	return p
 }
 
-// TestSecuredPair: two sidecars with TLS between pass on all that HTTP/1.1 has, over one connection while that is enough.
-func TestSecuredPair(t *testing.T) {
+// eachPair runs a test with TLS by files and with the mesh's own between two sidecars.
+func eachPair(t *testing.T, app func(*testing.T) string, test func(*testing.T, *securedPair)) {
 	t.Parallel()
-	app := upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	t.Run("files", func(t *testing.T) { t.Parallel(); test(t, startPair(t, app(t))) })
+	t.Run("mesh", func(t *testing.T) { t.Parallel(); test(t, startMeshPair(t, app(t))) })
+}
+
+// TestSecuredPair: two sidecars with TLS between pass on all that HTTP/1.1 has, over one connection while that is enough.
+func TestSecuredPair(t *testing.T) { eachPair(t, summing, testSecuredPair) }
+
+// summing echoes bodies, and a trailer.
+func summing(t *testing.T) string {
+	return upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			t.Error(err)
@@ -85,7 +94,9 @@ func TestSecuredPair(t *testing.T) {
 		}
 		_, _ = w.Write(body)
 	}))
-	p := startPair(t, app)
+}
+
+func testSecuredPair(t *testing.T, p *securedPair) {
 	c, br := dial(t, p.outbound)
 	for _, size := range []int{0, 1, 8 << 10, 40 << 10, 3 << 20} {
 		body := string(bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size])
@@ -119,6 +130,9 @@ func TestSecuredPair(t *testing.T) {
 		t.Errorf("%d connections were made for one at a time", n)
 	}
 
+	if p.ca == nil {
+		return
+	}
 	// Who has no certificate, or no TLS, is nobody.
 	if _, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}).Get("https://" + p.inbound); err == nil {
 		t.Error("a caller without a certificate is served")
@@ -140,10 +154,12 @@ func TestSecuredPair(t *testing.T) {
 
 // TestSecuredTunnel: a WebSocket goes through two sidecars and TLS, both ways, and ends at both ends.
 func TestSecuredTunnel(t *testing.T) {
-	t.Parallel()
 	release := make(chan struct{})
 	close(release)
-	p := startPair(t, raw(t, echo(t, release, nil)))
+	eachPair(t, func(t *testing.T) string { return raw(t, echo(t, release, nil)) }, testSecuredTunnel)
+}
+
+func testSecuredTunnel(t *testing.T, p *securedPair) {
 	c, br := dial(t, p.outbound)
 	send(t, c, upgradeRequest+"early ")
 	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -25,11 +24,11 @@ type session struct {
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
-	peer      authz.Peer    // who it was proved to be from; nobody on the outbound side
-	handed    bool          // the connection is another's by now
-	uploaded  chan struct{} // an upload's goroutine has ended; nil before the first
-	state     atomic.Int32  // a sessionState
-	tunnelled atomic.Bool   // its request has become a tunnel, which nobody waits for here
+	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
+	handed    bool              // the connection is another's by now
+	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
+	state     atomic.Int32      // a sessionState
+	tunnelled atomic.Bool       // its request has become a tunnel, which nobody waits for here
 	// reading ends the wait for a request and for the end of its head, working is the watch over the rest.
 	// and still ends a request of which nothing moves (see session.stalled).
 	reading, working, still *http1.Deadline
@@ -80,7 +79,7 @@ func newSession(w *wire, nc net.Conn) *session {
 		s.raw, _ = sc.SyscallConn()
 	}
 	if w.engine != nil {
-		s.peer = w.engine.PeerOf(nc)
+		s.caller = w.engine.Caller(nc)
 	}
 	s.reading = w.wheel.Add(func() { _ = s.nc.SetReadDeadline(past) })
 	s.working = w.wheel.Add(s.look)

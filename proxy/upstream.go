@@ -18,6 +18,7 @@ type peer struct {
 	key    upstreamKey
 	pool   *http1.Pool[upstreamKey]
 	policy *snapshot.Policy // of an endpoint's cluster; nil for the application and for hosts outside the mesh
+	tls    *snapshot.TLS    // of the endpoint itself, nil for plain text
 }
 
 // An upstreamKey is what connections of one pool must agree in to be shared.
@@ -64,16 +65,16 @@ func (u *upstreams) newPool(c *snapshot.Connections) *http1.Pool[upstreamKey] {
 	return http1.NewPool[upstreamKey](l)
 }
 
-// to gives the peer at an address under a policy, for calls to host, which may have a port.
-func (u *upstreams) to(address discovery.Address, p *snapshot.Policy, host string) peer {
-	to := peer{key: upstreamKey{address: address}, pool: u.plain, policy: p}
-	if p.TLS == nil && p.Connections == (snapshot.Connections{}) {
+// to gives the peer at an address under a policy and TLS, nil for none, for calls to host, which may have a port.
+func (u *upstreams) to(address discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string) peer {
+	to := peer{key: upstreamKey{address: address}, pool: u.plain, policy: p, tls: t}
+	if t == nil && p.Connections == (snapshot.Connections{}) {
 		return to
 	}
 	on := terms{conns: p.Connections}
 	on.conns.Ping, on.conns.ClientProtocol = snapshot.Ping{}, false // of HTTP/2
-	if p.TLS != nil {
-		on.secured, on.tls = true, *p.TLS
+	if t != nil {
+		on.secured, on.tls = true, *t
 		if on.tls.ServerName == "" {
 			name, _, _ := call.SplitAuthority(host) // it is canonical, or there is none and the handshake says so
 			to.key.host = unique.Make(name)
@@ -142,12 +143,15 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 		if to.key.host != (unique.Handle[string]{}) {
 			host = to.key.host.Value()
 		}
-		nc, err = w.mesh.engine.Open(ctx, to.key.address, to.policy, host)
+		nc, err = w.mesh.engine.Open(ctx, to.key.address, to.policy, to.tls, host)
 	}
 	if err != nil {
 		return nil, err
 	}
 	c := http1.NewConn(nc, w.upstreams.limits)
 	c.Opened = time.Now()
+	if w.mesh != nil {
+		c.Rests = w.mesh.engine.Rests(nc)
+	}
 	return c, nil
 }

@@ -42,8 +42,23 @@ type Inbound struct {
 	// Hops is how many proxies before the workload are believed what they write into x-forwarded-for: a gateway and those
 	// before it (MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies); 0 for none.
 	Hops int
-	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere.
-	Origin string
+	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where
+	// Ports were.
+	Origin, PortsOrigin string
+}
+
+// Strict says where it is written that the workload, or a port of it, takes mutual TLS only; ok is false where nothing
+// says so.
+func (in *Inbound) Strict() (origin string, ok bool) {
+	if in.MTLS == Strict {
+		return in.Origin, true
+	}
+	for _, m := range in.Ports {
+		if m == Strict {
+			return in.PortsOrigin, true
+		}
+	}
+	return "", false
 }
 
 // Mode gives what a workload port takes.

@@ -68,12 +68,12 @@ func (a *Admission) Header(h call.HeaderEditor) {
 func (a *Admission) Tells() bool { return a.told || a.Err != nil }
 
 // admit counts a request of net/http's, and answers it where it is one too many.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request) bool {
+func (h *handler) admit(w http.ResponseWriter, r *http.Request, header http.Header) bool {
 	if !h.in.engine.Limits() {
 		return true
 	}
 	var q call.Request
-	received(&q, r)
+	received(&q, r, header)
 	a := h.in.engine.Admit(&q)
 	if a.Err != nil {
 		a.refuse(w, r)
@@ -83,15 +83,15 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// received shows a request that net/http has received to the matchers, without copying it.
-func received(q *call.Request, r *http.Request) {
+// received shows a request that net/http has received, with that header, to the matchers, without copying it.
+func received(q *call.Request, r *http.Request, header http.Header) {
 	q.Method, q.Scheme, q.Authority, q.Query = r.Method, "http", r.Host, r.URL.RawQuery
 	if r.TLS != nil {
 		q.Scheme = "https"
 	}
 	q.Host, q.Port, _ = splitHost(r.Host)
 	q.Path, _ = call.CanonicalPath(rawPath(r.URL))
-	q.Headers, q.Protocol = call.HTTPHeaders(r.Header), protocolName(r)
+	q.Headers, q.Protocol = call.HTTPHeaders(header), protocolName(r)
 	q.Source = sourceAddr(r.RemoteAddr)
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/heddlemesh/mesh/identity/jwt"
 )
 
-// A Caller is who would send a request.
-type Caller struct {
+// An Inquiry is who would send a request, for Authorize.
+type Inquiry struct {
 	// ID is what its certificate says, "spiffe://cluster.local/ns/default/sa/web" with or without the scheme; "" for a caller
 	// without one.
 	ID string
@@ -44,7 +44,7 @@ type Authorization struct {
 
 // Authorize says what the policies for the workload would do with a request that comes in to it. Nothing is sent, counted or
 // told. It fails for a caller that is none, and for claims that are not a JSON object.
-func (e *Engine) Authorize(r *http.Request, c Caller) (Authorization, error) {
+func (e *Engine) Authorize(r *http.Request, c Inquiry) (Authorization, error) {
 	q, err := arrivalOf(r, c)
 	if err != nil {
 		return Authorization{}, err
@@ -70,7 +70,7 @@ func (e *Engine) Authorize(r *http.Request, c Caller) (Authorization, error) {
 }
 
 // arrivalOf makes what a server would see of the request.
-func arrivalOf(r *http.Request, c Caller) (*Arrival, error) {
+func arrivalOf(r *http.Request, c Inquiry) (*Arrival, error) {
 	if r == nil || r.URL == nil {
 		return nil, errors.New("authorize: no request URL")
 	}

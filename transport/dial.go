@@ -45,12 +45,12 @@ func (e *Engine) Secure(ctx context.Context, conn net.Conn, p *snapshot.Policy, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return e.originator(p, snapshot.HTTP2).secure(ctx, conn, host)
+	return e.originator(p.TLS, snapshot.HTTP2).secure(ctx, conn, host)
 }
 
-// Open connects to an endpoint as a policy has it, for HTTP/1.1 and by TLS where the policy has that, all within its
-// connect time-out. host is the one that is called: the name of the server where the policy gives none.
-func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Policy, host string) (net.Conn, error) {
+// Open connects to an endpoint as a policy has it, for HTTP/1.1 and by TLS t where there is one (see Attempt.TLS), all
+// within its connect time-out. host is the one that is called: the name of the server where t gives none.
+func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string) (net.Conn, error) {
 	timeout := p.ConnectTimeout
 	if timeout <= 0 {
 		timeout = DefaultConnectTimeout
@@ -58,23 +58,27 @@ func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Pol
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := e.Connect(ctx, to, p)
-	if err != nil || p.TLS == nil {
+	if err != nil || t == nil {
 		return conn, err
 	}
-	secured, err := e.originator(p, p.Protocol).secure(ctx, conn, host)
+	secured, err := e.originator(t, p.Protocol).secure(ctx, conn, host)
 	if err != nil {
 		return nil, err
 	}
 	return secured, nil
 }
 
-// originator gives the one of a policy that has TLS, which the pools share where they are Leaves.
-func (e *Engine) originator(p *snapshot.Policy, protocol snapshot.Protocol) *originator {
+// Rests gives the moment after which no call is to begin on a connection that Open or Secure gave, so that it ends before
+// its certificates do; zero for never.
+func (e *Engine) Rests(conn net.Conn) time.Time { return e.live.rests(conn) }
+
+// originator gives the one of a policy's TLS, which the pools share where they are Leaves.
+func (e *Engine) originator(t *snapshot.TLS, protocol snapshot.Protocol) *originator {
 	l, ok := e.pools.(*Leaves)
 	if !ok {
-		return newOriginator(*p.TLS, protocol, e.live)
+		return newOriginator(*t, protocol, e.live)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.originator(*p.TLS, protocol)
+	return l.originator(*t, protocol)
 }

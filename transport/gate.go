@@ -2,13 +2,11 @@ package transport
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
-	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/identity/jwt"
 )
@@ -243,30 +241,4 @@ func WithToken(ctx context.Context, t *jwt.Token) context.Context {
 func TokenFrom(ctx context.Context) *jwt.Token {
 	t, _ := ctx.Value(tokenKey{}).(*jwt.Token)
 	return t
-}
-
-// policyPeer is a verified peer as policies name it.
-func policyPeer(p identity.Peer) authz.Peer {
-	q := authz.Peer{Principal: strings.TrimPrefix(p.ID.String(), "spiffe://"), TrustDomain: p.ID.TrustDomain()}
-	if namespace, account, ok := p.ID.ServiceAccount(); ok {
-		q.Namespace, q.ServiceAccount = namespace, namespace+"/"+account
-	}
-	return q
-}
-
-// PeerOf says for policies who a connection of a mesh's listener was proved to be from.
-func (e *Engine) PeerOf(conn net.Conn) authz.Peer {
-	p, ok := e.live.peer(conn)
-	if !ok {
-		return authz.Peer{}
-	}
-	return policyPeer(p)
-}
-
-// PolicyPeer is PeerOf for a request's context (see PeerFromContext).
-func PolicyPeer(ctx context.Context) authz.Peer {
-	if peer := connOf(ctx).peer; peer != nil {
-		return peer.policy
-	}
-	return authz.Peer{}
 }

@@ -33,6 +33,9 @@ const MaxHeaderFields = 100
 // off, whatever of its answer has gone, and so is a connection that next has taken over. Of a server of the program's own
 // that needs ConnContext.
 //
+// Where WithAppTLS has a configuration for each name (tls.Config.GetConfigForClient), a request for another name than that
+// of its connection is answered with 421: HTTP/2 lets a client come on a connection that was asked less.
+//
 // Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
 // http.DefaultServeMux, as in http.Server.
@@ -51,27 +54,32 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
-	conn := connOf(r.Context())
-	if conn.peer == nil && h.guard.refuses(r) {
+	caller := CallerFrom(r.Context())
+	if caller == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
 		http.Error(w, "mutual TLS required", http.StatusForbidden)
+		return
+	}
+	if caller == nil && h.guard.misdirected(r) {
+		http.Error(w, http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest)
 		return
 	}
 	if tooManyFields(r.Header) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
-	if !h.admit(w, r) {
+	header := h.attested(r, caller)
+	if !h.admit(w, r, header) {
 		return
 	}
-	came := unclaimed(r.Header, conn.peer != nil)
-	visit, path, verdict := h.enter(w, r, came, conn)
+	header = unclaimed(header, caller != nil)
+	visit, path, verdict := h.enter(w, r, header)
 	if visit == nil {
 		return
 	}
 	defer visit.leave(h.in.engine)
-	header := h.settle(r, came, &verdict, conn.peer)
+	header = h.settle(r, header, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
@@ -97,21 +105,12 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees. It is a copy, so that what was decided on stays as it came.
-func (h *handler) settle(r *http.Request, came http.Header, v *Verdict, peer *inboundPeer) http.Header {
+func (h *handler) settle(r *http.Request, came http.Header, v *Verdict) http.Header {
 	named := came.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(came)
-	forged := h.in.Identified() && forges(came)
 	header := maps.Clone(came)
 	if header == nil {
 		header = make(http.Header, 1)
-	}
-	if forged {
-		for _, name := range forwardedHeaders {
-			delete(header, name)
-		}
-	}
-	if peer != nil {
-		header[forwardedHeaders[0]] = []string{peer.forwarded}
 	}
 	v.Edit(call.HTTPHeaders(header))
 	if !named {

@@ -21,7 +21,6 @@ type http1Conn struct {
 	interrupt func() // ends reads and writes, made once
 	requests  int
 	since     time.Time // of its last use
-	until     time.Time // when nothing more is to begin on it, zero for never
 
 	// Of the exchange.
 	w       http1.Writer

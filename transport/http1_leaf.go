@@ -89,7 +89,7 @@ func (f *http1Leaf) connect(s *sending) (*http1Conn, error) {
 			return nil, err
 		}
 	}
-	if c.requests > 0 && (c.rests() || !(c.asks && s.atOnce()) && !c.conn.Alive()) { // else Ask looks by itself
+	if c.requests > 0 && !(c.asks && s.atOnce()) && !c.conn.Alive() { // else Ask looks by itself
 		_ = c.conn.Close()
 		return f.connect(s)
 	}
@@ -112,9 +112,6 @@ func (f *http1Leaf) kept(name string) *http1Conn {
 	}
 	return conn.Owner.(*http1Conn)
 }
-
-// rests reports a connection on which nothing more is to begin.
-func (c *http1Conn) rests() bool { return !c.until.IsZero() && !time.Now().Before(c.until) }
 
 // makeRoom implements bounded.
 func (f *http1Leaf) makeRoom() bool { return f.pool.CloseOldest() }
@@ -139,7 +136,7 @@ func (f *http1Leaf) open(ctx context.Context, name string) (*http1Conn, error) {
 	c := &http1Conn{leaf: f, name: strings.Clone(name), conn: http1.NewConn(nc, &answerLimits)}
 	c.conn.Opened, c.conn.Owner = time.Now(), c
 	if f.leaf.key.tls.Mesh {
-		c.until = f.leaf.leaves.live.rests(nc)
+		c.conn.Rests = f.leaf.leaves.live.rests(nc)
 	}
 	c.interrupt = func() { _ = nc.SetDeadline(past) }
 	c.asks = socket(nc)

@@ -78,7 +78,7 @@ var guests = sync.Pool{New: func() any { return new(guest) }}
 
 // enter decides about a request of net/http. Where it is refused the answer is written, and there is no guest. path is the
 // one spelling that was decided on, for the program to see where anything is asked.
-func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header, conn *inboundConn) (g *guest, path string, v Verdict) {
+func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header) (g *guest, path string, v Verdict) {
 	g = guests.Get().(*guest)
 	g.w, g.r = w, r
 	path = r.URL.EscapedPath()
@@ -103,9 +103,7 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header
 	if r.TLS != nil {
 		g.view.Scheme, q.SNI = "https", r.TLS.ServerName
 	}
-	if conn.peer != nil {
-		q.Peer = conn.peer.policy
-	}
+	q.Peer = PolicyPeer(r.Context())
 	q.Unsound = !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare()
 	v = g.Enter(h.in.engine, g)
 	switch v.Status {
@@ -125,7 +123,7 @@ func (g *guest) Denied(*Verdict) {
 	rc := http.NewResponseController(g.w) // of HTTP/2 it resets the stream
 	_ = rc.SetReadDeadline(past)
 	_ = rc.SetWriteDeadline(past)
-	if conn := connOf(g.r.Context()).Conn; conn != nil && g.r.ProtoMajor == 1 {
+	if conn := connOf(g.r.Context()); conn != nil && g.r.ProtoMajor == 1 {
 		conn = beneath(conn)
 		if tcp, ok := conn.(*net.TCPConn); ok && g.r.ProtoMinor == 0 {
 			_ = tcp.SetLinger(0) // its end would look like the answer's
@@ -138,7 +136,7 @@ func (g *guest) Denied(*Verdict) {
 func (g *guest) leave(e *Engine) {
 	if g.r.ProtoMajor == 1 && (g.r.Method == http.MethodConnect || g.r.Header["Upgrade"] != nil) {
 		if _, err := g.w.Write(nil); errors.Is(err, http.ErrHijacked) {
-			e.outlive(connOf(g.r.Context()).Conn, &g.Arrival)
+			e.outlive(connOf(g.r.Context()), &g.Arrival)
 		}
 	}
 	g.Leave()

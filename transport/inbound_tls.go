@@ -1,10 +1,7 @@
 package transport
 
 import (
-	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/hex"
 	"errors"
 	"net"
 	"net/http"
@@ -12,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity"
-	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -123,6 +120,11 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 			if g.o.appTLS == nil {
 				return nil, errNotMesh
 			}
+			if choose := g.o.appTLS.GetConfigForClient; choose != nil { // crypto/tls asks once only
+				if config, err := choose(hello); config != nil || err != nil {
+					return config, err
+				}
+			}
 			return g.o.appTLS, nil
 		}
 		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
@@ -185,88 +187,6 @@ func (g *guard) watch(conn net.Conn) {
 	}
 }
 
-type connKey struct{}
-
-// An inboundConn is the connection that a request came on.
-type inboundConn struct {
-	net.Conn              // nil where it is not known
-	peer     *inboundPeer // nil for nobody
-}
-
-// noConn is that of a server that was not told of its connections.
-var noConn inboundConn
-
-// connOf never gives nil.
-func connOf(ctx context.Context) *inboundConn {
-	if c, ok := ctx.Value(connKey{}).(*inboundConn); ok {
-		return c
-	}
-	return &noConn
-}
-
-// ConnContext gives a connection's context what Handler has to know of it: who its verified peer is, and which connection is
-// to be closed when policies do not let its requests in any more; as http.Server.ConnContext. Serve sets it; a server of the
-// program's own, behind Listener and Handler, needs it.
-func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	c := &inboundConn{Conn: conn}
-	if p, ok := in.live.peer(conn); ok {
-		c.peer = &inboundPeer{p, forwardedCert(in.live.identity.ID(), &p), policyPeer(p)}
-	}
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-type inboundPeer struct {
-	identity.Peer
-	forwarded string // the header
-	policy    authz.Peer
-}
-
-// PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
-func PeerFromContext(ctx context.Context) (p identity.Peer, ok bool) {
-	if peer := connOf(ctx).peer; peer != nil {
-		return peer.Peer, true
-	}
-	return identity.Peer{}, false
-}
-
-// forwardedCert writes x-forwarded-client-cert as Envoy does for a URI and a hash
-// (http_conn_man/headers, x-forwarded-client-cert). An ID has no character that would need quotes.
-func forwardedCert(own identity.ID, p *identity.Peer) string {
-	hash := sha256.Sum256(p.Certificate.Raw)
-	return "By=" + own.String() + ";Hash=" + hex.EncodeToString(hash[:]) + ";Subject=\"" + quoteForwarded(p.Certificate.Subject.String()) +
-		"\";URI=" + p.ID.String()
-}
-
-// quoteForwarded escapes a value for quotes.
-func quoteForwarded(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' || c >= 0x7f:
-			b.WriteByte('?')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// forwardedHeaders are the names under which a caller could give himself out for another; some servers take '_' for '-'.
-var forwardedHeaders = [...]string{"X-Forwarded-Client-Cert", "X_forwarded_client_cert"}
-
-// forges reports whether the request has the header that only the mesh may write.
-func forges(h http.Header) bool {
-	for _, name := range forwardedHeaders {
-		if _, ok := h[name]; ok {
-			return true
-		}
-	}
-	return false
-}
-
 // refuses reports whether a request without a verified peer must not be served.
 func (g *guard) refuses(r *http.Request) bool {
 	policy := &g.in.engine.Snapshot().Inbound
@@ -279,6 +199,20 @@ func (g *guard) refuses(r *http.Request) bool {
 		port = portOf(addr)
 	}
 	return policy.Mode(port) == snapshot.Strict
+}
+
+// misdirected reports a request for another name than that of its connection, where the program's own TLS asks different
+// things for different names (RFC 9110 §15.5.20).
+func (g *guard) misdirected(r *http.Request) bool {
+	if g.o.appTLS == nil || g.o.appTLS.GetConfigForClient == nil || r.TLS == nil {
+		return false
+	}
+	host, _, err := call.SplitAuthority(r.Host)
+	_, notIP := netip.ParseAddr(host)
+	if err == nil && notIP == nil && r.TLS.ServerName == "" {
+		return false // an address is no server name (RFC 6066 §3)
+	}
+	return err != nil || !strings.EqualFold(host, r.TLS.ServerName)
 }
 
 // Admit does with one connection what Listener does, for servers that make their handshakes themselves. It blocks for
@@ -296,17 +230,9 @@ func (in *Inbound) Admit(conn net.Conn, opts ...InboundOption) (net.Conn, error)
 	return admitted, nil
 }
 
-// Peer says who is at the other end of a connection that Listener or Admit gave; ok is false where nobody was proved to be.
-func (in *Inbound) Peer(conn net.Conn) (p identity.Peer, ok bool) { return in.live.peer(conn) }
-
 // Requires reports whether a workload port takes mutual TLS of the mesh only, at this moment.
 func (in *Inbound) Requires(port uint16) bool {
 	return in.engine.Snapshot().Inbound.Mode(port) == snapshot.Strict
-}
-
-// WithPeer gives a context to which PeerFromContext answers with the peer, for drivers.
-func WithPeer(ctx context.Context, p identity.Peer) context.Context {
-	return context.WithValue(ctx, connKey{}, &inboundConn{peer: &inboundPeer{Peer: p, policy: policyPeer(p)}})
 }
 
 // Identified reports whether the mesh has an identity.

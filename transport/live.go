@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -11,9 +12,9 @@ import (
 	"github.com/heddlemesh/mesh/identity"
 )
 
-// checkEvery is how often open connections are held against time and policy. A change of what is believed, and of policies,
-// is acted upon at once.
-const checkEvery = time.Second
+// checkEvery is how often open connections are held against time and policy, so that a change is acted upon within a
+// second; one of what is believed, and of policies, is at once.
+const checkEvery = time.Second / 2
 
 // live is what is under way and has to end when it is not believed any more, or not wanted any more: connections, of which
 // it keeps none — what the garbage collector takes is gone — and the requests that were let in (see Stay). While it has
@@ -190,12 +191,13 @@ func (l *live) sweep() {
 	go func() {
 		t := time.NewTicker(checkEvery)
 		defer t.Stop()
+		var r round
 		for {
 			var changed <-chan struct{}
 			if l.identity != nil {
 				changed = l.identity.Changed()
 			}
-			if !l.check() {
+			if !l.check(&r) {
 				return
 			}
 			select {
@@ -212,58 +214,84 @@ func (l *live) sweep() {
 	}()
 }
 
-// check ends what has to go, and reports whether there is more to look at.
-func (l *live) check() bool {
+// A round is what one look at all connections goes through, whose room the next one uses again.
+type round struct {
+	conns    []looked
+	verdicts [batch]judged
+}
+
+// A looked is a connection as it is when the round begins.
+type looked struct {
+	key            any
+	live           *liveConn
+	peer           identity.Peer
+	wanted, tunnel func() bool
+}
+
+type judged struct {
+	peer identity.Peer // as it was proved again
+	gone bool
+}
+
+// batch is how many connections are judged between two times that l.mu is taken.
+const batch = 64
+
+// check ends what has to go, and reports whether there is more to look at. While it looks at a connection it holds no lock:
+// of ten thousand whose authority has changed, none waits for another.
+func (l *live) check(r *round) bool {
 	l.mu.Lock()
 	poked := l.poked
 	l.poked = false
+	r.conns = slices.Grow(r.conns[:0], len(l.conns))
+	for key, c := range l.conns {
+		r.conns = append(r.conns, looked{key, c, c.peer, c.wanted, c.tunnel})
+	}
 	l.mu.Unlock()
 	if poked {
 		l.stays.check()
-		l.checkTunnels()
 	}
+	for some := range slices.Chunk(r.conns, batch) {
+		l.judge(some, r.verdicts[:len(some)])
+	}
+	clear(r.conns)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, c := range l.conns {
-		conn := c.conn()
-		if conn != nil && l.good(c) {
-			continue
-		}
-		delete(l.conns, key)
-		if conn != nil {
-			_ = beneath(conn).Close() // at once: tls.Conn.Close would wait for who is writing
-		}
-	}
 	l.sweeping = len(l.conns) > 0 || l.poked
 	return l.sweeping
 }
 
-// checkTunnels closes the connections whose requests would not be let in any more. It asks without the lock: whoever hears
-// of denials may do as he likes.
-func (l *live) checkTunnels() {
-	var all []*liveConn
+// judge looks at some connections and closes those that must not stay.
+func (l *live) judge(some []looked, verdicts []judged) {
+	for i := range some {
+		v := &verdicts[i]
+		if v.peer, v.gone = l.good(&some[i]); !v.gone {
+			continue
+		}
+		if conn := some[i].live.conn(); conn != nil {
+			_ = beneath(conn).Close() // at once: tls.Conn.Close would wait for who is writing
+		}
+	}
 	l.mu.Lock()
-	for _, c := range l.conns {
-		if c.tunnel != nil {
-			all = append(all, c)
+	defer l.mu.Unlock()
+	for i, s := range some {
+		if verdicts[i].gone {
+			delete(l.conns, s.key)
+		}
+		if !s.peer.ID.IsZero() {
+			s.live.peer = verdicts[i].peer
 		}
 	}
-	l.mu.Unlock()
-	for _, c := range all {
-		if conn := c.conn(); conn != nil && !c.tunnel() {
-			_ = beneath(conn).Close()
-		}
-	}
+	clear(verdicts)
 }
 
-// good reports whether a connection may stay. l.mu is held.
-func (l *live) good(c *liveConn) bool {
-	if c.peer.ID.IsZero() {
-		return c.wanted == nil || c.wanted()
+// good proves the peer of a connection again, and reports whether it must go.
+func (l *live) good(c *looked) (p identity.Peer, gone bool) {
+	switch {
+	case c.tunnel != nil && !c.tunnel():
+		return c.peer, true
+	case c.peer.ID.IsZero():
+		return c.peer, c.wanted != nil && !c.wanted()
 	}
-	again, err := l.identity.Again(c.peer)
-	if err == nil {
-		c.peer = again
-	}
-	return err == nil
+	p, err := l.identity.Again(c.peer)
+	return p, err != nil
 }

@@ -236,7 +236,10 @@ func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 
 // letsIn reports whether policies let a connection in that is not HTTP, and has it closed when they do not any more.
 func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) bool {
-	q := Arrival{opaque: true, Request: authz.Request{Request: &call.Request{Headers: call.HTTPHeaders(nil)}, Peer: e.PeerOf(conn), Local: local}}
+	q := Arrival{opaque: true, Request: authz.Request{Request: &call.Request{Headers: call.HTTPHeaders(nil)}, Local: local}}
+	if c := e.Caller(conn); c != nil {
+		q.Peer = c.Policy
+	}
 	if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		q.Source = from.AddrPort().Addr()
 	}

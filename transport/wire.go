@@ -14,13 +14,22 @@ import (
 // What a driver needs that sends calls on connections of its own.
 
 // Plain reports whether a call to be forwarded is one of HTTP/1.1 to endpoints that are known, without copies to
-// mirrors or a limit of connections: one that takes no more than Pick and a connection as Engine.Open makes it. Others are
-// RoundTripper.Resume's.
+// mirrors or a limit of connections: one that takes no more than Pick and a connection as Engine.Open makes it, by
+// Attempt.TLS. Others are RoundTripper.Resume's.
 func (c *Call) Plain() bool {
 	p := c.Policy()
-	// With TLS of the mesh each endpoint has a policy of its own, and connections rest before their certificates end.
-	mesh := p.TLS != nil && p.TLS.Mesh || p.Automatic != nil && c.engine.identity != nil
-	return !mesh && p.Protocol != snapshot.HTTP2 && p.Limits.Connections+p.Limits.Pending == 0 && len(c.route.Mirrors) == 0 && c.Unresolved() == nil
+	return p.Protocol != snapshot.HTTP2 && p.Limits.Connections+p.Limits.Pending == 0 && len(c.route.Mirrors) == 0 && c.Unresolved() == nil
+}
+
+// TLS gives what secures connections to the endpoint, nil for plain text: its cluster's policy, or with TLS of the mesh
+// its own, which names its service account.
+func (a Attempt) TLS() *snapshot.TLS {
+	if h, ok := a.Endpoint.Conns.(*lease); !ok {
+		return a.engine.EndpointPolicy(&a.cluster.def.Policy, a.Endpoint.Def).TLS
+	} else if h.key.secured {
+		return &h.key.tls
+	}
+	return nil
 }
 
 // Ruled reports whether a rule leads the call to where it goes. One to a host that the mesh does not know has none.

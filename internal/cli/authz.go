@@ -94,8 +94,8 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 	return emit(cmd, text)
 }
 
-func (o *authzFlags) caller() (transport.Caller, error) {
-	c := transport.Caller{ID: o.as, Port: o.port}
+func (o *authzFlags) caller() (transport.Inquiry, error) {
+	c := transport.Inquiry{ID: o.as, Port: o.port}
 	if o.claims != "" {
 		c.Claims = []byte(o.claims)
 	}

@@ -54,7 +54,7 @@ func (o *explainFlags) ask(cmd *cobra.Command, req *http.Request, namespace stri
 		return transport.Authorization{}, err
 	}
 	defer m.Close()
-	c := transport.Caller{ID: o.as}
+	c := transport.Inquiry{ID: o.as}
 	if _, port, err := net.SplitHostPort(e.Address); err == nil {
 		n, _ := strconv.ParseUint(port, 10, 16)
 		c.Port = uint16(n)

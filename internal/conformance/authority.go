@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/identity"
 )
 
 // An Authority makes certificates for a test, and files of them. It is not safe for concurrent use.
@@ -27,6 +30,7 @@ type Authority struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 	serial int64
+	above  [][]byte // what stands between it and the root, itself first; nil for a root
 }
 
 // NewAuthority makes one with its own key.
@@ -34,9 +38,7 @@ func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, Dir: t.TempDir()}
 	a.key = a.newKey()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + t.Name()},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+	template := authorityTemplate(t.Name())
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	if err == nil {
 		a.cert, err = x509.ParseCertificate(der)
@@ -46,6 +48,38 @@ func NewAuthority(t testing.TB) *Authority {
 	}
 	a.CAFile = a.Write("ca.pem", "CERTIFICATE", der)
 	return a
+}
+
+func authorityTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of " + name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+}
+
+// Below makes an authority that this one has signed, changed as the test has it. It shares its files.
+func (a *Authority) Below(change func(*x509.Certificate)) *Authority {
+	a.t.Helper()
+	a.serial++
+	b := &Authority{t: a.t, Dir: a.Dir, CAFile: a.CAFile, key: a.newKey(), above: append([][]byte{}, a.above...)}
+	template := authorityTemplate("below " + a.cert.Subject.CommonName)
+	template.SerialNumber = big.NewInt(1000 + a.serial)
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &b.key.PublicKey, a.key)
+	if err == nil {
+		b.cert, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	b.above = append([][]byte{der}, b.above...)
+	return b
+}
+
+// Material is what an identity holds that the authority has issued, for its own trust domain.
+func (a *Authority) Material(domain, id string) *identity.Material {
+	return &identity.Material{SVID: a.Issue(id), Bundles: map[string][]*x509.Certificate{domain: {a.cert}}}
 }
 
 func (a *Authority) newKey() *ecdsa.PrivateKey {
@@ -58,7 +92,10 @@ func (a *Authority) newKey() *ecdsa.PrivateKey {
 }
 
 // Issue makes a certificate for servers and clients: names are DNS names, addresses or URIs.
-func (a *Authority) Issue(names ...string) tls.Certificate {
+func (a *Authority) Issue(names ...string) tls.Certificate { return a.IssueAs(nil, nil, names...) }
+
+// IssueAs is Issue for a certificate of any shape; a nil key is made.
+func (a *Authority) IssueAs(key crypto.Signer, change func(*x509.Certificate), names ...string) tls.Certificate {
 	a.t.Helper()
 	a.serial++
 	template := &x509.Certificate{SerialNumber: big.NewInt(1000 + a.serial), Subject: pkix.Name{CommonName: strings.Join(names, "+")},
@@ -78,12 +115,17 @@ func (a *Authority) Issue(names ...string) tls.Certificate {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
-	key := a.newKey()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	if change != nil {
+		change(template)
+	}
+	if key == nil {
+		key = a.newKey()
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	c := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	c := tls.Certificate{Certificate: append([][]byte{der}, a.above...), PrivateKey: key}
 	if c.Leaf, err = x509.ParseCertificate(der); err != nil {
 		a.t.Fatal(err)
 	}

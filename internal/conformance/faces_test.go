@@ -36,8 +36,8 @@ type face struct {
 
 // faces are those of HTTP; gRPC's own is in grpcFace.
 var faces = []face{
-	{name: "Serve", serve: serveByMesh},
-	{name: "Serve, HTTP/2", serve: serveByMesh, http2: true},
+	{name: "Serve", serve: plainlyByMesh},
+	{name: "Serve, HTTP/2", serve: plainlyByMesh, http2: true},
 	{name: "Serve by the codec", serve: serveByCodec},
 	{name: "proxy", serve: serveByProxy},
 	{name: "proxy, HTTP/2", serve: serveByProxy, http2: true},
@@ -66,13 +66,15 @@ func listenLocal(t testing.TB) net.Listener {
 	return l
 }
 
-func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string { return serveBy(t, m, app) }
-
-func serveByCodec(t testing.TB, m *mesh.Mesh, app http.Handler) string {
-	return serveBy(t, m, app, mesh.WithServerCodec())
+func plainlyByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+	return serveByMesh(t, m, app)
 }
 
-func serveBy(t testing.TB, m *mesh.Mesh, app http.Handler, opts ...mesh.InboundOption) string {
+func serveByCodec(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+	return serveByMesh(t, m, app, mesh.WithServerCodec())
+}
+
+func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler, opts ...mesh.InboundOption) string {
 	l := listenLocal(t)
 	srv := &http.Server{Handler: app, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	done := make(chan struct{})

@@ -49,6 +49,8 @@ type Runtime struct {
 	done   chan struct{}
 	proof  *proof          // nil where the mesh has no identity
 	own    *http.Transport // the pass-through transport, where we made it
+	// unproved is the policy by which nobody can be let in, as it was last told of; publish's own.
+	unproved string
 
 	closing sync.Once
 }
@@ -113,10 +115,16 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 
 // publish makes a snapshot live, and says in the log what of it nobody can be let in by.
 func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
-	if strict := s.Inbound.MTLS == snapshot.Strict; strict && r.proof == nil {
-		r.log.Warn("mesh refuses every caller: a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
-			"policy", s.Inbound.Origin)
+	origin, strict := s.Inbound.Strict()
+	if strict && r.proof == nil && origin != r.unproved {
+		what := "every caller"
+		if s.Inbound.MTLS != snapshot.Strict {
+			what = "every caller of some ports"
+		}
+		r.log.Warn("mesh refuses "+what+": a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
+			"policy", origin)
 	}
+	r.unproved = origin
 	return r.Engine.Publish(ctx, s)
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/config"
+	"github.com/heddlemesh/mesh/snapshot"
 )
 
 // A journal keeps what is logged, a line each.
@@ -147,6 +148,65 @@ func TestLogTellsEachConfiguration(t *testing.T) {
 	}
 	j.next(t, "level=ERROR", dir+") cannot read", "version=3")
 	j.nothing(t)
+}
+
+// TestStrictWithoutIdentity: a program that can let nobody in is told so, by whatever policy it is, once.
+func TestStrictWithoutIdentity(t *testing.T) {
+	t.Parallel()
+	policy := func(name, namespace, spec string) string {
+		return "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: " + name + ", namespace: " + namespace + "}\nspec: " + spec + "\n"
+	}
+	const mine = "selector: {matchLabels: {app: web}}, "
+	for name, c := range map[string]struct {
+		docs []string
+		want string // of the warning, "" for none
+	}{
+		"nothing":           {[]string{policy("a", "shop", "{}")}, ""},
+		"mesh":              {[]string{policy("a", "istio-system", "{mtls: {mode: STRICT}}")}, `"PeerAuthentication istio-system/a`},
+		"namespace":         {[]string{policy("a", "shop", "{mtls: {mode: STRICT}}")}, `every caller: `},
+		"another namespace": {[]string{policy("a", "prod", "{mtls: {mode: STRICT}}")}, ""},
+		"workload":          {[]string{policy("a", "shop", "{"+mine+"mtls: {mode: STRICT}}")}, `"PeerAuthentication shop/a`},
+		"another workload":  {[]string{policy("a", "shop", "{selector: {matchLabels: {app: db}}, mtls: {mode: STRICT}}")}, ""},
+		"port":              {[]string{policy("a", "shop", "{"+mine+"portLevelMtls: {8080: {mode: STRICT}}}")}, `every caller of some ports`},
+		"port, under a namespace": {[]string{policy("a", "shop", "{mtls: {mode: PERMISSIVE}}"),
+			policy("b", "shop", "{"+mine+"portLevelMtls: {8080: {mode: STRICT}}}")}, `"PeerAuthentication shop/b`},
+		"workload over mesh": {[]string{policy("a", "istio-system", "{mtls: {mode: STRICT}}"), policy("b", "shop", "{"+mine+"mtls: {mode: DISABLE}}")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j, log := newJournal()
+			var docs [][]byte
+			for _, d := range c.docs {
+				docs = append(docs, []byte(d))
+			}
+			r, err := New(t.Context(), Options{Logger: log, Inline: docs,
+				Config: config.Options{Workload: snapshot.Workload{Namespace: "shop", Labels: map[string]string{"app": "web"}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			told := func() (n int) {
+				j.mu.Lock()
+				defer j.mu.Unlock()
+				for _, line := range j.lines {
+					if strings.Contains(line, "mesh refuses") && strings.Contains(line, c.want) {
+						n++
+					}
+				}
+				return n
+			}
+			want := min(len(c.want), 1)
+			if n := told(); n != want {
+				t.Errorf("told %d times, want %d: %q", n, want, j.lines)
+			}
+			if err := r.Apply(t.Context(), append(docs, []byte(service("a", static)))...); err != nil {
+				t.Fatal(err)
+			}
+			if n := told(); n != want {
+				t.Errorf("after another configuration told %d times", n)
+			}
+		})
+	}
 }
 
 // TestRefusedFirst: the error of New says it all, and nothing is left.

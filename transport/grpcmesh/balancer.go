@@ -65,6 +65,7 @@ type conn struct {
 
 	// For the connector only.
 	to       resolver.Address
+	made     *member            // of to when it was connected
 	recorded connectivity.State // as it counts in the channel's state
 	removed  bool
 	age      *time.Timer // ends it when it is as old as its policy lets it be
@@ -133,7 +134,7 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 
 // connect makes a conn that is not connected yet. It gives nil for a channel that is closing.
 func (b *connector) connect(to resolver.Address) *conn {
-	c := &conn{to: to}
+	c := &conn{to: to, made: memberOf(to.Attributes)}
 	c.status.Store(new(status))
 	//nolint:staticcheck // deprecated for several addresses; for one there is nothing else
 	sub, err := b.cc.NewSubConn([]resolver.Address{to}, balancer.NewSubConnOptions{

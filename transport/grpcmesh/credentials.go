@@ -56,6 +56,9 @@ func (c meshCredentials) originate(ctx context.Context, authority string, conn n
 	if err != nil {
 		return nil, nil, err
 	}
+	if at := c.engine.Rests(secured); !at.IsZero() {
+		m.rests.Store(at.UnixNano())
+	}
 	return secured, credentials.TLSInfo{State: secured.ConnectionState(),
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
 }

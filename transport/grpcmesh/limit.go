@@ -12,7 +12,7 @@ type idleLimit struct {
 }
 
 // limit starts the time that a connection has, which is connected now: without an attempt (connectionPool http.idleTimeout, else
-// tcp.idleTimeout) and in all (tcp.maxConnectionDuration). b.mu is held.
+// tcp.idleTimeout) and in all (tcp.maxConnectionDuration, and what its certificates have left). b.mu is held.
 func (b *connector) limit(c *conn) {
 	m := memberOf(c.to.Attributes)
 	if m == nil || m.outside {
@@ -20,8 +20,14 @@ func (b *connector) limit(c *conn) {
 	}
 	c.stopTimers()
 	set := &m.policy.Connections
-	if set.MaxAge > 0 {
-		c.age = time.AfterFunc(set.MaxAge, func() { b.replace(m, c, false) })
+	age := set.MaxAge
+	if rests := c.made.rests.Load(); rests != 0 {
+		if left := max(time.Until(time.Unix(0, rests)), time.Millisecond); age == 0 || left < age {
+			age = left
+		}
+	}
+	if age > 0 {
+		c.age = time.AfterFunc(age, func() { b.replace(m, c, false) })
 	}
 	if set.Idle > 0 {
 		c.idle.Store(&idleLimit{time.AfterFunc(set.Idle, func() { b.replace(m, c, true) }), set.Idle})

@@ -64,8 +64,9 @@ var connectParams = grpc.ConnectParams{
 // once. The interceptors run before those given after them.
 //
 // A mesh with an identity makes the server's handshakes: mutual TLS, plain text or neither, as the PeerAuthentication of
-// the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls. An RPC that came
-// without mutual TLS to a port that requires it gets PERMISSION_DENIED, also where the mesh has no identity.
+// the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls, and so does
+// x-forwarded-client-cert in the metadata, where a caller's own is taken off. An RPC that came without mutual TLS to a port
+// that requires it gets PERMISSION_DENIED, also where the mesh has no identity.
 func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
 	v := server{m.Engine(), transport.NewInbound(m.Engine())}
 	list := []grpc.ServerOption{
@@ -73,7 +74,7 @@ func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grp
 		grpc.ChainStreamInterceptor(v.stream),
 	}
 	if v.inbound.Identified() {
-		list = append(list, grpc.Creds(serverCredentials{v.inbound}))
+		list = append(list, grpc.Creds(serverCredentials{v.engine, v.inbound}))
 	}
 	return list
 }

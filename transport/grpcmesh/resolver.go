@@ -1,6 +1,8 @@
 package grpcmesh
 
 import (
+	"sync/atomic"
+
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
@@ -69,7 +71,8 @@ func (w *watch) state(reach transport.Reach) resolver.State {
 	for _, c := range reach.Clusters {
 		for _, e := range c.Endpoints {
 			s.Endpoints = append(s.Endpoints, endpointOf(&member{
-				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: *w.driver.engine.EndpointPolicy(&c.Policy, e.Def)}))
+				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: *w.driver.engine.EndpointPolicy(&c.Policy, e.Def),
+				rests: new(atomic.Int64)}))
 		}
 	}
 	if w.driver.creds != nil && (reach.Direct || w.driver.engine.Outbound() == transport.AllowAny) {
@@ -87,6 +90,9 @@ type member struct {
 	address discovery.Address
 	policy  snapshot.Policy
 	outside bool
+	// rests is when the newest connection's certificates are too old for another RPC to begin on it, in Unix nanoseconds;
+	// 0 for never. It is nil for a host outside.
+	rests *atomic.Int64
 }
 
 type memberKey struct{}
@@ -104,7 +110,12 @@ func memberOf(a *attributes.Attributes) *member {
 // Equal is for attributes.Attributes.
 func (m *member) Equal(o any) bool {
 	other, ok := o.(*member)
-	return ok && (m == other || *m == *other)
+	if !ok || m == other {
+		return ok
+	}
+	a, b := *m, *other
+	a.rests, b.rests = nil, nil
+	return a == b
 }
 
 // String is for grpc-go's logs.

@@ -20,6 +20,8 @@ type rpc struct {
 	caller context.Context
 	stop   func() // ends the time-out, nil for none
 
+	release func() bool // of what waits for the context's end, nil for none
+
 	call   transport.Call
 	driver *driver
 	cc     *grpc.ClientConn
@@ -50,7 +52,8 @@ type rpc struct {
 	done    func(balancer.DoneInfo)
 	early   *balancer.DoneInfo // see late
 
-	try context.Context // of an attempt that has a time of its own, else nil
+	try   context.Context // of an attempt that has a time of its own, else nil
+	timer *tryTimer       // of a stream's
 
 	// How the last attempt ended.
 	last     call.Outcome
@@ -107,6 +110,10 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 // end closes the RPC's books.
 func (r *rpc) end(err error) {
 	r.call.End(err)
+	r.timer.stop()
+	if r.release != nil {
+		r.release()
+	}
 	if r.stop != nil {
 		r.stop()
 	}

@@ -214,8 +214,13 @@ func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
-		if secure, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+		switch secure := p.AuthInfo.(type) {
+		case credentials.TLSInfo: // the program's own
 			g.view.Scheme, q.SNI = "https", secure.State.ServerName
+		case authInfo:
+			if q.SNI = secure.sni; secure.SecurityLevel == credentials.PrivacyAndIntegrity {
+				g.view.Scheme = "https"
+			}
 		}
 	}
 	q.Unsound = !sound || !q.Prepare()

@@ -28,7 +28,9 @@ type echo struct {
 	srv  *grpc.Server
 	// answer takes the place of the name, where it is set before the first call.
 	answer func(context.Context, string) (string, error)
-	calls  atomic.Int64
+	// answers takes the place of what a server-streaming method does after it has its message, likewise.
+	answers func(s grpc.ServerStream, in string, call int64) error
+	calls   atomic.Int64
 }
 
 const (
@@ -87,6 +89,9 @@ func (e *echo) down(s grpc.ServerStream) error {
 	in := new(wrapperspb.StringValue)
 	if err := s.RecvMsg(in); err != nil {
 		return err
+	}
+	if e.answers != nil {
+		return e.answers(s, in.Value, e.calls.Load())
 	}
 	for range len(in.Value) {
 		if err := s.SendMsg(wrapperspb.String(e.name)); err != nil {
@@ -301,3 +306,5 @@ func askText(ctx context.Context, cc *grpc.ClientConn, text string) (string, err
 	err := cc.Invoke(ctx, who, wrapperspb.String(text), out)
 	return out.Value, err
 }
+
+func text(s string) *wrapperspb.StringValue { return wrapperspb.String(s) }

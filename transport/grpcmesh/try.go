@@ -2,6 +2,7 @@ package grpcmesh
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,22 +13,102 @@ import (
 )
 
 // begins gives the context of a unary attempt, which ends with the rule's perTryTimeout where it has one. The endpoint is
-// told: grpc-go makes the grpc-timeout of it. A stream has none: opening one waits for no answer.
+// told: grpc-go makes the grpc-timeout of it.
 func (r *rpc) begins() (context.Context, context.CancelFunc) {
 	r.try = nil
 	limit := r.call.PerTry()
 	if limit == 0 || r.direct {
 		return r, func() {}
 	}
-	ctx, stop := context.WithTimeout(r, limit)
+	ctx, stop := context.WithTimeout(r.of(), limit)
 	r.try = ctx
 	return ctx, stop
 }
 
+// beginsStream is begins for a stream that can be repeated. The rule's perTryTimeout is over with the first message, so that
+// the endpoint is not told.
+func (r *rpc) beginsStream() context.Context {
+	limit := r.call.PerTry()
+	if limit == 0 {
+		r.timer = nil
+		return r.of()
+	}
+	ctx, cancel := context.WithCancel(r.of())
+	t := &tryTimer{cancel: cancel}
+	t.timer = time.AfterFunc(limit, t.expire)
+	r.timer = t
+	return ctx
+}
+
+// A tryContext is the context of one attempt where another one may follow while the first one's is still asked for.
+type tryContext struct {
+	context.Context
+	rpc *rpc
+}
+
+// of gives the rpc as the context of the next attempt.
+func (r *rpc) of() context.Context { return tryContext{r.Context, r} }
+
+// Value implements context.Context.
+func (c tryContext) Value(key any) any {
+	if key == (rpcKey{}) {
+		return c.rpc
+	}
+	return c.Context.Value(key)
+}
+
+// A tryTimer ends one attempt of a stream unless that is kept before. Its methods hold for nil, which has no end.
+type tryTimer struct {
+	cancel func()
+	timer  *time.Timer
+	state  atomic.Int32
+}
+
+const (
+	tryKept = iota + 1
+	tryExpired
+)
+
+func (t *tryTimer) expire() {
+	if t.state.CompareAndSwap(0, tryExpired) {
+		t.cancel()
+	}
+}
+
+// keep lets the attempt go on. It reports false where its time is over.
+func (t *tryTimer) keep() bool {
+	if t == nil {
+		return true
+	}
+	if !t.state.CompareAndSwap(0, tryKept) {
+		return t.state.Load() == tryKept
+	}
+	t.timer.Stop()
+	return true
+}
+
+func (t *tryTimer) late() bool { return t != nil && t.state.Load() == tryExpired }
+
+// stop ends what is left of an attempt that is over.
+func (t *tryTimer) stop() {
+	if t != nil {
+		t.timer.Stop()
+		t.cancel()
+	}
+}
+
+var errTryLate = grpcstatus.Error(codes.DeadlineExceeded, "no message within the rule's perTryTimeout")
+
 // overran reports whether the attempt has had its time, which the endpoint can say before our own timer does, and the RPC
 // has not.
 func (r *rpc) overran(told error) bool {
-	if r.try == nil || r.Err() != nil {
+	if r.Err() != nil {
+		return false
+	}
+	if r.timer.late() {
+		return true
+	}
+	if r.try == nil {
 		return false
 	}
 	end, _ := r.try.Deadline()

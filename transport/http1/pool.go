@@ -218,7 +218,8 @@ func closeAll(conns []*Conn) {
 // worn reports a connection that has served its time.
 func (p *Pool[K]) worn(c *Conn, now time.Time) bool {
 	return p.limits.MaxRequests > 0 && c.final >= p.limits.MaxRequests ||
-		p.limits.MaxAge > 0 && !c.Opened.IsZero() && now.Sub(c.Opened) >= p.limits.MaxAge
+		p.limits.MaxAge > 0 && !c.Opened.IsZero() && now.Sub(c.Opened) >= p.limits.MaxAge ||
+		!c.Rests.IsZero() && !now.Before(c.Rests)
 }
 
 // push puts c on its stack and at the end of the ring. It starts the timer where that does not run.
