@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-server bench-proxy bench-proxy-quick faults soak ci
+.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick faults soak ci
 
 test:
 	go test ./...
@@ -35,6 +35,14 @@ bench-client:
 # What a request costs in the program that serves it: net/http, Serve, and Serve with WithServerCodec.
 bench-server:
 	cd bench/client && go run -mod=mod . -only serve- -repetitions $(repetitions) -seconds $(seconds)
+
+# Both ends of a call: mutual TLS with all features beside plain net/http; and what idle connections cost.
+idle ?= 10000
+
+bench-mtls:
+	cd bench/client && go run -mod=mod . -only pair- -repetitions $(repetitions) -seconds $(seconds)
+	cd bench/client && go run -mod=mod . -role idle -goroutines $(idle)
+	go test -run='^$$' -bench='Handshake|Sweep' ./identity ./transport
 
 # Upstreams that break under load, for so long each: 40 minutes in all. docs/resilience.md says what is proved.
 faults ?= 20s

@@ -213,7 +213,7 @@ func TestRotation(t *testing.T) {
 					t.Fatal(err)
 				}
 				ask := bubble(t, protocol, a.Source(workloadID(t, "server")), a.Source(workloadID(t, "client")), a.Source(workloadID(t, "client")))
-				steps := []func() error{a.AddRoot, a.RotateIssuing, func() error { a.DropRoots(); return nil }}
+				steps := []func() error{a.AddRoot, a.RotateIssuing, a.DropRoots}
 				const apart = time.Second
 				failed := 0
 				for i := range int(10 * time.Minute / apart) {
@@ -257,7 +257,7 @@ func TestAuthorityInterleavings(t *testing.T) {
 					hands[i].news <- m
 				}
 				ask := bubble(t, "HTTP", hands[0], hands[1], hands[2])
-				for n, step := range []func() error{a.AddRoot, a.RotateIssuing, func() error { a.DropRoots(); return nil }} {
+				for n, step := range []func() error{a.AddRoot, a.RotateIssuing, a.DropRoots} {
 					if err := step(); err != nil {
 						t.Fatal(err)
 					}

@@ -22,7 +22,7 @@ const modulePath = "github.com/heddlemesh/mesh"
 // layers is the table of DESIGN.md §4: a package imports only lower layers. A name ending in "/..." stands
 // for the directory and everything below it; "." is the module root.
 var layers = [][]string{
-	{"call", "transport/http1", "internal/drain", "internal/attacks"},
+	{"call", "transport/http1", "internal/drain", "internal/attacks", "internal/guard"},
 	{"resilience", "telemetry", "discovery", "identity"},
 	{"identity/jwt", "identity/authz", "identity/ca", "identity/workload", "routing/balance"},
 	{"routing"},
@@ -54,6 +54,7 @@ var walls = []struct {
 	{"golang.org/x/time/rate", []string{"resilience"}},
 	{"github.com/sony/gobreaker", []string{"resilience"}},
 	{"istio.io/api", []string{"config"}},
+	{"istio.io/api/security/v1alpha1", []string{"identity/ca"}}, // the CSR protocol
 	{"google.golang.org/protobuf", []string{"config", "examples/..."}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -133,9 +134,10 @@ func (m *Mesh) Explain(r *http.Request) (Decision, error) {
 // Status says which configuration serves, what was last refused and how the endpoints fare.
 func (m *Mesh) Status() Status {
 	s := m.runtime.Status()
-	return Status{Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
+	return Status{Identity: m.runtime.Secrets(),
+		Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
 		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
-		Policies: m.runtime.Engine.Decided()}
+		Policies: m.runtime.Engine.Decided(), TokenKeys: m.runtime.Keys()}
 }
 
 // WaitReady waits until calls can be made: the configuration is live, which it is when New has returned, and
@@ -182,9 +184,16 @@ type Status struct {
 	Clusters []transport.ClusterView `json:"clusters"`
 	// Inbound counts the connections that listeners of the mesh closed before a server saw them.
 	Inbound transport.InboundCounts `json:"inbound"`
+	// Identity has the certificates that are held; nil for a program without an identity.
+	Identity *identity.Secrets `json:"identity,omitempty"`
 	// Policies counts what AuthorizationPolicies decided about requests that came in.
 	Policies transport.InboundDecided `json:"policies"`
+	// TokenKeys says how the sources fare that keys of tokens are fetched from.
+	TokenKeys []TokenKeys `json:"tokenKeys,omitempty"`
 }
+
+// TokenKeys says how one source of keys of tokens fares: a jwksUri, or an issuer that is asked.
+type TokenKeys = jwt.SourceStatus
 
 // A Finding is one thing wrong, doubtful or worth knowing about a document.
 type Finding = config.Finding

@@ -177,6 +177,13 @@ func WithIdentity(s IdentitySource) Option {
 	return option(func(o *runtime.Options) { o.Identity = s })
 }
 
+// WithLoopbackKeys lets the keys of tokens be fetched from this machine (RequestAuthentication jwksUri, and issuers that are
+// asked), for tests and for issuers beside the program. Default: loopback addresses are refused as link-local ones and
+// metadata services always are, because a configuration could make the program ask what listens for it alone.
+func WithLoopbackKeys() Option {
+	return option(func(o *runtime.Options) { o.LoopbackKeys = true })
+}
+
 // An InboundOption says how one server of the program takes its callers.
 type InboundOption = transport.InboundOption
 

@@ -98,6 +98,9 @@ func (e *Error) Temporary() bool { return false }
 
 // ReasonOf gives the reason of a call's error, ReasonNone where err is nil or not the mesh's.
 func ReasonOf(err error) Reason {
+	if err == nil {
+		return ReasonNone // without the allocation below
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Reason

@@ -17,8 +17,23 @@ func TestValidateRequestAuthentication(t *testing.T) {
 		{"two issuers", rules(jwtSample + ", {issuer: b, jwks: " + sampleKeys + "}"), ""},
 		{"no issuer", rules("{jwks: " + sampleKeys + "}"), "! spec.jwtRules[0].issuer ~ missing"},
 		{"issuer twice, other keys", rules(jwtSample + ", {issuer: a, jwks: " + strings.Replace(sampleKeys, `"kty"`, `"kid":"k","kty"`, 1) + "}"), "! spec.jwtRules[1].issuer ~ other keys"},
-		{"jwksUri", rules("{issuer: a, jwksUri: 'https://a.example/jwks'}"), "! spec.jwtRules[0].jwksUri ~ not built"},
-		{"discovery", rules("{issuer: a}"), "! spec.jwtRules[0].jwks ~ not built"},
+		{"jwksUri", rules("{issuer: a, jwksUri: 'https://a.example/jwks', timeout: 2s}"), ""},
+		{"jwksUri without an issuer", rules("{jwksUri: 'https://a.example/jwks'}"), ""},
+		{"discovery", rules("{issuer: 'https://a.example'}"), ""},
+		{"discovery, no URL", rules("{issuer: a@example.com}"), "! spec.jwtRules[0].issuer ~ asked for its keys"},
+		{"jwksUri ftp", rules("{issuer: a, jwksUri: 'ftp://a.example/jwks'}"), "! spec.jwtRules[0].jwksUri ~ http or https"},
+		{"jwksUri file", rules("{issuer: a, jwksUri: 'file:///etc/passwd'}"), "! spec.jwtRules[0].jwksUri ~ http or https"},
+		{"jwksUri without a scheme", rules("{issuer: a, jwksUri: a.example/jwks}"), "! spec.jwtRules[0].jwksUri ~ http or https"},
+		{"jwksUri without a host", rules("{issuer: a, jwksUri: 'https:///jwks'}"), "! spec.jwtRules[0].jwksUri ~ no host"},
+		{"jwksUri bad port", rules("{issuer: a, jwksUri: 'https://a.example:70000/jwks'}"), "! spec.jwtRules[0].jwksUri ~ port"},
+		{"jwksUri port 0", rules("{issuer: a, jwksUri: 'https://a.example:0/jwks'}"), "! spec.jwtRules[0].jwksUri ~ port"},
+		{"jwksUri with a user", rules("{issuer: a, jwksUri: 'https://u:c2VjcmV0@a.example/jwks'}"), "! spec.jwtRules[0].jwksUri ~ user"},
+		{"jwksUri metadata", rules("{issuer: a, jwksUri: 'http://169.254.169.254/latest'}"), "! spec.jwtRules[0].jwksUri ~ link-local"},
+		{"jwksUri metadata, mapped", rules("{issuer: a, jwksUri: 'http://[::ffff:a9fe:a9fe]/'}"), "! spec.jwtRules[0].jwksUri ~ link-local"},
+		{"jwksUri metadata, Alibaba", rules("{issuer: a, jwksUri: 'http://100.100.100.200/'}"), "! spec.jwtRules[0].jwksUri ~ metadata"},
+		{"issuer link-local", rules("{issuer: 'https://[fe80::1]'}"), "! spec.jwtRules[0].issuer ~ link-local"},
+		{"timeout negative", rules("{issuer: a, jwksUri: 'https://a.example/jwks', timeout: -1s}"), "! spec.jwtRules[0].timeout ~ negative"},
+		{"timeout zero", rules("{issuer: a, jwksUri: 'https://a.example/jwks', timeout: 0s}"), "! spec.jwtRules[0].timeout ~ shorter"},
 		{"both", rules("{issuer: a, jwksUri: 'https://a.example/jwks', jwks: " + sampleKeys + "}"), "! spec.jwtRules[0].jwksUri ~ exclude"},
 		{"not JSON", rules("{issuer: a, jwks: x}"), "! spec.jwtRules[0].jwks ~ no JSON"},
 		{"no keys", rules(`{issuer: a, jwks: '{"keys":[]}'}`), "! spec.jwtRules[0].jwks ~ no key"},
@@ -52,5 +67,27 @@ func TestValidateRequestAuthentication(t *testing.T) {
 				t.Errorf("found %q, want %q: %v", got, c.want, allFindings(text))
 			}
 		})
+	}
+}
+
+// TestPlainKeySources: keys that come by http are accepted, as in Istio, with a warning.
+func TestPlainKeySources(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]string{
+		"{issuer: a, jwksUri: 'http://a.example/jwks'}":          "spec.jwtRules[0].jwksUri",
+		"{issuer: 'HTTP://a.example'}":                           "spec.jwtRules[0].issuer",
+		"{issuer: a, jwksUri: 'https://a.example/jwks'}":         "",
+		"{issuer: 'http://a.example', jwks: " + sampleKeys + "}": "",
+	} {
+		text := strings.Replace(policyDoc("", "{jwtRules: ["+spec+"]}"), "AuthorizationPolicy", "RequestAuthentication", 1)
+		got := ""
+		for _, f := range allFindings(text) {
+			if f.Level == Warning && strings.Contains(f.Message, "come by http") {
+				got = f.Path
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q: %v", spec, got, want, allFindings(text))
+		}
 	}
 }

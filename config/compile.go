@@ -67,7 +67,7 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 	authentication := c.authentication(docs)
 	requests, connections := c.authorization(docs)
 	c.checkReferences(docs)
-	c.checkLimits(docs, hosts)
+	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
 			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},

@@ -27,13 +27,29 @@ func (c *compiler) authentication(docs []*document) *jwt.Set {
 	return jwt.New(rules)
 }
 
+// sourceOf says where a rule's keys are fetched from.
+func sourceOf(r *security.JWTRule) jwt.Source {
+	s := jwt.Source{URI: r.GetJwksUri()}
+	if s.URI == "" {
+		s.Issuer = r.GetIssuer()
+	}
+	if t := r.GetTimeout(); t != nil {
+		s.Timeout = t.AsDuration()
+	}
+	return s
+}
+
 func (c *compiler) jwtRule(r *security.JWTRule) jwt.Rule {
 	rule := jwt.Rule{Issuer: r.GetIssuer(), Audiences: r.GetAudiences(), Forward: r.GetForwardOriginalToken(), Delimited: r.GetSpaceDelimitedClaims()}
-	keys, err := jwt.ParseKeySet([]byte(r.GetJwks()))
-	if err != nil { // what validation lets through has keys; without any no token is taken
-		c.add(Finding{Code: codeSchema, Level: Error, Refused: true, Message: err.Error()})
+	if text := r.GetJwks(); text != "" {
+		keys, err := jwt.ParseKeySet([]byte(text))
+		if err != nil { // what validation lets through has keys; without any no token is taken
+			c.add(Finding{Code: codeSchema, Level: Error, Refused: true, Message: err.Error()})
+		}
+		rule.Keys = keys
+	} else {
+		rule.Source = sourceOf(r)
 	}
-	rule.Keys = keys
 	for _, h := range r.GetFromHeaders() {
 		rule.From = append(rule.From, jwt.Location{Place: jwt.InHeader, Field: call.NewName(h.GetName()), Prefix: h.GetPrefix()})
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
@@ -83,6 +84,10 @@ func (l *limitSpec) compile() resilience.RateLimit {
 			r.By = append(r.By, resilience.LimitKey{Kind: resilience.LimitBySource})
 		case k.Route:
 			r.By = append(r.By, resilience.LimitKey{Kind: resilience.LimitByRoute})
+		case k.PeerIdentity:
+			r.By = append(r.By, resilience.LimitKey{Kind: resilience.LimitByPeer})
+		case k.JWTClaim != "":
+			r.By = append(r.By, resilience.LimitKey{Kind: resilience.LimitByClaim, Claim: strings.Split(k.JWTClaim, ".")})
 		}
 	}
 	return r

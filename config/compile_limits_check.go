@@ -9,8 +9,8 @@ import (
 	"github.com/heddlemesh/mesh/routing"
 )
 
-// checkLimits finds limits and circuit breakers that are for nothing.
-func (c *compiler) checkLimits(docs []*document, hosts []*routing.VirtualHost) {
+// checkLimits finds limits and circuit breakers that are for nothing. verified says that tokens are looked at.
+func (c *compiler) checkLimits(docs []*document, hosts []*routing.VirtualHost, verified bool) {
 	var b *backing
 	for _, d := range docs {
 		var sel *workloadSelector
@@ -20,6 +20,8 @@ func (c *compiler) checkLimits(docs []*document, hosts []*routing.VirtualHost) {
 			if s.Spec.Direction == directionOutbound {
 				c.checkPolicyHosts(d, s.Spec.Hosts)
 				c.checkRoutes(d, &s.Spec, hosts)
+			} else if !verified && c.isAbout(d, sel) {
+				c.checkClaims(d, &s.Spec)
 			}
 		case *resiliencePolicy:
 			sel = s.Spec.WorkloadSelector
@@ -37,6 +39,19 @@ func (c *compiler) checkLimits(docs []*document, hosts []*routing.VirtualHost) {
 			b = newBacking(docs)
 		}
 		c.checkSelector(d, sel, b)
+	}
+}
+
+// checkClaims finds limits by claims of tokens that nobody looks at.
+func (c *compiler) checkClaims(d *document, s *rateLimitSpec) {
+	for i := range s.Limits {
+		for k, key := range s.Limits[i].By {
+			if key.JWTClaim != "" {
+				c.add(d.finding(Warning, codeLimits, false, []any{"spec", "limits", i, "by", k, "jwtClaim"},
+					"no RequestAuthentication verifies tokens for the workload: all requests are counted as one's",
+					"write one with the issuer of the tokens"))
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,10 @@ func TestLimitFindings(t *testing.T) {
 			doc("RateLimit", "a", `{workloadSelector: {labels: {app: revews}}, direction: INBOUND, limits: [{name: all, requests: 5, unit: SECOND}]}`),
 			doc("RateLimit", "b", `{workloadSelector: {labels: {app: reviews}}, direction: INBOUND, limits: [{name: all, requests: 5, unit: SECOND}]}`)},
 			[]string{"HDL0013 Warning <inline 3>:4:8 spec.workloadSelector"}},
+		"claims of tokens that nobody looks at": {[]string{doc("RateLimit", "a", `{direction: INBOUND, limits: [{name: all, by: [{jwtClaim: sub}], requests: 5, unit: SECOND, maxKeys: 9}]}`)},
+			[]string{"HDL0013 Warning <inline 2>:4:65 spec.limits[0].by[0].jwtClaim"}},
+		"claims of tokens": {[]string{doc("RateLimit", "a", `{direction: INBOUND, limits: [{name: all, by: [{jwtClaim: sub}], requests: 5, unit: SECOND, maxKeys: 9}]}`),
+			strings.Replace(doc("RequestAuthentication", "r", `{jwtRules: [`+jwtSample+`]}`), "networking.istio.io", "security.istio.io", 1)}, nil},
 		"nothing wrong": {[]string{doc("RateLimit", "a", `{direction: OUTBOUND, hosts: ["*"], limits: [{name: all, routes: [default], requests: 5, unit: SECOND}]}`)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -60,7 +60,7 @@ func authorizationFields() register {
 		"JWTRule": {test: tokens, needs: jwtSample, fields: []fieldEntry{
 			{name: "issuer", value: "a"},
 			{name: "audiences", value: "[a]"},
-			{name: "jwksUri", outcome: Refused, value: "https://a.example/jwks", beside: "{issuer: a}"},
+			{name: "jwksUri", value: "https://a.example/jwks", beside: "{issuer: a}", test: "TestRemoteKeyRows", note: "none, and no jwks: the issuer is asked (OpenID Connect Discovery)"},
 			{name: "jwks", value: sampleKeys},
 			{name: "fromHeaders", value: "[{name: x-token}]"},
 			{name: "fromParams", value: "[token]"},
@@ -68,7 +68,7 @@ func authorizationFields() register {
 			{name: "outputPayloadToHeader", value: "x-payload"},
 			{name: "forwardOriginalToken"},
 			{name: "outputClaimToHeaders", value: "[{header: x-sub, claim: sub}]"},
-			{name: "timeout", outcome: Idle, note: "it is for keys that are fetched"},
+			{name: "timeout", value: "1s", beside: "{issuer: a, jwksUri: 'https://a.example/jwks'}", test: "TestRemoteKeyRows", note: "of a fetch, discovery and redirects with it; default 5s"},
 			{name: "spaceDelimitedClaims", value: "[roles]"},
 		}},
 		"JWTHeader": {test: tokens, needs: "{name: x-token}", fields: []fieldEntry{

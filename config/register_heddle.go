@@ -33,8 +33,8 @@ func heddleFields() register {
 			{name: "header", value: "end-user"},
 			{name: "sourceAddress", value: "false", beside: "{header: end-user}", test: "TestInboundLimits", note: "of INBOUND; of IPv6 the /64"},
 			{name: "route", note: "of OUTBOUND", test: "TestRateLimitByRoute"},
-			{name: "jwtClaim", outcome: Refused, value: "sub"},
-			{name: "peerIdentity", outcome: Refused},
+			{name: "jwtClaim", value: "''", beside: "{header: end-user}", test: "TestCallerLimits", note: "of INBOUND: a claim of the verified token, with dots for those within others"},
+			{name: "peerIdentity", value: "false", beside: "{header: end-user}", test: "TestCallerLimits", note: "of INBOUND: the SPIFFE ID that mutual TLS has proved"},
 		}},
 		"ResiliencePolicy": {needs: "{spec: {hosts: [reviews], circuitBreaker: {consecutiveFailures: 5}}}", fields: []fieldEntry{
 			{name: "metadata", value: name, note: "name and namespace"},

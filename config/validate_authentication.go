@@ -40,14 +40,14 @@ func (v *validation) jwtRule(p fieldPath, r *security.JWTRule) {
 		if _, err := jwt.ParseKeySet([]byte(r.GetJwks())); err != nil {
 			v.refuse(p.at("jwks"), err.Error(), "write a JWKS of public keys (RFC 7517)")
 		}
-	case r.GetJwksUri() != "":
-		v.unbuilt(p.at("jwksUri"), "there would be no keys to verify tokens with")
 	default:
-		v.unbuilt(p.at("jwks"), "keys that are not written here would have to be found at the issuer")
+		v.keySource(p, r)
 	}
 	if r.GetTimeout() != nil {
 		v.duration(p.at("timeout"), r.GetTimeout())
-		v.inform(p.at("timeout"), codeNotServed, "timeout is for keys that are fetched: not read", "")
+		if r.GetJwks() != "" {
+			v.inform(p.at("timeout"), codeNotServed, "timeout is for keys that are fetched: not read", "")
+		}
 	}
 	for i, h := range r.GetFromHeaders() {
 		v.tokenField(p.at("fromHeaders", i, "name"), h.GetName())
@@ -71,6 +71,24 @@ func (v *validation) jwtRule(p fieldPath, r *security.JWTRule) {
 		if c.GetClaim() == "" {
 			v.refuse(at.at("claim"), "claim is missing", "name one, with dots for those within others")
 		}
+	}
+}
+
+// keySource checks where keys are fetched from: jwksUri or, without one, the issuer.
+func (v *validation) keySource(p fieldPath, r *security.JWTRule) {
+	at, s := p.at("jwksUri"), sourceOf(r)
+	if s.URI == "" {
+		if at = p.at("issuer"); s.Issuer == "" {
+			return // said already
+		}
+	}
+	switch err := s.Check(); {
+	case err != nil && s.URI == "":
+		v.refuse(at, "issuer "+err.Error()+", and without jwks and jwksUri it is asked for its keys", "write jwks or jwksUri")
+	case err != nil: // the value may have a password in it
+		v.refuse(at, "jwksUri "+err.Error(), "write the https URL of a JWKS (RFC 7517)")
+	case s.Plain():
+		v.doubt(at, "keys come by http: whoever is on the way can put in keys of his own, and sign tokens", "write an https URL")
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -119,15 +120,15 @@ func (v *validation) limitKey(p fieldPath, k *limitKey, direction string) {
 		if len(given) > 1 {
 			message = listed(given) + " are two keys in one"
 		}
-		v.refuse(p, message, "write one of header, sourceAddress, route in each element of by")
+		v.refuse(p, message, "write one of header, sourceAddress, route, jwtClaim, peerIdentity in each element of by")
 		return
 	}
 	at := p.at(given[0])
 	switch {
-	case k.JWTClaim != "":
-		v.unbuilt(at, "nothing would be known of the claims of a token, and all requests would be counted as one's")
-	case k.PeerIdentity:
-		v.unbuilt(at, "nothing would be known of who calls, and all requests would be counted as one's")
+	case (k.JWTClaim != "" || k.PeerIdentity) && direction == directionOutbound:
+		v.refuse(at, "calls that the workload makes are its own: they have no caller", "limit what the called workload receives, with direction INBOUND")
+	case slices.Contains(strings.Split(k.JWTClaim, "."), "") && k.JWTClaim != "":
+		v.refuseValue(at, "is no name of a claim", "write one, with dots for those within others")
 	case k.Header != "" && !isToken(k.Header):
 		v.refuseValue(at, "is no name of a header", "write letters, digits and '-'")
 	case k.SourceAddress && direction == directionOutbound:

@@ -11,6 +11,6 @@
 // checked like a new one. An empty bundle is never "trust anybody": it is refused.
 //
 // It implements SPIFFE-ID and X509-SVID of the SPIFFE standards with the identities of Istio,
-// spiffe://<trust domain>/ns/<namespace>/sa/<service account>. It is not a client of the Workload API, which needs
-// gRPC. Standard library only. Layer L1.
+// spiffe://<trust domain>/ns/<namespace>/sa/<service account>. The client of the Workload API, which needs
+// gRPC, is package identity/workload. Standard library only. Layer L1.
 package identity

@@ -101,11 +101,11 @@ func (f Files) read() (*Material, error) {
 		if domain == id.trustDomain {
 			return nil, fmt.Errorf("read bundle %s: %s is the own trust domain", name, domain)
 		}
-		if m.Bundles[domain], err = readBundle(name); err != nil {
+		if m.Bundles[domain], err = ReadBundle(name); err != nil {
 			return nil, err
 		}
 	}
-	if m.Bundles[id.trustDomain], err = readBundle(f.Bundle); err != nil {
+	if m.Bundles[id.trustDomain], err = ReadBundle(f.Bundle); err != nil {
 		return nil, err
 	}
 	if f.Revoked != "" {
@@ -131,7 +131,8 @@ func parsePair(chain, key []byte) (tls.Certificate, error) {
 	return tls.X509KeyPair(chain, key)
 }
 
-func readBundle(name string) ([]*x509.Certificate, error) {
+// ReadBundle reads a file of certificates as ParseBundle does.
+func ReadBundle(name string) ([]*x509.Certificate, error) {
 	text, err := ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read bundle: %w", err)

@@ -29,7 +29,7 @@ type maker struct {
 	next atomic.Int64
 }
 
-func key(t *testing.T) *ecdsa.PrivateKey {
+func key(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -43,7 +43,7 @@ func authorityTemplate() *x509.Certificate {
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, Subject: pkix.Name{CommonName: "authority"}}
 }
 
-func newMaker(t *testing.T, change func(*x509.Certificate)) *maker {
+func newMaker(t testing.TB, change func(*x509.Certificate)) *maker {
 	t.Helper()
 	tmpl := authorityTemplate()
 	if change != nil {
@@ -54,7 +54,7 @@ func newMaker(t *testing.T, change func(*x509.Certificate)) *maker {
 	return m
 }
 
-func (m *maker) sign(t *testing.T, tmpl *x509.Certificate, public any) *x509.Certificate {
+func (m *maker) sign(t testing.TB, tmpl *x509.Certificate, public any) *x509.Certificate {
 	t.Helper()
 	if tmpl.SerialNumber == nil {
 		tmpl.SerialNumber = big.NewInt(m.next.Add(1))
@@ -71,7 +71,7 @@ func (m *maker) sign(t *testing.T, tmpl *x509.Certificate, public any) *x509.Cer
 }
 
 // below makes an authority that this one has signed.
-func (m *maker) below(t *testing.T, change func(*x509.Certificate)) *maker {
+func (m *maker) below(t testing.TB, change func(*x509.Certificate)) *maker {
 	t.Helper()
 	tmpl := authorityTemplate()
 	if change != nil {
@@ -91,7 +91,7 @@ func leafTemplate(id string) *x509.Certificate {
 }
 
 // svid makes the document of an ID, changed as the test has it, with the chain below it.
-func (m *maker) svid(t *testing.T, id string, change func(*x509.Certificate), above ...*maker) tls.Certificate {
+func (m *maker) svid(t testing.TB, id string, change func(*x509.Certificate), above ...*maker) tls.Certificate {
 	t.Helper()
 	tmpl := leafTemplate(id)
 	if change != nil {
@@ -136,7 +136,7 @@ func bundles(pairs map[string]*maker) map[string][]*x509.Certificate {
 	return b
 }
 
-func newIdentity(t *testing.T, m *identity.Material) *identity.Identity {
+func newIdentity(t testing.TB, m *identity.Material) *identity.Identity {
 	t.Helper()
 	i := identity.New(identity.Options{Now: func() time.Time { return now }})
 	if err := i.Take(m); err != nil {
@@ -146,7 +146,7 @@ func newIdentity(t *testing.T, m *identity.Material) *identity.Identity {
 }
 
 // handshake lets two configurations meet and gives the error of each side.
-func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
+func handshake(t testing.TB, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,7 +17,8 @@
 //     endpoints that the YAML gives their host, be it a ServiceEntry's or a Kubernetes Service; any other host gets
 //     a ServiceEntry.
 //  2. No network: connections are pipes in memory, names are resolved from the configuration, and a host
-//     that is not in the test's mesh fails at once with an error that says so.
+//     that is not in the test's mesh fails at once with an error that says so. What a mesh asks by itself, such as
+//     a jwksUri of http, is an instance too.
 //  3. The same choices in every run: weighted splits, balancing and faults by percentage follow from a seed.
 //  4. Under [Run] the clock is testing/synctest's: a delay of 30 s costs no time.
 //  5. When something fails, the story of the last call: the rule with file and line, the cluster, each

@@ -45,11 +45,15 @@ func New(t testing.TB, config Config, opts ...Option) *Env {
 	ctx, end := context.WithCancel(context.Background())
 	w := &world{t: t, settings: s, net: new(network), ctx: ctx, end: end, services: make(map[string]*service)}
 	docs, err := config.load()
+	if err == nil && s.identities {
+		w.authority, err = newAuthority()
+	}
 	if err != nil {
 		end()
 		t.Fatalf("meshtest: %v", err)
 	}
 	w.docs = docs
+	w.declared.Store(&declared{docs: docs})
 	t.Cleanup(w.close)
 	return w.env(t, s.workload)
 }
@@ -62,6 +66,10 @@ func (w *world) env(t testing.TB, workload mesh.Workload) *Env {
 	e := &Env{t: t, world: w, workload: workload}
 	texts, names := render(w.docs, w.services)
 	w.files = names
+	s, err := w.source(workload.Namespace, workload.ServiceAccount)
+	if err != nil {
+		t.Fatalf("meshtest: %v", err)
+	}
 	m, err := mesh.New(context.Background(), append(slices.Clone(w.settings.mesh),
 		mesh.WithConfig(texts...),
 		mesh.WithWorkload(workload),
@@ -69,7 +77,8 @@ func (w *world) env(t testing.TB, workload mesh.Workload) *Env {
 		mesh.WithResolver(w.net),
 		mesh.WithPassthrough(outside{e}),
 		mesh.WithSeed(w.settings.seed),
-		mesh.WithLogger(slog.New(slog.DiscardHandler)))...)
+		mesh.WithLogger(slog.New(slog.DiscardHandler)),
+		mesh.WithIdentity(s))...)
 	if err != nil {
 		t.Fatalf("meshtest: %v", named(err, names))
 	}

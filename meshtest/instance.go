@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // An Instance is one endpoint of a service: an http.Handler or a gRPC server with an address, on which faults
@@ -25,6 +27,8 @@ type Instance struct {
 	addr    netip.AddrPort
 	handler http.Handler
 	rpc     *grpc.Server // behind the handler; nil where that is the test's own
+	account string       // "" without identities
+	mesh    *mesh.Mesh   // nil without identities
 
 	server   http.Server
 	listener *listener
@@ -150,7 +154,7 @@ func (i *Instance) refusal() (fault string) {
 func (i *Instance) track(c net.Conn, s http.ConnState) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	server := c.(*conn)
+	server := i.connOf(c)
 	u := i.conns[server]
 	if u == nil {
 		return

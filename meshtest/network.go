@@ -52,15 +52,18 @@ func (n *network) add(i *Instance, port int) (number int) {
 	return len(n.instances)
 }
 
-// at gives the instance of an address, nil where there is none.
+// at gives the instance of an address, nil where there is none: of a name the first, which is for what a mesh asks by itself,
+// such as the issuers of tokens.
 func (n *network) at(address string) *Instance {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return nil
+	is := func(i *Instance) bool { return false }
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		is = func(i *Instance) bool { return i.addr.Addr() == ap.Addr() }
+	} else if host, _, err := net.SplitHostPort(address); err == nil {
+		is = func(i *Instance) bool { return i.host == canonical(host) }
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	k := slices.IndexFunc(n.instances, func(i *Instance) bool { return i.addr.Addr() == ap.Addr() })
+	k := slices.IndexFunc(n.instances, is)
 	if k < 0 {
 		return nil
 	}
@@ -89,8 +92,11 @@ func (n *network) caller(unknown func(host string) error) func(ctx context.Conte
 			}
 			return nil, &net.OpError{Op: "dial", Net: network, Addr: name(address), Err: err}
 		}
-		to := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		return i.connect(ctx, net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, n.ephemeral())), to)
+		to := i.addr
+		if ap, err := netip.ParseAddrPort(address); err == nil {
+			to = ap
+		}
+		return i.connect(ctx, net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, n.ephemeral())), net.TCPAddrFromAddrPort(to))
 	}
 }
 

@@ -11,6 +11,9 @@ type settings struct {
 	workload mesh.Workload
 	seed     uint64
 	mesh     []mesh.Option
+
+	identities bool
+	accounts   map[string]string // of instances, by host
 }
 
 type option func(*settings)

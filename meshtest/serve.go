@@ -51,14 +51,16 @@ func (i *Instance) start(seed uint64, number int) {
 	i.server.Handler = http.HandlerFunc(i.serve)
 	i.server.ConnState = i.track
 	i.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		return context.WithValue(ctx, connKey{}, c)
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		return context.WithValue(ctx, connKey{}, i.connOf(c))
 	}
 	i.server.Protocols = new(http.Protocols)
 	i.server.Protocols.SetHTTP1(true)
 	i.server.Protocols.SetUnencryptedHTTP2(true)
 	go func() {
 		defer close(i.served)
-		_ = i.server.Serve(i.listener)
+		_ = i.serveHTTP()
 	}()
 }
 
@@ -165,6 +167,9 @@ func (i *Instance) suffer(f Fault, w *recorder, r *http.Request, c *conn) bool {
 func (i *Instance) stop() error {
 	_ = i.server.Close()
 	<-i.served
+	if i.mesh != nil {
+		_ = i.mesh.Close()
+	}
 	i.mu.Lock()
 	i.stopped = true
 	if i.handlers == 0 {

@@ -31,6 +31,9 @@ func (s *service) endpoints() *yaml.Node {
 			}
 			e = set(e, "labels", labels)
 		}
+		if i.account != "" {
+			e = set(e, "serviceAccount", str(i.account))
+		}
 		n.Content = append(n.Content, e)
 	}
 	return n
@@ -38,15 +41,22 @@ func (s *service) endpoints() *yaml.Node {
 
 // entry is the ServiceEntry of a service that the YAML does not have.
 func (s *service) entry() []byte {
+	spec := object("hosts", list(str(s.host)), "resolution", str("STATIC"), "ports", list(s.ports...), "endpoints", s.endpoints())
+	if s.secured() {
+		spec = set(spec, "location", str("MESH_INTERNAL"))
+	}
 	var p printer
 	p.node(object(
 		"apiVersion", str("networking.istio.io/v1"),
 		"kind", str("ServiceEntry"),
 		"metadata", object("name", str("meshtest."+s.host), "namespace", str(s.namespace)),
-		"spec", object("hosts", list(str(s.host)), "resolution", str("STATIC"), "ports", list(s.ports...), "endpoints", s.endpoints()),
+		"spec", spec,
 	))
 	return p.text.Bytes()
 }
+
+// secured reports whether the instances have identities.
+func (s *service) secured() bool { return len(s.instances) > 0 && s.instances[0].account != "" }
 
 // newPort declares a port.
 func newPort(number int, protocol string) *yaml.Node {

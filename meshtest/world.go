@@ -9,10 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/ca"
 )
 
 // A world is what all Envs of a test share: documents, services, instances, network. It is safe for
@@ -24,11 +26,21 @@ type world struct {
 	ctx      context.Context // ends with the test
 	end      context.CancelFunc
 
+	authority *ca.Authority            // nil without identities
+	declared  atomic.Pointer[declared] // what hosts tells of
+
 	mu       sync.Mutex // guards what follows, and makes changes one at a time
 	docs     []*document
 	services map[string]*service
 	envs     []*Env
+	members  []*mesh.Mesh // of instances that have identities
 	files    files
+}
+
+// declared is documents and services that were live together.
+type declared struct {
+	docs     []*document
+	services map[string]*service
 }
 
 // render gives the texts for the meshes, and the names of the files that they stand for.
@@ -59,14 +71,15 @@ func render(docs []*document, services map[string]*service) (texts [][]byte, nam
 // apply makes documents and services live for every caller, or for none. w.mu is held.
 func (w *world) apply(docs []*document, services map[string]*service) error {
 	texts, names := render(docs, services)
-	for n, e := range w.envs {
-		err := e.mesh.Apply(context.Background(), texts...)
+	all := w.meshes()
+	for n, m := range all {
+		err := m.Apply(context.Background(), texts...)
 		if err == nil {
 			continue
 		}
 		before, _ := render(w.docs, w.services)
-		for _, done := range w.envs[:n] {
-			_ = done.mesh.Apply(context.Background(), before...) // it was accepted once
+		for _, done := range all[:n] {
+			_ = done.Apply(context.Background(), before...) // it was accepted once
 		}
 		return named(err, names)
 	}
@@ -76,6 +89,7 @@ func (w *world) apply(docs []*document, services map[string]*service) error {
 		}
 	}
 	w.docs, w.services, w.files = docs, services, names
+	w.declared.Store(&declared{docs, services})
 	return nil
 }
 
@@ -106,6 +120,9 @@ func (w *world) add(namespace, authority string, i *Instance) error {
 	}
 	i.world, i.host = w, host
 	number := w.net.add(i, target)
+	if err := w.member(i, s.namespace); err != nil {
+		return err
+	}
 	i.start(w.settings.seed, number)
 	s.instances = append(s.instances, i)
 	services := maps.Clone(w.services)
@@ -148,15 +165,15 @@ func (s *service) port(docs []*document, asked int, rpc bool) (int, error) {
 	return asked, nil
 }
 
-// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare.
+// hosts lists, as a workload of the namespace writes them, the hosts that the documents or the test declare. It takes no lock: a
+// mesh that is made, or changed, dials.
 func (w *world) hosts(namespace string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	known := w.declared.Load()
 	var list []string
-	for host := range w.services {
+	for host := range known.services {
 		list = append(list, shortName(host, namespace))
 	}
-	for _, d := range w.docs {
+	for _, d := range known.docs {
 		for _, e := range d.entries {
 			for _, host := range e.hosts {
 				list = append(list, shortName(host, namespace))

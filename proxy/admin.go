@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity"
 )
 
 // adminHandler serves the admin pages. They read, but for /quitquitquit, and they are for this machine: a
@@ -24,6 +25,7 @@ func (s *Sidecar) adminHandler() http.Handler {
 	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.config.Mesh.Status()) })
 	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.replies.recent()) })
 	mux.HandleFunc("GET /clusters", s.adminClusters)
+	mux.HandleFunc("GET /certs", s.adminCerts)
 	mux.HandleFunc("GET /stats/prometheus", s.adminStats)
 	if s.config.Quit != nil {
 		mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) {
@@ -64,6 +66,7 @@ func (s *Sidecar) adminIndex(w http.ResponseWriter, _ *http.Request) {
 GET  /ready             200 while requests are taken
 GET  /server_info       who this is
 GET  /clusters          clusters and endpoints, with their counts; ?format=json
+GET  /certs             the certificates that are held, as Envoy has them; never a key
 GET  /config_dump       the configuration that serves, findings, and why the newest was refused
 GET  /failures          the last requests that were answered here, and why
 GET  /stats/prometheus  metrics
@@ -120,6 +123,15 @@ func (s *Sidecar) serverInfo() serverInfo {
 		info.Listeners = append(info.Listeners, l)
 	}
 	return info
+}
+
+// adminCerts lists what the identity holds, nothing where there is none.
+func (s *Sidecar) adminCerts(w http.ResponseWriter, _ *http.Request) {
+	held := s.config.Mesh.Status().Identity
+	if held == nil {
+		held = &identity.Secrets{Certificates: []identity.Secret{}}
+	}
+	writeJSON(w, held)
 }
 
 // adminClusters lists clusters in the text that Envoy has for them, as far as it applies.

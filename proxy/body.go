@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -111,6 +112,12 @@ func (b *requestBody) broken() error {
 	return b.err
 }
 
+// ends reports whether a read ends for which a deadline has been set with the error: one of a connection that is closed by
+// now does so by itself.
+func ends(err error) bool {
+	return err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+}
+
 // stop ends the body before the handler returns: after that net/http must not be asked for more. It waits for
 // a Read that is under way, which it interrupts where the client is what that waits for.
 func (b *requestBody) stop() {
@@ -121,7 +128,7 @@ func (b *requestBody) stop() {
 	rc := http.NewResponseController(b.w)
 	b.mu.Lock()
 	b.closed = true
-	if b.reading && (whole || rc.SetReadDeadline(time.Unix(1, 0)) == nil) {
+	if b.reading && (whole || ends(rc.SetReadDeadline(past))) {
 		for b.reading {
 			b.idle.Wait()
 		}

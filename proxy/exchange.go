@@ -55,6 +55,7 @@ type exchange struct {
 
 	closing bool // the connection ends with the answer
 	unread  bool // and there may be bytes of the client's that nobody will read
+	torn    bool // it was not the client who ended the answer
 	aborted bool // it ends at once
 	handed  bool // it is another's
 }
@@ -70,7 +71,7 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 // for the session, and whether it then is another's.
 func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.s, x.f = s, s.wire.forward
-	x.closing, x.unread, x.aborted, x.handed, x.edits = false, false, false, false, false
+	x.closing, x.unread, x.torn, x.aborted, x.handed, x.edits = false, false, false, false, false, false
 	x.admission = transport.Admission{}
 	x.marks = nil
 	x.challenge = ""
@@ -249,7 +250,8 @@ func (x *exchange) attempts() {
 		case err != nil:
 			x.lose(o, c.Fail(o, err))
 		case !x.respond():
-			if x.s.cause() == notEnded && x.brokeOff() {
+			x.stopUpload()
+			if x.s.cause() == notEnded && x.upload.client == nil && !c.Overran() && x.brokeOff() {
 				a.Answered(call.Outcome{Reason: call.ReasonReset})
 			}
 		}
@@ -297,11 +299,17 @@ func (x *exchange) direct() {
 
 // visit asks the application.
 func (x *exchange) visit() {
-	if x.admission = x.s.wire.engine.Admit(&x.view); x.admission.Err != nil {
+	e := x.s.wire.engine
+	if x.admission = e.Admit(&x.view, x.s.caller.Principal()); x.admission.Err != nil {
 		x.reply(replyOf(x.admission.Err))
 		return
 	}
-	if !x.enters() {
+	token, ok := x.enters()
+	if !ok {
+		return
+	}
+	if x.admission = e.AdmitClaims(x.admission, &x.view, x.s.caller.Principal(), token); x.admission.Err != nil {
+		x.reply(replyOf(x.admission.Err))
 		return
 	}
 	app := x.s.wire.app

@@ -10,6 +10,7 @@ import (
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -75,8 +76,8 @@ const (
 )
 
 // enters asks the policies whether the application is to see the request, and answers it where not; where they change before
-// its end they are asked again. HTTP/2 meets them in the mesh's handler.
-func (x *exchange) enters() bool {
+// its end they are asked again. token is the one that was verified, nil for none. HTTP/2 meets them in the mesh's handler.
+func (x *exchange) enters() (token *jwt.Token, ok bool) {
 	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
 	if c := x.s.caller; c != nil {
 		x.stay.Peer = c.Policy
@@ -87,12 +88,12 @@ func (x *exchange) enters() bool {
 	if !x.stay.Prepare() {
 		x.closing, x.unread = true, true
 		x.reply(badRequest("malformed host"))
-		return false
+		return nil, false
 	}
 	v := x.stay.Enter(x.s.wire.engine, x)
 	if v.Status != 0 {
 		x.refused(&v)
-		return false
+		return nil, false
 	}
 	x.entered = true
 	if v.Edits() {
@@ -104,7 +105,7 @@ func (x *exchange) enters() bool {
 			x.aimAt(x.view.Path, query)
 		}
 	}
-	return true
+	return v.Token, true
 }
 
 // refused answers a request that policies do not let in.

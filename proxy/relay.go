@@ -101,14 +101,18 @@ func (x *exchange) relayBody() bool {
 			if w.Flush() != nil {
 				return false
 			}
-			if n := w.Direct(); n > 0 && x.splice.move(x.s, ofAnswer, w.Direct, b.Took, w.Took, x.s.nc, x.up.NetConn(), b.Direct()) != spliceDone {
-				return false
+			if w.Direct() > 0 {
+				how := x.splice.move(x.s, ofAnswer, w.Direct, b.Took, w.Took, x.s.nc, x.up.NetConn(), b.Direct())
+				if x.torn = how == spliceSource; how != spliceDone {
+					return false
+				}
 			}
 		}
 		piece, err := b.Next(pieceSize)
 		x.s.moved()
 		switch {
 		case err != nil && !errors.Is(err, io.EOF):
+			x.torn = true
 			return false
 		case b.Done():
 			if b.Framing() == http1.Chunked && x.q.Minor() > 0 {
@@ -125,4 +129,4 @@ func (x *exchange) relayBody() bool {
 }
 
 // brokeOff reports that it was the endpoint that ended the answer: it has not, where it is the client who takes no more.
-func (x *exchange) brokeOff() bool { return !x.p.Body.Done() && x.up != nil && !x.s.departed() }
+func (x *exchange) brokeOff() bool { return x.torn && !x.s.departed() }

@@ -378,8 +378,12 @@ func (s *session) end() {
 // linger lets a client read an answer that came before it had sent everything, before the connection ends: bytes that
 // nobody reads would take the answer away from it (RFC 9112 §9.6).
 func (s *session) linger() {
-	half, ok := s.nc.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil || s.nc.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+	if half, ok := s.nc.(interface{ CloseWrite() error }); ok {
+		if err := half.CloseWrite(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+	}
+	if s.nc.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, s.nc, lingerBytes)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/guard"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -217,7 +218,7 @@ func (s *Sidecar) loops() error {
 		}
 		for _, srv := range s.servers() {
 			own, err := netip.ParseAddrPort(srv.l.Addr().String())
-			if err == nil && own.Port() == app.Port() && sameHost(plain(own.Addr()), plain(app.Addr())) {
+			if err == nil && own.Port() == app.Port() && guard.SameHost(own.Addr(), app.Addr()) {
 				return fmt.Errorf("listen inbound %s: the application's address %s is the sidecar's own %s listener",
 					in.address, in.app.address, srv.name)
 			}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // A splicer moves the bytes of a body between two sockets without reading them: splice(2) where there is such a thing.
@@ -23,7 +25,7 @@ type spliced int
 const (
 	spliceDone   spliced = iota // as far as could be; the end of the body shows in the bookkeeping
 	spliceSource                // the side it comes from broke off
-	spliceTarget                // the side it goes to did
+	spliceTarget                // the side it goes to did, or somebody else ended it
 )
 
 // move moves n bytes, -1 for all until the end, from src to dst and keeps the two messages' books.
@@ -49,7 +51,7 @@ func (s *splicer) move(watch *session, which int, room func() int64, from func(i
 	s.limited.R = nil
 	_ = to(moved)
 	if err != nil {
-		if errors.Is(err, syscall.EPIPE) {
+		if !brokeOff(source, err) {
 			return spliceTarget
 		}
 		_ = from(moved, false)
@@ -59,4 +61,13 @@ func (s *splicer) move(watch *session, which int, room func() int64, from func(i
 		return spliceSource
 	}
 	return spliceDone
+}
+
+// brokeOff reports whether it was the source that a splice has failed of: the error does not say.
+func brokeOff(source *net.TCPConn, err error) bool {
+	if timedOut(err) || errors.Is(err, syscall.EPIPE) {
+		return false
+	}
+	raw, failed := source.SyscallConn()
+	return failed != nil || http1.Departed(raw, false)
 }

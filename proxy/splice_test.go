@@ -71,7 +71,7 @@ func TestStillSplice(t *testing.T) {
 	for {
 		select {
 		case how := <-ended:
-			if how != spliceSource || s.cause() != streamStill {
+			if how != spliceTarget || s.cause() != streamStill {
 				t.Errorf("it ended as %d, for %d", how, s.cause())
 			}
 			return

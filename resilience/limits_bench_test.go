@@ -35,13 +35,13 @@ func BenchmarkRateLimit(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			l := resilience.NewLimiter(c.def)
 			for i := range c.keys {
-				l.Take(0, ofUser(fmt.Sprint(i)), "")
+				l.Take(0, ofUser(fmt.Sprint(i)), resilience.Known{})
 			}
 			now := time.Duration(0)
 			b.ReportAllocs()
 			for b.Loop() {
 				now += 100
-				l.Take(now, q, "")
+				l.Take(now, q, resilience.Known{})
 			}
 		})
 	}

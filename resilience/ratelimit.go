@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,12 +32,29 @@ const (
 	LimitByHeader LimitKeyKind = iota // all values of a header field
 	LimitBySource                     // the address of who sent it: an IPv4 address, the /64 of an IPv6 address
 	LimitByRoute                      // the name of the rule that took it
+	LimitByPeer                       // the identity of who sent it, which mutual TLS has proved
+	LimitByClaim                      // the values of a claim of its token, and who has issued that
 )
 
 // A LimitKey is one part of what requests are told apart by.
 type LimitKey struct {
 	Kind   LimitKeyKind
 	Header *call.Name // for LimitByHeader
+	Claim  []string   // for LimitByClaim: its keys from the outermost
+}
+
+// Known is what is known of a request beside what it says itself.
+type Known struct {
+	Route string // the name of the rule that took it, "" for none
+	Peer  string // the identity of who sent it, "" for nobody's
+	Token Claims // that was verified, nil for none
+}
+
+// Claims are what a verified token says. Nothing in it changes.
+type Claims interface {
+	Issuer() string
+	// Values gives a claim's values by its keys from the outermost: texts, whole numbers and truths, several of a list.
+	Values(keys []string) []string
 }
 
 // String says for people what the requests are told apart by.
@@ -48,15 +66,24 @@ func (k LimitKey) String() string {
 		return "source address"
 	case LimitByRoute:
 		return "route"
+	case LimitByPeer:
+		return "peer identity"
+	case LimitByClaim:
+		return "claim " + strings.Join(k.Claim, ".")
 	}
 	return ""
+}
+
+// ByClaim reports a limit that tells requests apart by their tokens.
+func (r *RateLimit) ByClaim() bool {
+	return slices.ContainsFunc(r.By, func(k LimitKey) bool { return k.Kind == LimitByClaim })
 }
 
 // Same reports whether both are the same limit, so that what was counted for one counts for the other.
 func (r *RateLimit) Same(o *RateLimit) bool {
 	return r.Requests == o.Requests && r.Per == o.Per && r.Burst == o.Burst && r.MaxKeys == o.MaxKeys &&
 		slices.EqualFunc(r.By, o.By, func(a, b LimitKey) bool {
-			return a.Kind == b.Kind && (a.Header == b.Header || a.Header.Lower() == b.Header.Lower())
+			return a.Kind == b.Kind && (a.Header == b.Header || a.Header.Lower() == b.Header.Lower()) && slices.Equal(a.Claim, b.Claim)
 		})
 }
 
@@ -116,15 +143,14 @@ type Taken struct {
 	now    time.Time
 }
 
-// Take takes a token for the request, which the named rule took, from its bucket. now is the time since some fixed
-// moment, the same for all calls.
-func (l *Limiter) Take(now time.Duration, q *call.Request, route string) Taken {
+// Take takes a token for the request from its bucket. now is the time since some fixed moment, the same for all calls.
+func (l *Limiter) Take(now time.Duration, q *call.Request, known Known) Taken {
 	t := Taken{Burst: l.def.Burst, rate: l.rate, now: time.Unix(0, 0).Add(now), bucket: l.rest}
 	if len(l.def.By) == 0 {
 		t.OK = l.rest.AllowN(t.now, 1)
 		return t
 	}
-	key := l.hash(q, route)
+	key := l.hash(q, &known)
 	l.mu.Lock()
 	t.bucket = l.bucketOf(key, t.now)
 	t.OK = t.bucket.AllowN(t.now, 1)
@@ -176,8 +202,8 @@ func (l *Limiter) bucketOf(key uint64, now time.Time) *rate.Limiter {
 }
 
 // hash puts the parts of a key together. Where a request lacks one, it is told apart from those that have it: leaving
-// a header away leads to the bucket of all who do.
-func (l *Limiter) hash(q *call.Request, route string) uint64 {
+// a header away, or a token, leads to the bucket of all who do.
+func (l *Limiter) hash(q *call.Request, known *Known) uint64 {
 	var h maphash.Hash
 	h.SetSeed(l.seed)
 	for _, k := range l.def.By {
@@ -194,11 +220,30 @@ func (l *Limiter) hash(q *call.Request, route string) uint64 {
 			from := source(q.Source)
 			_, _ = h.Write(from[:])
 		case LimitByRoute:
-			write(&h, route)
+			write(&h, known.Route)
+		case LimitByPeer:
+			write(&h, known.Peer)
+		case LimitByClaim:
+			writeClaim(&h, known.Token, k.Claim)
 		}
 		_ = h.WriteByte(0)
 	}
 	return h.Sum64()
+}
+
+// writeClaim adds the values of a claim. What two issuers call the same is not (RFC 7519 §4.1.2).
+func writeClaim(h *maphash.Hash, token Claims, keys []string) {
+	if token == nil {
+		return
+	}
+	values := token.Values(keys)
+	if len(values) == 0 {
+		return
+	}
+	write(h, token.Issuer())
+	for _, v := range values {
+		write(h, v)
+	}
 }
 
 // write adds a value that ends where it ends, whatever is in it.

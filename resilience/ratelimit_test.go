@@ -24,7 +24,7 @@ func ofUser(names ...string) *call.Request {
 // taken says how many of n requests are let through at one moment.
 func taken(l *resilience.Limiter, now time.Duration, n int, q *call.Request) (ok int) {
 	for range n {
-		if t := l.Take(now, q, ""); t.OK {
+		if t := l.Take(now, q, resilience.Known{}); t.OK {
 			ok++
 		}
 	}
@@ -60,12 +60,12 @@ func TestRateLimit(t *testing.T) {
 func TestRateLimitSaysWhen(t *testing.T) {
 	t.Parallel()
 	l := resilience.NewLimiter(resilience.RateLimit{Requests: 2, Per: time.Second, Burst: 4})
-	first := l.Take(0, new(call.Request), "")
+	first := l.Take(0, new(call.Request), resilience.Known{})
 	if !first.OK || first.Burst != 4 || first.Remaining() != 3 || first.Reset() != 500*time.Millisecond || first.RetryAfter() != 0 {
 		t.Errorf("after the first: %d left, full in %v, again in %v", first.Remaining(), first.Reset(), first.RetryAfter())
 	}
 	taken(l, 0, 3, new(call.Request))
-	last := l.Take(0, new(call.Request), "")
+	last := l.Take(0, new(call.Request), resilience.Known{})
 	if last.OK || last.Remaining() != 0 || last.Reset() != 2*time.Second || last.RetryAfter() != 500*time.Millisecond {
 		t.Errorf("after the last: %d left, full in %v, again in %v", last.Remaining(), last.Reset(), last.RetryAfter())
 	}
@@ -97,7 +97,7 @@ func TestRateLimitKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := resilience.NewLimiter(resilience.RateLimit{Requests: 1, Per: time.Hour, Burst: 1, By: c.by, MaxKeys: 10})
-			first, second := l.Take(0, c.a, ""), l.Take(0, c.b, "")
+			first, second := l.Take(0, c.a, resilience.Known{}), l.Take(0, c.b, resilience.Known{})
 			if !first.OK || second.OK != c.apart {
 				t.Errorf("let through: %v, %v; counted apart: want %v", first.OK, second.OK, c.apart)
 			}
@@ -108,7 +108,7 @@ func TestRateLimitKeys(t *testing.T) {
 		route string
 		want  bool
 	}{{"v1", true}, {"v2", true}, {"v1", false}, {"v2", false}} {
-		if got := byRoute.Take(0, new(call.Request), c.route); got.OK != c.want {
+		if got := byRoute.Take(0, new(call.Request), resilience.Known{Route: c.route}); got.OK != c.want {
 			t.Errorf("route %s: let through %v", c.route, got.OK)
 		}
 	}
@@ -161,7 +161,7 @@ func TestRateLimitMemory(t *testing.T) {
 	l := resilience.NewLimiter(resilience.RateLimit{Requests: 5, Per: time.Second, Burst: 5, By: []resilience.LimitKey{userKey}, MaxKeys: keys})
 	long := strings.Repeat("x", 16<<10)
 	for i := range 3 * keys {
-		l.Take(0, ofUser(fmt.Sprint(long, i)), "")
+		l.Take(0, ofUser(fmt.Sprint(long, i)), resilience.Known{})
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -215,5 +215,52 @@ func TestRateLimitSame(t *testing.T) {
 		if base.Same(of(change)) {
 			t.Errorf("another %s is the same", name)
 		}
+	}
+}
+
+// claims are those of a token, each by its keys joined.
+type claims map[string][]string
+
+func (c claims) Issuer() string                { return c["iss"][0] }
+func (c claims) Values(keys []string) []string { return c[strings.Join(keys, ".")] }
+
+// TestRateLimitByCaller: who sent a request is who has proved to be it; nobody's are counted together.
+func TestRateLimitByCaller(t *testing.T) {
+	t.Parallel()
+	byPeer := []resilience.LimitKey{{Kind: resilience.LimitByPeer}}
+	byClaim := []resilience.LimitKey{{Kind: resilience.LimitByClaim, Claim: []string{"org", "team"}}}
+	of := func(issuer string, teams ...string) resilience.Known {
+		return resilience.Known{Token: claims{"iss": {issuer}, "org.team": teams}}
+	}
+	peer := func(id string) resilience.Known { return resilience.Known{Peer: id} }
+	nobody := resilience.Known{}
+	for name, c := range map[string]struct {
+		by    []resilience.LimitKey
+		a, b  resilience.Known
+		apart bool
+	}{
+		"two peers":                 {byPeer, peer("td/ns/a/sa/b"), peer("td/ns/a/sa/c"), true},
+		"one peer":                  {byPeer, peer("td/ns/a/sa/b"), peer("td/ns/a/sa/b"), false},
+		"a peer and nobody":         {byPeer, peer("td/ns/a/sa/b"), nobody, true},
+		"nobody twice":              {byPeer, nobody, nobody, false},
+		"two teams":                 {byClaim, of("i", "a"), of("i", "b"), true},
+		"one team":                  {byClaim, of("i", "a"), of("i", "a"), false},
+		"one team of two issuers":   {byClaim, of("i", "a"), of("j", "a"), true},
+		"issuer and team run apart": {byClaim, of("ia", "b"), of("i", "ab"), true},
+		"no team and no token":      {byClaim, of("i"), nobody, false},
+		"no team of two issuers":    {byClaim, of("i"), of("j"), false},
+		"an empty team and none":    {byClaim, of("i", ""), nobody, true},
+		"two of one list":           {byClaim, of("i", "a", "b"), of("i", "a"), true},
+	} {
+		l := resilience.NewLimiter(resilience.RateLimit{Requests: 1, Per: time.Hour, Burst: 1, By: c.by, MaxKeys: 10})
+		if first, second := l.Take(0, new(call.Request), c.a), l.Take(0, new(call.Request), c.b); !first.OK || second.OK != c.apart {
+			t.Errorf("%s: let through %v, %v; counted apart: want %v", name, first.OK, second.OK, c.apart)
+		}
+	}
+	limit := resilience.RateLimit{Requests: 1, Per: time.Hour, Burst: 1, By: byClaim, MaxKeys: 10}
+	other := limit
+	other.By = []resilience.LimitKey{{Kind: resilience.LimitByClaim, Claim: []string{"org"}}}
+	if !limit.ByClaim() || !limit.Same(&limit) || limit.Same(&other) || byClaim[0].String() != "claim org.team" || byPeer[0].String() != "peer identity" {
+		t.Errorf("%v, %v", byClaim[0], byPeer[0])
 	}
 }

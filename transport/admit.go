@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/resilience"
 )
 
@@ -18,21 +19,38 @@ type Admission struct {
 	told  bool
 }
 
-// Admit counts a request against the limits on what the workload receives. It neither blocks nor keeps q, and it does
-// nothing where there are none.
-func (e *Engine) Admit(q *call.Request) Admission {
-	var a Admission
-	st := e.state.Load()
-	if len(st.inbound) == 0 {
+// Admit counts a request against the limits on what the workload receives, but for those that ask for claims. peer is the
+// identity that mutual TLS has proved of the caller, "" for nobody. It neither blocks nor keeps q, and it does nothing where
+// there are none.
+func (e *Engine) Admit(q *call.Request, peer string) Admission {
+	return e.count(e.state.Load().inbound, q, resilience.Known{Peer: peer}, Admission{})
+}
+
+// AdmitClaims goes on from Admit with the limits that ask for claims, when policies have let the request in; token is nil for a
+// request without one.
+func (e *Engine) AdmitClaims(a Admission, q *call.Request, peer string, token *jwt.Token) Admission {
+	known := resilience.Known{Peer: peer}
+	if token != nil {
+		known.Token = token
+	}
+	return e.count(e.state.Load().claimed, q, known, a)
+}
+
+// count counts a request that was let in so far.
+func (e *Engine) count(limits []limit, q *call.Request, known resilience.Known, a Admission) Admission {
+	if len(limits) == 0 {
 		return a
 	}
 	now, least := e.now(), math.MaxInt
-	for i := range st.inbound {
-		l := &st.inbound[i]
+	if a.told {
+		least = a.taken.Remaining()
+	}
+	for i := range limits {
+		l := &limits[i]
 		if !l.def.Takes(q, nil) {
 			continue
 		}
-		t := l.limiter.Take(now, q, "")
+		t := l.limiter.Take(now, q, known)
 		if !t.OK {
 			a.taken, a.told = t, l.def.Headers
 			a.Err = &call.Error{Reason: call.ReasonRateLimited, Host: call.Printable(q.Authority), Detail: l.reached(),
@@ -48,8 +66,11 @@ func (e *Engine) Admit(q *call.Request) Admission {
 	return a
 }
 
-// Limits reports whether there are limits on what the workload receives.
-func (e *Engine) Limits() bool { return len(e.state.Load().inbound) > 0 }
+// Limits reports whether there are limits on what the workload receives, and whether some ask for claims.
+func (e *Engine) Limits() (limits, claims bool) {
+	st := e.state.Load()
+	return len(st.inbound) > 0, len(st.claimed) > 0
+}
 
 // Header writes what an answer's header says of the limits: Envoy's x-ratelimit-limit, -remaining and -reset where the
 // limit's Headers say so, the time in seconds, and of a refused request what RefusalHeader writes.
@@ -68,13 +89,29 @@ func (a *Admission) Header(h call.HeaderEditor) {
 func (a *Admission) Tells() bool { return a.told || a.Err != nil }
 
 // admit counts a request of net/http's, and answers it where it is one too many.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request, header http.Header) bool {
-	if !h.in.engine.Limits() {
+func (h *handler) admit(w http.ResponseWriter, r *http.Request, header http.Header) (a Admission, ok bool) {
+	if limits, _ := h.in.engine.Limits(); !limits {
+		return a, true
+	}
+	var q call.Request
+	received(&q, r, header)
+	a = h.in.engine.Admit(&q, CallerFrom(r.Context()).Principal())
+	return a, a.answer(w, r)
+}
+
+// admitClaims is admit for the limits that ask for claims.
+func (h *handler) admitClaims(w http.ResponseWriter, r *http.Request, header http.Header, a Admission, t *jwt.Token) bool {
+	if _, claims := h.in.engine.Limits(); !claims {
 		return true
 	}
 	var q call.Request
 	received(&q, r, header)
-	a := h.in.engine.Admit(&q)
+	a = h.in.engine.AdmitClaims(a, &q, CallerFrom(r.Context()).Principal(), t)
+	return a.answer(w, r)
+}
+
+// answer tells of the limits, and answers a request that is one too many.
+func (a *Admission) answer(w http.ResponseWriter, r *http.Request) (admitted bool) {
 	if a.Err != nil {
 		a.refuse(w, r)
 		return false

@@ -11,8 +11,8 @@ import (
 	"github.com/heddlemesh/mesh/call"
 )
 
-// track ends the attempt when the response's body does, or now where there is none to wait for.
-// stop, where it is not nil, is called then too.
+// track ends the attempt when the response's body does, or now where there is none to wait for. ctx is the call's, its
+// time-out included. stop, where it is not nil, is called then too.
 func track(ctx context.Context, resp *http.Response, a Attempt, stop func()) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		a.Finish()
@@ -34,7 +34,7 @@ func track(ctx context.Context, resp *http.Response, a Attempt, stop func()) {
 type trackedBody struct {
 	body    io.ReadCloser
 	attempt Attempt
-	ctx     context.Context // the request's
+	ctx     context.Context // the call's
 	stop    func()          // ends the attempt's context, nil where it has none
 	closing atomic.Bool
 	ended   atomic.Bool
@@ -59,8 +59,12 @@ func (b *trackedBody) end(err error) {
 	if b.ended.Swap(true) {
 		return
 	}
-	if err != nil && !errors.Is(err, io.EOF) && !b.closing.Load() && b.ctx.Err() == nil {
-		b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
+	if err != nil && !errors.Is(err, io.EOF) && !b.closing.Load() {
+		// What the time-out cuts off once the answer has begun may be the reader's slowness (Envoy,
+		// Filter::onResponseTimeout), and a request's body that breaks off is the program's mistake.
+		if o := classify(b.ctx, nil, err); !o.Neutral() {
+			b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
+		}
 	}
 	b.attempt.Finish()
 	if b.stop != nil {

@@ -32,6 +32,14 @@ func (e *Engine) Caller(conn net.Conn) *Caller {
 	return &Caller{p, forwardedCert(e.live.identity.ID(), &p), policyPeer(p)}
 }
 
+// Principal is his identity as policies name it, "" for nobody.
+func (c *Caller) Principal() string {
+	if c == nil {
+		return ""
+	}
+	return c.Policy.Principal
+}
+
 type callerKey struct{}
 
 // WithCaller gives a context to which CallerFrom and PeerFromContext answer with the caller; nil changes nothing.

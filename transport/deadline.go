@@ -109,6 +109,27 @@ func (c *Call) Until(end time.Time) {
 // from then on, which is a time-out and no fault of its own.
 func (c *Call) Overran() bool { return c.told > 0 && !time.Now().Before(c.end) }
 
+// heeded gives a context that counts as ended as soon as the call has overrun, for the judgement of what breaks off.
+func (c *Call) heeded(ctx context.Context) context.Context {
+	if c.told == 0 {
+		return ctx
+	}
+	return toldContext{ctx, c.end}
+}
+
+type toldContext struct {
+	context.Context
+	end time.Time
+}
+
+// Err implements context.Context.
+func (c toldContext) Err() error {
+	if err := c.Context.Err(); err != nil || time.Now().Before(c.end) {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
 // Late is the outcome of an attempt that the end of the whole call's time has cut off.
 func (c *Call) Late() call.Outcome {
 	return call.Outcome{Reason: call.ReasonTimeout, Told: c.told > 0 && (c.route.Timeout == 0 || c.told < c.route.Timeout)}

@@ -78,6 +78,7 @@ type Engine struct {
 	clusters map[string]*records
 	breakers map[string]*resilience.Breaker // by the name of their policy
 	changed  chan struct{}                  // closed at the next change; nil where nobody waits for it
+	prepare  []*func(Ahead) func()          // see OnPublish
 
 	retired atomic.Pointer[[]*func(discovery.Address)] // see OnRetired; replaced as a whole
 }
@@ -89,7 +90,8 @@ type state struct {
 	clusters []*cluster
 	bySet    map[discovery.Key][]*cluster
 	limits   []limit // by the snapshot's index
-	inbound  []limit // those of them that limit what is received
+	inbound  []limit // those of them that limit what is received,
+	claimed  []limit // and those that do by what tokens say
 }
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
@@ -106,6 +108,7 @@ func NewEngine(c Config) *Engine {
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
 	e.live = newLive(e.identity, e.background.Done())
+	e.live.rolling = func() bool { return e.Snapshot().Authentication != nil }
 	if l, ok := e.pools.(*Leaves); ok && e.identity != nil {
 		l.live = e.live
 	}
@@ -132,7 +135,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		previous[c.def.Name] = c
 	}
 	next := &state{snap: s, policy: e.policyOf(s), clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
-	next.limits, next.inbound = limitsOf(s, old)
+	next.limits, next.inbound, next.claimed = limitsOf(s, old)
 	e.breakers = breakersOf(s, e.breakers)
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {
@@ -154,7 +157,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		next.clusters[i] = c
 		next.bySet[def.Set] = append(next.bySet[def.Set], c)
 	}
-	e.state.Store(next)
+	told := e.goLive(next)
 	for i, c := range next.clusters {
 		if old := previous[c.def.Name]; old != c && old != nil {
 			old.giveUp(next.clusters[i])
@@ -174,6 +177,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	e.clusters = live
 	e.tell()
 	e.live.changed()
+	for _, f := range told {
+		f()
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 type Gate struct {
 	engine   *Engine
 	tokens   *jwt.Set
+	keys     uint64 // as they were by tokens.Changes
 	policies *authz.Set
 	conns    *authz.Set // for connections that are not HTTP
 	paths    call.PathNormalization
@@ -25,7 +27,31 @@ type Gate struct {
 // Gate gives what is asked at this moment.
 func (e *Engine) Gate() Gate {
 	s := e.state.Load().snap
-	return Gate{e, s.Authentication, s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops}
+	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops}
+}
+
+// Admitted says of an RPC what Handler has let it in by, for a gRPC server behind it not to do so again.
+type Admitted struct {
+	Gate   Gate
+	Header http.Header // as it came; it must not be changed
+	visit  *guest
+}
+
+type admittedKey struct{}
+
+// Admitted gives what a Handler of the engine has noted in the context, nil where the RPC came another way.
+func (e *Engine) Admitted(ctx context.Context) *Admitted {
+	if a, _ := ctx.Value(admittedKey{}).(*Admitted); a != nil && a.Gate.engine == e {
+		return a
+	}
+	return nil
+}
+
+// Join notes an RPC that Handler has let in as the gRPC server's from now on: it is for that to end it.
+func (a *Admitted) Join(s *Stay, g Guest) Verdict {
+	v := s.join(a.Gate, g)
+	a.visit.Leave()
+	return v
 }
 
 // None reports that nothing is asked.
@@ -56,6 +82,7 @@ type Verdict struct {
 
 	Decision authz.Decision // of the policies, where they were asked
 
+	gate    Gate       // that has let it in
 	Token   *jwt.Token // that was verified, nil for none
 	at      *jwt.Location
 	outputs []*call.Name
@@ -104,7 +131,7 @@ func (g Gate) judge(q *Arrival) Verdict {
 // of makes it what policies decide.
 func (v Verdict) of(d authz.Decision) Verdict {
 	if v.Decision = d; !d.Allowed {
-		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
+		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, reasonDenied, d.Details()
 	}
 	return v
 }
@@ -125,8 +152,11 @@ var (
 )
 
 func unauthenticated(q *Arrival, err error) Verdict {
-	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: "jwt_authn_access_denied",
+	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: reasonUnauthenticated,
 		Challenge: `Bearer realm="` + realm(&q.Request) + `", error="invalid_token"`}
+	if errors.Is(err, jwt.NoAudience) { // whose it is is known
+		v.Status = http.StatusForbidden
+	}
 	v.Details = v.Reason + "{" + strings.ReplaceAll(v.Body, " ", "_") + "}"
 	return v
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -70,7 +71,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := h.attested(r, caller)
-	if !h.admit(w, r, header) {
+	admission, ok := h.admit(w, r, header)
+	if !ok {
 		return
 	}
 	header = unclaimed(header, caller != nil)
@@ -79,9 +81,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer visit.leave(h.in.engine)
+	if !h.admitClaims(w, r, header, admission, verdict.Token) {
+		return
+	}
 	header = h.settle(r, header, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
+	if call.IsGRPC(r.Header.Get("Content-Type")) {
+		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{verdict.gate, r.Header, visit})
+	}
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
 	if visit.decided() {

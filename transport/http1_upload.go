@@ -118,44 +118,42 @@ func (u *upload) send() error {
 	for left != 0 {
 		b := p[:]
 		if left > 0 {
-			b = p[:min(left, pieceSize)]
+			b = p[:min(left+1, pieceSize)]
 		}
 		n, err := u.body.Read(b)
-		if n > 0 {
-			if left > 0 {
-				left -= int64(n)
+		if left > 0 {
+			if left -= int64(n); left == 0 && err == nil {
+				left, err = u.surplus()
 			}
+		}
+		switch { // before the last of it is sent: then the endpoint could answer, and it would be chance who is heard first
+		case u.length > 0 && left < 0:
+			return wrongLength(u.length, u.length-left)
+		case err != nil && !errors.Is(err, io.EOF):
+			return asBodyError(err)
+		case err != nil && left > 0:
+			return wrongLength(u.length, u.length-left)
+		}
+		if n > 0 {
 			if _, err := w.Write(b[:n]); err != nil {
 				return err
 			}
 		}
-		switch {
-		case err == nil:
-		case err != io.EOF:
-			return asBodyError(err)
-		case left > 0:
-			return wrongLength(u.length, u.length-left)
-		default:
-			return u.finish(err)
+		if err != nil {
+			break
 		}
 	}
-	return u.finish(nil)
-}
-
-// finish sends the end. read is what the last reading of the body gave.
-func (u *upload) finish(read error) error {
-	w := &u.conn.w
 	if u.length < 0 {
 		writeTrailers(w, u.s.req)
 	}
-	if err := w.Finish(nil); err != nil || u.length < 0 || errors.Is(read, io.EOF) {
-		return err
-	}
+	return w.Finish(nil)
+}
+
+// surplus finds out, as net/http does, whether a body that was read to its length has more, which is -1.
+func (u *upload) surplus() (left int64, err error) {
 	var more [1]byte
-	if n, _ := u.body.Read(more[:]); n > 0 {
-		return wrongLength(u.length, u.length+int64(n))
-	}
-	return nil
+	n, err := io.ReadFull(u.body, more[:])
+	return -int64(n), err
 }
 
 // errUnwanted is the end of a body that the endpoint did not ask for.

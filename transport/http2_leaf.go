@@ -62,7 +62,6 @@ func (f *http2Leaf) roundTrip(req *http.Request) (*http.Response, error) {
 		}
 		resp, err := l.conn.cc.RoundTrip(out)
 		if err == nil {
-			resp.Request = req
 			return resp, nil
 		}
 		if unchecked(err) {
@@ -74,8 +73,6 @@ func (f *http2Leaf) roundTrip(req *http.Request) (*http.Response, error) {
 		return nil, l.failure(req.Context(), err)
 	}
 }
-
-func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
 // An http2Lease is room for one request on a connection.
 type http2Lease struct {

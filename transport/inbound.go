@@ -34,13 +34,19 @@ type InboundDecided struct {
 	Shadow          uint64 `json:"shadow_denied"` // would be denied by dry-run policies
 }
 
+// The reasons of verdicts that are counted.
+const (
+	reasonDenied          = "rbac_access_denied"
+	reasonUnauthenticated = "jwt_authn_access_denied"
+)
+
 // report counts a verdict, and tells who wants to know. q does not escape.
 func (e *Engine) report(v *Verdict, q *authz.Request) {
 	d := &v.Decision
-	switch v.Status {
-	case http.StatusForbidden:
+	switch v.Reason {
+	case reasonDenied:
 		e.decided.denied.Add(1)
-	case http.StatusUnauthorized:
+	case reasonUnauthenticated:
 		e.decided.unauthenticated.Add(1)
 	}
 	if d.Audit != "" {

@@ -69,7 +69,7 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		switch {
 		case two && f.http2 != nil:
-			return f.http2.roundTrip(req)
+			return answerTo(req)(f.http2.roundTrip(ownBody(req)))
 		case !two && f.http1 != nil && req.Method != http.MethodConnect:
 			return f.http1.roundTrip(req)
 		}
@@ -78,14 +78,17 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
 		c = f.renew(c)
 	}
-	if c.http2 == nil && !f.key.secured {
-		return c.main.RoundTrip(req)
+	if !hasBody(req) || inMemory(req.Body) { // which does not fail
+		return f.roundTrip(c, req)
 	}
-	return f.roundTrip(c, req)
+	return answerTo(req)(f.roundTrip(c, ownBody(req)))
 }
 
 // roundTrip chooses the transport of a request, and has it carry the name that its connection is made under.
 func (f *leaf) roundTrip(c *connections, req *http.Request) (*http.Response, error) {
+	if c.http2 == nil && !f.key.secured {
+		return c.main.RoundTrip(req)
+	}
 	if req.URL.Scheme != "http" || c.http2 == nil || f.key.conns.ClientProtocol && req.ProtoMajor != 2 {
 		out := req
 		if f.key.secured && req.URL.Scheme == "http" && req.Host != "" && req.Host != req.URL.Host {

@@ -18,10 +18,11 @@ type limit struct {
 	limiter *resilience.Limiter
 }
 
-// limitsOf gives the snapshot's limits. One that is the same under the same name goes on counting.
-func limitsOf(s *snapshot.Snapshot, old *state) (all, inbound []limit) {
+// limitsOf gives the snapshot's limits, and apart from the others of what is received those that ask for claims of tokens. One
+// that is the same under the same name goes on counting.
+func limitsOf(s *snapshot.Snapshot, old *state) (all, inbound, claimed []limit) {
 	if len(s.Limits) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	before := make(map[string]*resilience.Limiter, len(old.limits))
 	for _, l := range old.limits {
@@ -35,11 +36,14 @@ func limitsOf(s *snapshot.Snapshot, old *state) (all, inbound []limit) {
 			l = resilience.NewLimiter(def.RateLimit)
 		}
 		all[i] = limit{def, l}
-		if def.Inbound {
+		switch {
+		case def.Inbound && def.ByClaim():
+			claimed = append(claimed, all[i])
+		case def.Inbound:
 			inbound = append(inbound, all[i])
 		}
 	}
-	return all, inbound
+	return all, inbound, claimed
 }
 
 // breakersOf gives the snapshot's circuit breakers by name. One that is the same stays in its state.
@@ -79,7 +83,7 @@ func (c *Call) limit(q *call.Request, limits []int) *call.Error {
 		if !l.def.Takes(q, c.route) {
 			continue
 		}
-		if t := l.limiter.Take(now, q, c.route.Name); !t.OK {
+		if t := l.limiter.Take(now, q, resilience.Known{Route: c.route.Name}); !t.OK {
 			e := c.fail(call.ReasonRateLimited, nil, l.reached())
 			e.RetryAfter = t.RetryAfter()
 			e.GRPC = l.grpc()

@@ -23,6 +23,7 @@ type live struct {
 	identity *identity.Identity // nil for none
 	done     <-chan struct{}
 	stays    stays
+	rolling  func() bool // what requests are let in by changes without being told of: keys of tokens; nil for never
 
 	mu       sync.Mutex // guards what follows
 	conns    map[any]*liveConn
@@ -247,7 +248,7 @@ func (l *live) check(r *round) bool {
 		r.conns = append(r.conns, looked{key, c, c.peer, c.wanted, c.tunnel})
 	}
 	l.mu.Unlock()
-	if poked {
+	if poked || l.rolling != nil && l.rolling() {
 		l.stays.check()
 	}
 	for some := range slices.Chunk(r.conns, batch) {
@@ -256,7 +257,7 @@ func (l *live) check(r *round) bool {
 	clear(r.conns)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweeping = len(l.conns) > 0 || l.poked
+	l.sweeping = len(l.conns) > 0 || l.poked || l.rolling != nil && l.rolling()
 	return l.sweeping
 }
 

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"slices"
+
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -26,11 +28,16 @@ type Reached struct {
 // driver has to be able to connect to before it knows the call. The host is canonical. A closed engine
 // reaches nothing.
 func (e *Engine) Reach(scope, host string, port uint16) Reach {
-	r := Reach{Changed: e.changes()} // first: what changes from here on is told
+	changed := e.changes() // first: what changes from here on is told
 	if e.closed.Load() {
-		return r
+		return Reach{Changed: changed}
 	}
-	st := e.state.Load()
+	r := e.state.Load().reach(scope, host, port)
+	r.Changed = changed
+	return r
+}
+
+func (st *state) reach(scope, host string, port uint16) (r Reach) {
 	var v *routing.VirtualHost
 	if t := st.snap.Tables[scope]; t != nil {
 		v, _ = t.Lookup(host, port)
@@ -49,6 +56,37 @@ func (e *Engine) Reach(scope, host string, port uint16) Reach {
 		r.add(st, route, seen)
 	}
 	return r
+}
+
+// An Ahead is a snapshot that is about to be live, in the place of another one.
+type Ahead struct{ live, next *state }
+
+// Reach is Engine.Reach as it is yet, and as it will be, without Changed.
+func (a Ahead) Reach(scope, host string, port uint16) (now, next Reach) {
+	return a.live.reach(scope, host, port), a.next.reach(scope, host, port)
+}
+
+// OnPublish has f told of each snapshot before calls can see it, until stop: for drivers with connections of their own to what
+// it leads to. What f returns is called when the snapshot is live and that has been told (Reach.Changed). Publish waits for both; neither
+// may call the engine.
+func (e *Engine) OnPublish(f func(Ahead) (live func())) (stop func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.prepare = append(e.prepare, &f)
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.prepare = slices.DeleteFunc(e.prepare, func(h *func(Ahead) func()) bool { return h == &f })
+	}
+}
+
+// goLive makes the state the one that calls begin with. e.mu is held.
+func (e *Engine) goLive(next *state) (told []func()) {
+	for _, f := range e.prepare {
+		told = append(told, (*f)(Ahead{e.state.Load(), next}))
+	}
+	e.state.Store(next)
+	return told
 }
 
 func (r *Reach) add(st *state, route *routing.Route, seen map[int]bool) {

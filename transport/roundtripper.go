@@ -115,7 +115,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 	}
 	out.prepare(c, q)
 	out.mirror(t, c, q)
-	resp, err := t.attempts(req, &out, c)
+	resp, err := t.attempts(&out, c)
 	if err != nil {
 		out.stop()
 		return nil, err
@@ -126,7 +126,7 @@ func (t *RoundTripper) forward(req *http.Request, c *Call, q *call.Request) (*ht
 }
 
 // attempts tries endpoint after endpoint.
-func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*http.Response, error) {
+func (t *RoundTripper) attempts(out *outgoing, c *Call) (*http.Response, error) {
 	for {
 		a, err := c.Pick(nil)
 		if err != nil {
@@ -165,7 +165,7 @@ func (t *RoundTripper) attempts(req *http.Request, out *outgoing, c *Call) (*htt
 			return nil, c.Fail(o, err)
 		}
 		out.commit()
-		track(req.Context(), resp, a, out.giveTry())
+		track(c.heeded(out.ctx), resp, a, out.giveTry())
 		return resp, nil
 	}
 }
@@ -285,8 +285,8 @@ func (o *outgoing) begin(req *http.Request, c *Call) {
 // own TLS nothing is added.
 func (o *outgoing) prepare(c *Call, q *call.Request) {
 	req := o.original
-	hasBody := req.Body != nil && req.Body != http.NoBody
-	o.repeat = !hasBody || req.GetBody != nil
+	body := hasBody(req)
+	o.repeat = !body || req.GetBody != nil
 	if q.Scheme == "http" {
 		o.edit(c, q, c.engine.Carry(req.Context(), q.Headers))
 		o.mark(c)
@@ -296,12 +296,12 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 	if keys {
 		hideKeys(o.ownHeader(0))
 	}
-	if keys && !hasBody || !once && req.GetBody != nil && hasBody && c.idempotent && (keys || safe(q.Method)) {
+	if keys && !body || !once && req.GetBody != nil && body && c.idempotent && (keys || safe(q.Method)) {
 		o.trace = new(reuse)
 		o.req = o.req.WithContext(o.trace.attach(o.ctx))
 	}
 	switch {
-	case !hasBody:
+	case !body:
 	case req.GetBody == nil:
 		o.body = newReplay(req)
 		o.copy().Body = o.body.body()

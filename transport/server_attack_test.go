@@ -97,3 +97,38 @@ func TestServerCodecUnreadBody(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestServerCodecUnaskedBody: a client that waits for 100 (Continue) and gets another answer may leave its body out or send it: the
+// connection ends with the answer, or the next request could be taken for that body. That holds for handlers too that read
+// and write at once, where net/http keeps the connection.
+func TestServerCodecUnaskedBody(t *testing.T) {
+	t.Parallel()
+	in, l := inbound(t), listen(t)
+	run(t, in, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/duplex" {
+			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, _ = io.WriteString(w, "no")
+	})}, l, modes["codec"]...)
+	for _, path := range []string{"/plain", "/duplex"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, _ = io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 40\r\n\r\n")
+		br := bufio.NewReader(c)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := body(t, resp); resp.StatusCode != http.StatusOK || got != "no" || !resp.Close {
+			t.Errorf("%s: status %d, %q, close %v", path, resp.StatusCode, got, resp.Close)
+		}
+		if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
+			t.Errorf("%s: then %q, %v", path, rest, err)
+		}
+	}
+}

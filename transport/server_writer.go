@@ -278,10 +278,10 @@ func (w *codecWriter) complete(first []byte, done bool) {
 func (w *codecWriter) settleBody() {
 	w.closing = w.closing || w.s.line.codec.draining.Load() || w.tunnel()
 	switch {
-	case w.duplex || w.body.w == nil:
+	case w.body.w == nil:
 	case w.waits.Load(): // and it may come or not
 		w.closing = true
-	case !w.closing:
+	case !w.closing && !w.duplex:
 		w.closing = !w.body.drain(w.s)
 	}
 }

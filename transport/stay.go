@@ -33,6 +33,7 @@ type Stay struct {
 	gate       Gate  // that has let it in
 	ending     bool  // Denied is to be called
 	out        bool  // or has been
+	listed     bool
 }
 
 // stays are the requests under way. A Stay is used by one processor for the most part, and keeps its shard.
@@ -56,17 +57,27 @@ func (s *Stay) Enter(e *Engine, guest Guest) Verdict {
 	s.shard = &e.live.stays.shards[s.at%shards]
 	s.guest = guest
 	for {
-		var v Verdict
 		g := e.Gate()
+		v := Verdict{gate: g}
 		if !g.None() {
 			if v = g.Decide(&s.Arrival); v.Status != 0 {
 				return v
 			}
+			v.gate = g
 		}
 		if s.list(g) {
 			return v
 		}
 	}
+}
+
+// join is Enter for a request that the gate has let in.
+func (s *Stay) join(g Gate, guest Guest) Verdict {
+	s.shard, s.guest = &g.engine.live.stays.shards[0], guest
+	if s.list(g) {
+		return Verdict{gate: g}
+	}
+	return s.Enter(g.engine, guest)
 }
 
 // list notes the request. It reports false where the gate is not that of this moment any more.
@@ -76,7 +87,7 @@ func (s *Stay) list(g Gate) bool {
 	if g.engine.Gate() != g {
 		return false
 	}
-	s.gate, s.out, s.prev, s.next = g, false, nil, s.shard.first
+	s.gate, s.listed, s.out, s.prev, s.next = g, true, false, nil, s.shard.first
 	if s.next != nil {
 		s.next.prev = s
 	}
@@ -84,11 +95,18 @@ func (s *Stay) list(g Gate) bool {
 	return true
 }
 
-// Leave ends a request that was let in. It waits for a Denied that is under way.
+// Leave ends a request that was let in. It waits for a Denied that is under way. A second one does nothing.
 func (s *Stay) Leave() {
 	h := s.shard
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for s.ending {
+		h.ended.Wait()
+	}
+	if !s.listed {
+		return
+	}
+	s.listed = false
 	if s.next != nil {
 		s.next.prev = s.prev
 	}
@@ -98,9 +116,6 @@ func (s *Stay) Leave() {
 		h.first = s.next
 	}
 	s.prev, s.next = nil, nil
-	for s.ending {
-		h.ended.Wait()
-	}
 }
 
 // Own has f put what lasts in the place of what the arrival aliases, before that goes.

@@ -67,7 +67,10 @@ type contender struct {
 
 // enter makes a contender of the name.
 func enter(name, address, dir string) (*contender, error) {
-	kind, _, _ := strings.Cut(name, "-")
+	kind, _, _ := strings.Cut(strings.TrimPrefix(name, "pair-"), "-")
+	if kind == "plain" || kind == "mtls" {
+		return paired(kind, address, dir)
+	}
 	secured := strings.HasSuffix(name, "mtls")
 	if kind == "mesh" {
 		return meshed(name, address, dir, secured)

@@ -61,8 +61,12 @@ func main() {
 		}
 	case "server":
 		log.Fatal(serve(*dir))
-	case "serve-bare", "serve-mesh", "serve-codec":
-		if err := serveOne(*role); err != nil {
+	case "serve-bare", "serve-mesh", "serve-codec", "serve-pair-bare", "serve-pair-plain", "serve-pair-mtls":
+		if err := serveOne(*role, *dir); err != nil {
+			log.Fatal(err)
+		}
+	case "idle":
+		if err := idle(*goroutines); err != nil {
 			log.Fatal(err)
 		}
 	default:
@@ -108,14 +112,14 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 		return err
 	}
 	var names []string // those that are compared run one after the other
-	for _, c := range slices.Concat(comparisons, servings) {
+	for _, c := range all {
 		for _, name := range []string{c.theirs, c.ours} {
 			if !slices.Contains(names, name) && strings.HasPrefix(name, only) {
 				names = append(names, name)
 			}
 		}
 	}
-	all := make(map[string][]measure)
+	measured := make(map[string][]measure)
 	for r := range repetitions {
 		for i := range names {
 			name := names[i]
@@ -127,47 +131,63 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 				if err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
-				all[name] = append(all[name], m)
+				measured[name] = append(measured[name], m)
+				continue
+			}
+			if strings.HasPrefix(name, "pair-") {
+				m, err := measurePair(self, name, dir, goroutines, seconds)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				measured[name] = append(measured[name], m)
 				continue
 			}
 			address := addresses[0]
 			if strings.HasSuffix(name, "mtls") {
 				address = addresses[1]
 			}
-			cmd := exec.Command(self, "-role", name, "-address", address, "-dir", dir, "-goroutines", fmt.Sprint(goroutines), "-seconds", fmt.Sprint(seconds))
-			cmd.Stderr = os.Stderr
-			text, err := cmd.Output()
+			m, err := measureClient(self, name, address, dir, goroutines, seconds)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			var m measure
-			if err := json.Unmarshal(text, &m); err != nil {
-				return err
-			}
-			all[name] = append(all[name], m)
+			measured[name] = append(measured[name], m)
 		}
 	}
-	report(os.Stdout, goroutines, all)
+	report(os.Stdout, goroutines, measured)
 	return nil
 }
 
+// all is everything that can be compared.
+var all = slices.Concat(comparisons, servings, pairs)
+
+// measureClient has a contender make calls in a process of its own.
+func measureClient(self, name, address, dir string, goroutines int, seconds float64) (m measure, err error) {
+	cmd := exec.Command(self, "-role", name, "-address", address, "-dir", dir, "-goroutines", fmt.Sprint(goroutines), "-seconds", fmt.Sprint(seconds))
+	cmd.Stderr = os.Stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return m, err
+	}
+	return m, json.Unmarshal(text, &m)
+}
+
 // report prints medians, and ratios within the repetitions.
-func report(w io.Writer, goroutines int, all map[string][]measure) {
+func report(w io.Writer, goroutines int, measured map[string][]measure) {
 	fmt.Fprintf(w, "%d calls at a time\n\n| | CPU µs a call | allocations | bytes |\n|---|---|---|---|\n", goroutines)
-	for _, name := range sortedKeys(all) {
-		of := func(f func(measure) float64) float64 { return median(each(all[name], f)) }
-		cpu := each(all[name], func(m measure) float64 { return m.CPU })
+	for _, name := range sortedKeys(measured) {
+		of := func(f func(measure) float64) float64 { return median(each(measured[name], f)) }
+		cpu := each(measured[name], func(m measure) float64 { return m.CPU })
 		fmt.Fprintf(w, "| %s | %.1f [%.1f–%.1f] | %.1f | %.0f |\n", name, median(cpu), slices.Min(cpu), slices.Max(cpu),
 			of(func(m measure) float64 { return m.Allocs }), of(func(m measure) float64 { return m.Bytes }))
 	}
 	fmt.Fprint(w, "\n| | ratio of CPU | goal |\n|---|---|---|\n")
-	for _, c := range slices.Concat(comparisons, servings) {
-		if len(all[c.ours]) == 0 {
+	for _, c := range all {
+		if len(measured[c.ours]) == 0 {
 			continue
 		}
 		var ratios []float64
-		for i := range all[c.ours] {
-			ratios = append(ratios, all[c.ours][i].CPU/all[c.theirs][i].CPU)
+		for i := range measured[c.ours] {
+			ratios = append(ratios, measured[c.ours][i].CPU/measured[c.theirs][i].CPU)
 		}
 		goal := "–"
 		if c.goal > 0 {

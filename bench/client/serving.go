@@ -28,7 +28,7 @@ var servings = []comparison{
 
 // serveOne is a server's process. It says where it listens; told so by a line, it begins to measure, and by another it says
 // what a request has cost.
-func serveOne(name string) error {
+func serveOne(name, dir string) error {
 	var requests atomic.Int64
 	content := []byte(strings.Repeat("x", 1024))
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -41,15 +41,15 @@ func serveOne(name string) error {
 		return err
 	}
 	ended := make(chan error, 1)
-	if name == "serve-bare" {
+	if name == "serve-bare" || name == "serve-pair-bare" {
 		go func() { ended <- srv.Serve(l) }()
 	} else {
-		m, err := mesh.New(context.Background())
+		m, err := mesh.New(context.Background(), servingAs(name, dir)...)
 		if err != nil {
 			return err
 		}
 		var opts []mesh.InboundOption
-		if name == "serve-codec" {
+		if name != "serve-mesh" {
 			opts = append(opts, mesh.WithServerCodec())
 		}
 		go func() { ended <- m.Serve(srv, l, opts...) }()
@@ -57,7 +57,7 @@ func serveOne(name string) error {
 	fmt.Println(l.Addr())
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
-		return err
+		return srv.Close() // nobody asks
 	}
 	before, n := usage(), requests.Load()
 	if _, err := in.ReadString('\n'); err != nil {
@@ -70,6 +70,7 @@ func serveOne(name string) error {
 	if err := json.NewEncoder(os.Stdout).Encode(m); err != nil {
 		return err
 	}
+	_, _ = in.ReadString('\n') // until whoever asks is done
 	select {
 	case err = <-ended:
 	default:
@@ -77,41 +78,67 @@ func serveOne(name string) error {
 	return errors.Join(err, srv.Close())
 }
 
+// A running server is a process that is measured from begin to end.
+type runningServer struct {
+	cmd     *exec.Cmd
+	address string
+	in      io.WriteCloser
+	out     io.Reader
+}
+
+func startServer(self, name, dir string) (s *runningServer, err error) {
+	s = &runningServer{cmd: exec.Command(self, "-role", name, "-dir", dir)}
+	s.cmd.Stderr = os.Stderr
+	if s.out, err = s.cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if s.in, err = s.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Fscanln(s.out, &s.address); err != nil {
+		return nil, errors.Join(err, s.end())
+	}
+	return s, nil
+}
+
+// tick begins the measurement, or ends it.
+func (s *runningServer) tick() error {
+	_, err := io.WriteString(s.in, "\n")
+	return err
+}
+
+// said gives what the server has measured.
+func (s *runningServer) said() (m measure, err error) {
+	return m, json.NewDecoder(s.out).Decode(&m)
+}
+
+func (s *runningServer) end() error {
+	_ = s.in.Close()
+	return s.cmd.Wait()
+}
+
 // measureServer starts a server, asks it for some time, and gives what it says.
 func measureServer(self, name string, connections int, seconds float64) (m measure, err error) {
-	cmd := exec.Command(self, "-role", name)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	s, err := startServer(self, name, "")
 	if err != nil {
 		return m, err
 	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return m, err
-	}
-	if err := cmd.Start(); err != nil {
-		return m, err
-	}
-	defer func() {
-		_ = in.Close()
-		err = errors.Join(err, cmd.Wait())
-	}()
-	var address string
-	if _, err := fmt.Fscanln(out, &address); err != nil {
-		return m, err
-	}
+	defer func() { err = errors.Join(err, s.end()) }()
 	var asking sync.WaitGroup
 	var over atomic.Bool
 	for range connections {
-		asking.Go(func() { ask(address, &over) })
+		asking.Go(func() { ask(s.address, &over) })
 	}
 	for _, d := range []float64{seconds / 2, seconds} {
 		time.Sleep(time.Duration(d * float64(time.Second)))
-		if _, err := io.WriteString(in, "\n"); err != nil {
+		if err := s.tick(); err != nil {
 			return m, err
 		}
 	}
-	err = json.NewDecoder(out).Decode(&m)
+	m, err = s.said()
 	over.Store(true)
 	asking.Wait()
 	return m, err

@@ -1,5 +1,5 @@
-// Command heddle checks and explains the Istio YAML that drives a mesh, and runs it as a sidecar; docs/cli.md
-// and docs/sidecar.md describe it.
+// Command heddle checks and explains the Istio YAML that drives a mesh, runs it as a sidecar, and gives programs
+// identities; docs/cli.md, docs/sidecar.md and docs/identity.md describe it.
 package main
 
 import (

@@ -25,6 +25,7 @@ type bookinfo struct {
 	ownDir    bool   // made by us, and removed at the end
 	rules     string // in place of the bundled ones for reviews
 	place     place
+	issuer    *issuer
 	instances []*instance // productpage first
 	notes     []string    // why some programs are in Go
 	died      chan error  // an instance that ended by itself
@@ -54,6 +55,9 @@ func start(ctx context.Context, s settings) (*bookinfo, error) {
 	}
 	b.place = place{self: self, config: b.dir}
 	if err = b.writeScripts(); err == nil {
+		b.issuer, err = openIssuer(b.instances, b.lost)
+	}
+	if err == nil {
 		err = b.bringUp(ctx, s.addr)
 	}
 	if err != nil {
@@ -61,6 +65,13 @@ func start(ctx context.Context, s settings) (*bookinfo, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// lost hears that the CA fails at something. What is there goes on for a while, and nothing is known to be wrong with it.
+func (b *bookinfo) lost(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fmt.Fprintln(b.stderr, "bookinfo: development CA:", err)
 }
 
 // bringUp starts the instances and lets them begin. productpage is started last, because it is the voice of
@@ -144,14 +155,14 @@ func (b *bookinfo) say(i *instance, line string) {
 func (b *bookinfo) describe(out io.Writer) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tVERSION\tRUNTIME\tURL\tPROCESS")
+	fmt.Fprintln(w, "SERVICE\tVERSION\tRUNTIME\tURL\tADMIN\tPROCESS")
 	for _, i := range b.instances {
 		p := i.process()
 		runtime, pid := i.program()+", the mesh inside", fmt.Sprint(p.cmd.Process.Pid)
 		if i.interpreter != nil {
 			runtime, pid = i.program()+", behind heddle proxy", fmt.Sprintf("%d, proxy %d", p.program.Load(), p.cmd.Process.Pid)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\thttp://%s%s\t%s\n", i.service, i.version, runtime, i.address(), i.path(), pid)
+		fmt.Fprintf(w, "%s\t%s\t%s\thttp://%s%s\t%s\t%s\n", i.service, i.version, runtime, i.address(), i.path(), i.admin(), pid)
 	}
 	_ = w.Flush()
 	if len(b.notes) > 0 {
@@ -162,10 +173,11 @@ Open   http://%[1]s/productpage
 Rules  %[2]s
 Edit   %[2]s/reviews.yaml while it runs: other weights, or send jason elsewhere.
        A file with a mistake changes nothing; the log says file, line and what would be right.
-Admin  %[3]s/config_dump
+Admin  %[3]s/config_dump, and %[3]s/certs for its identity
+CA     %[4]s: each process has an identity of its own, and they call each other by mutual TLS
 Stop   Ctrl-C
 
-`, b.instances[0].address(), b.dir, b.instances[0].admin())
+`, b.instances[0].address(), b.dir, b.instances[0].admin(), filepath.Join(b.issuer.dir, "ca.d"))
 }
 
 // stop ends every process and takes away what start made.
@@ -179,6 +191,9 @@ func (b *bookinfo) stop() {
 		if p := i.process(); p != nil {
 			p.wait()
 		}
+	}
+	if b.issuer != nil {
+		b.issuer.stop()
 	}
 	if b.place.scripts != "" {
 		_ = os.RemoveAll(b.place.scripts)

@@ -47,6 +47,7 @@ var scenarios = []scenario{
 	{"scenarios/rate-limit", limited, []string{"productpage", "reviews"}},
 	{"scenarios/circuit-breaker", broken, []string{"reviews", "ratings"}},
 	{"scenarios/retries", repeated, []string{"reviews", "ratings"}},
+	{"scenarios/strict", strict, []string{"productpage", "reviews", "ratings"}},
 	{"scenarios/deadline", bounded, []string{"productpage", "reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},

@@ -115,10 +115,7 @@ func (i *instance) path() string {
 func (i *instance) admin() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	switch {
-	case i.interpreter == nil:
-		return "http://" + i.addr + "/mesh"
-	case i.p == nil:
+	if i.p == nil {
 		return ""
 	}
 	return "http://" + i.p.admin

@@ -112,10 +112,17 @@ func TestPages(t *testing.T) {
 		"/api/v1/products/0/ratings": `{"id":0,"ratings":{"Reviewer1":5,"Reviewer2":4}}`,
 		"/metrics":                   `request_result_total{destination_app="reviews",response_code="200"}`,
 		"/static/style.css":          "font",
-		"/mesh/config_dump":          `outbound|9080|v2|reviews.default.svc.cluster.local`,
 	} {
 		if got := fetch(t, browser, b.url(path)); !strings.Contains(got, want) {
 			t.Errorf("%s: %.300s", path, got)
+		}
+	}
+	for _, i := range b.instances {
+		for page, want := range map[string]string{"/config_dump": `outbound|9080|v2|reviews.default.svc.cluster.local`,
+			"/certs": "spiffe://cluster.local/ns/default/sa/bookinfo-" + i.service} {
+			if got := fetch(t, browser, i.admin()+page); !strings.Contains(got, want) {
+				t.Errorf("%s of %s: %.300s", page, i.name, got)
+			}
 		}
 	}
 }
@@ -255,7 +262,7 @@ func awaitRefusal(t *testing.T, b *bookinfo) string {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		body := fetch(t, http.DefaultClient, b.url("/mesh/config_dump"))
+		body := fetch(t, http.DefaultClient, b.instances[0].admin()+"/config_dump")
 		var s struct{ Refused json.RawMessage }
 		if err := json.Unmarshal([]byte(body), &s); err != nil {
 			t.Fatal(err)
@@ -293,7 +300,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		}
 	}
-	for _, dir := range []string{b.dir, b.place.scripts} {
+	for _, dir := range []string{b.dir, b.place.scripts, b.issuer.dir} {
 		if _, err := os.Stat(dir); dir != "" && !os.IsNotExist(err) {
 			t.Errorf("%s is still there", dir)
 		}

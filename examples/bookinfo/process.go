@@ -38,7 +38,7 @@ type process struct {
 	found     sync.Once     // for what follows
 	listening chan struct{} // closed when the two are known
 	addr      string        // where callers reach it
-	admin     string        // of a sidecar
+	admin     string        // its admin pages
 	behind    string        // where the program behind a sidecar listens
 
 	serves   sync.Once     // for what follows
@@ -51,10 +51,10 @@ type process struct {
 
 // spawn starts the process of an instance, which listens on the address and reads its configuration in dir.
 // Every line it writes is handed to hear; died hears of an end that nobody asked for.
-func spawn(i *instance, listen string, in place, hear func(line string, stderr bool), died func(error)) (*process, error) {
+func spawn(i *instance, listen string, in place, by *issuer, hear func(line string, stderr bool), died func(error)) (*process, error) {
 	p := &process{listening: make(chan struct{}), ready: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.Command(in.self) //nolint:gosec // ourselves
-	p.cmd.Env = append(environment(), "HOSTNAME="+i.name, "SERVICE_VERSION="+i.version)
+	p.cmd.Env = append(environment(), "HOSTNAME="+i.name, "SERVICE_VERSION="+i.version, socketEnv+"="+by.endpoint(i))
 	p.cmd.Env = append(p.cmd.Env, i.env...)
 	if i.interpreter == nil {
 		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleService, "BOOKINFO_SERVICE="+i.service, "BOOKINFO_LISTEN="+listen, "BOOKINFO_CONFIG="+in.config)
@@ -119,7 +119,7 @@ func freeAddress() (string, error) {
 func sidecarArgs(i *instance, listen, app string, in place) []string {
 	_, port, _ := net.SplitHostPort(app)
 	args := []string{"proxy", "--config", in.config, "--workload", i.service + "-" + i.version, "--namespace", "default",
-		"--service-account", "bookinfo-" + i.service, "--labels", "app=" + i.service + ",version=" + i.version,
+		"--service-account", i.account(), "--labels", "app=" + i.service + ",version=" + i.version,
 		"--inbound", listen + "=" + app, "--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 		// Nobody sends requests here who would have to hear of an end first, and stop waits 10 s.
 		"--drain-delay", "0s", "--drain-timeout", "4s", "--", in.self}
@@ -130,7 +130,7 @@ func sidecarArgs(i *instance, listen, app string, in place) []string {
 func environment() []string {
 	var env []string
 	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "HEDDLE_") && !strings.HasPrefix(e, "BOOKINFO_") {
+		if !strings.HasPrefix(e, "HEDDLE_") && !strings.HasPrefix(e, "BOOKINFO_") && !strings.HasPrefix(e, socketEnv+"=") {
 			env = append(env, e)
 		}
 	}
@@ -144,8 +144,9 @@ func (p *process) told(line string) bool {
 		p.program.Store(int64(n))
 		return true
 	}
-	if addr, ok := strings.CutPrefix(line, sayListening); ok {
-		p.listens(addr, "")
+	if where, ok := strings.CutPrefix(line, sayListening); ok {
+		addr, admin, _ := strings.Cut(where, " ")
+		p.listens(addr, admin)
 		return true
 	}
 	if line == sayReady {

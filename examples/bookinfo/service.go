@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/identity/workload"
 )
 
 // serviceMain is one service in Go: it listens, waits until the configuration is complete, serves, and ends
@@ -39,7 +40,11 @@ func serve(service, version string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(sayListening + l.Addr().String())
+	admin, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(sayListening + l.Addr().String() + " " + admin.Addr().String())
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
 		return nil // the parent gave up
@@ -50,11 +55,16 @@ func serve(service, version string) error {
 	}()
 	m, err := mesh.New(ctx, mesh.WithConfigPath(os.Getenv("BOOKINFO_CONFIG")), mesh.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		mesh.WithWorkload(mesh.Workload{Namespace: "default", Name: service + "-" + version,
-			ServiceAccount: "bookinfo-" + service, Labels: map[string]string{"app": service, "version": version}}))
+			ServiceAccount: "bookinfo-" + service, Labels: map[string]string{"app": service, "version": version}}),
+		mesh.WithIdentity(workload.API{Address: os.Getenv(socketEnv)}))
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: handler(service, version, m)}
+	calls := &caller{client: m.Client()}
+	pages := &http.Server{Handler: adminPages(m, calls), ReadHeaderTimeout: 5 * time.Second}
+	defer pages.Close()
+	go func() { _ = pages.Serve(admin) }()
+	srv := &http.Server{Handler: handler(service, version, calls)}
 	served := make(chan error, 1)
 	go func() { served <- m.Serve(srv, l) }()
 	fmt.Println(sayReady)
@@ -68,13 +78,18 @@ func serve(service, version string) error {
 	return m.Shutdown(drain)
 }
 
-// handler gives the service's pages, and those that tell about the mesh inside.
-func handler(service, version string, m *mesh.Mesh) http.Handler {
-	calls := &caller{client: m.Client()}
-	mux := routes(service, version, calls)
-	mux.HandleFunc("GET /mesh/config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status()) })
-	mux.HandleFunc("GET /mesh/failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, calls.recent()) })
-	return identified(service, version, logged(mux))
+// handler gives the service's pages.
+func handler(service, version string, calls *caller) http.Handler {
+	return identified(service, version, logged(routes(service, version, calls)))
+}
+
+// adminPages tell about the mesh inside, as those of heddle proxy do.
+func adminPages(m *mesh.Mesh, calls *caller) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status()) })
+	mux.HandleFunc("GET /certs", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status().Identity) })
+	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, calls.recent()) })
+	return mux
 }
 
 // routes gives what the originals have.

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
@@ -51,6 +50,13 @@ type Issuance struct {
 	To       string    `json:"to,omitempty"` // who asked, "" for the owner of the authority
 }
 
+// A keeper keeps the authorities beyond the life of the process. It is asked before a change takes effect.
+type keeper interface {
+	addRoot(s signer) error // which is the only one that signs from then on
+	setIssuing(s signer) error
+	dropRoots(but []*x509.Certificate) error
+}
+
 // A signer is a certificate of an authority with its key.
 type signer struct {
 	cert *x509.Certificate
@@ -61,12 +67,14 @@ type signer struct {
 type Authority struct {
 	domain string
 	o      Options
+	keeper keeper // nil for an authority that exists in memory only
 
-	mu      sync.Mutex // guards what follows
-	root    signer     // that signs issuing authorities
-	issuing signer     // that signs SVIDs
-	trusted []*x509.Certificate
-	changed chan struct{} // closed at the next change of what is trusted or who signs
+	mu        sync.Mutex // guards what follows
+	root      signer     // that signs issuing authorities
+	issuing   signer     // that signs SVIDs
+	trusted   []*x509.Certificate
+	federated map[string][]*x509.Certificate // bundles of other trust domains
+	changed   chan struct{}                  // closed at the next change of what is trusted or who signs
 }
 
 // New makes an authority with a new root and a new issuing authority, which exist in memory only.
@@ -85,13 +93,9 @@ func empty(trustDomain string, o Options) (*Authority, error) {
 	if err := identity.CheckTrustDomain(trustDomain); err != nil {
 		return nil, fmt.Errorf("trust domain %q: %w", trustDomain, err)
 	}
-	for d, otherwise := range map[*time.Duration]time.Duration{
-		&o.RootLife: DefaultRootLife, &o.IssuingLife: DefaultIssuingLife, &o.Life: DefaultLife,
-	} {
-		if *d <= 0 {
-			*d = otherwise
-		}
-	}
+	o.RootLife = or(o.RootLife, DefaultRootLife)
+	o.IssuingLife = or(o.IssuingLife, DefaultIssuingLife)
+	o.Life = or(o.Life, DefaultLife)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -101,8 +105,18 @@ func empty(trustDomain string, o Options) (*Authority, error) {
 	return &Authority{domain: trustDomain, o: o, changed: make(chan struct{})}, nil
 }
 
+func or(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
+}
+
 // TrustDomain gives the name of the trust domain.
 func (a *Authority) TrustDomain() string { return a.domain }
+
+// Life gives how long SVIDs last at the most.
+func (a *Authority) Life() time.Duration { return a.o.Life }
 
 // Bundle gives the roots that are to be believed, those before the newest too while they are valid.
 func (a *Authority) Bundle() []*x509.Certificate {
@@ -118,50 +132,15 @@ func (a *Authority) Changed() <-chan struct{} {
 	return a.changed
 }
 
-// The rotation of a root in steps between which every workload can get its new bundle and SVID: AddRoot has a new one
-// believed, RotateIssuing has it sign, and DropRoots has only it believed.
-
-// AddRoot makes a new root and has it believed beside the others. It signs from the next RotateIssuing on.
-func (a *Authority) AddRoot() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.newRoot(); err != nil {
-		return err
-	}
-	a.tell()
-	return nil
-}
-
-// RotateIssuing makes a new issuing authority under the newest root.
-func (a *Authority) RotateIssuing() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.newIssuing(); err != nil {
-		return err
-	}
-	a.tell()
-	return nil
-}
-
-// DropRoots has none but the newest root believed any more.
-func (a *Authority) DropRoots() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.trusted = []*x509.Certificate{a.root.cert}
-	a.tell()
-}
-
-func (a *Authority) tell() {
-	close(a.changed)
-	a.changed = make(chan struct{})
-}
-
 // newRoot makes a root. a.mu is held, or a is not in use yet.
 func (a *Authority) newRoot() error {
 	t := a.template(a.o.RootLife, nil)
 	t.Subject = pkix.Name{CommonName: "development root of " + a.domain}
 	authorityOf(t, a.domain, 1)
 	s, err := a.makeAuthority("root", t, signer{})
+	if err == nil && a.keeper != nil {
+		err = a.keeper.addRoot(s)
+	}
 	if err == nil {
 		a.root = s
 		a.trusted = append(a.trusted, s.cert)
@@ -175,6 +154,9 @@ func (a *Authority) newIssuing() error {
 	t.Subject = pkix.Name{CommonName: "development issuing authority of " + a.domain}
 	authorityOf(t, a.domain, 0)
 	s, err := a.makeAuthority("issuing", t, a.root)
+	if err == nil && a.keeper != nil {
+		err = a.keeper.setIssuing(s)
+	}
 	if err == nil {
 		a.issuing = s
 	}
@@ -240,51 +222,4 @@ func (a *Authority) sign(what string, t *x509.Certificate, by signer, public cry
 		return nil, fmt.Errorf("log issuance: %w", err)
 	}
 	return cert, nil
-}
-
-// Issue makes a new key and an SVID for the ID, for which the caller vouches, and gives them with the bundle.
-func (a *Authority) Issue(id identity.ID) (*identity.Material, error) {
-	key, err := newKey()
-	if err != nil {
-		return nil, err
-	}
-	chain, err := a.Sign(id, key.Public(), 0, "")
-	if err != nil {
-		return nil, err
-	}
-	m := &identity.Material{
-		SVID:    tls.Certificate{PrivateKey: key},
-		Bundles: map[string][]*x509.Certificate{a.domain: a.Bundle()},
-	}
-	for _, c := range chain {
-		m.SVID.Certificate = append(m.SVID.Certificate, c.Raw)
-	}
-	return m, nil
-}
-
-// Sign makes an SVID of the ID, for which the caller vouches, for the key. life is bounded by Options.Life, which 0
-// stands for. to says in the log who asked. It gives the leaf and the certificates below the root.
-func (a *Authority) Sign(id identity.ID, public crypto.PublicKey, life time.Duration, to string) ([]*x509.Certificate, error) {
-	if id.TrustDomain() != a.domain {
-		return nil, fmt.Errorf("sign for %s: the authority is that of trust domain %s", id, a.domain)
-	}
-	if err := identity.StrongKey(public); err != nil {
-		return nil, fmt.Errorf("sign for %s: %w", id, err)
-	}
-	if life <= 0 || life > a.o.Life {
-		life = a.o.Life
-	}
-	a.mu.Lock()
-	by := a.issuing
-	a.mu.Unlock()
-	t := a.template(life, by.cert)
-	t.KeyUsage = x509.KeyUsageDigitalSignature
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	t.BasicConstraintsValid = true
-	t.URIs = []*url.URL{{Scheme: "spiffe", Host: id.TrustDomain(), Path: id.Path()}}
-	leaf, err := a.sign("svid", t, by, public, to)
-	if err != nil {
-		return nil, err
-	}
-	return []*x509.Certificate{leaf, by.cert}, nil
 }

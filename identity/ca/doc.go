@@ -8,5 +8,9 @@
 //
 // An [Authority] has a root that is believed and an issuing authority below it that signs; both are replaced with
 // overlap, so that what the old ones signed stays good until it expires. Only an ID that the caller vouches for is
-// signed, never one that a request asks for. Layer L2.
+// signed, never one that a request asks for. [Init] and [Open] keep one in a directory, and [Authority.Rotate] replaces
+// what has come to half of its life.
+//
+// [Authority.Listen] issues to other processes: over the SPIFFE Workload API, on a Unix socket for each workload, and over
+// Istio's CSR protocol, to whoever has a workload's token. It links grpc-go. Layer L2.
 package ca

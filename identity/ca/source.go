@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/x509"
 	"math/rand/v2"
 	"time"
 
@@ -30,7 +31,7 @@ func (s *source) Run(ctx context.Context, to *identity.Identity) error {
 		if err != nil {
 			to.Failed(err)
 		} else if err = to.Take(m); err == nil {
-			wait = s.authority.renewal()
+			wait = s.authority.renewal(m.SVID.Leaf)
 		}
 		if pause = minRetry; err != nil {
 			pause = min(2*wait, maxRetry)
@@ -53,9 +54,12 @@ const (
 	maxRetry = time.Minute
 )
 
-// renewal is when an SVID that was just issued is to be replaced: at 40 to 50 % of its life, so that workloads which
-// started together do not come back together.
-func (a *Authority) renewal() time.Duration {
-	life := a.o.Life
-	return life*2/5 + time.Duration(float64(life)/10*rand.Float64())
+// minRenewal bounds how often SVIDs are renewed, be their lives ever so short.
+const minRenewal = 10 * time.Millisecond
+
+// renewal is how long it is until an SVID that was just issued is to be replaced: 40 to 50 % of its life, so that
+// workloads which started together do not come back together.
+func (a *Authority) renewal(leaf *x509.Certificate) time.Duration {
+	life := leaf.NotAfter.Sub(a.o.Now())
+	return max(life*2/5+time.Duration(float64(life)/10*rand.Float64()), minRenewal)
 }

@@ -51,3 +51,11 @@ func (c *cache) put(token string, v *verified) {
 	}
 	s.known[strings.Clone(token)] = v
 }
+
+// drop forgets a token.
+func (c *cache) drop(token string) {
+	s := c.shard(token)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.known, token)
+}

@@ -9,6 +9,11 @@
 //	set := jwt.New([]jwt.Rule{{Issuer: "https://issuer.example", Keys: keys}})
 //	found := set.Check(&jwt.Request{Headers: h, Query: "…"}, time.Now())
 //
+// Keys that are not written down come from a [Fetcher], which asks for them in the background and never lets a request wait:
+//
+//	fetcher := jwt.NewFetcher(jwt.FetcherOptions{})
+//	set = fetcher.Follow(ctx, jwt.New([]jwt.Rule{{Issuer: "https://issuer.example", Source: jwt.Source{URI: "https://issuer.example/jwks"}}}))
+//
 // Signatures are those of crypto/rsa, crypto/ecdsa and crypto/ed25519, which crypto/tls links anyway. An algorithm is one
 // of the few that the key itself can be for, whatever the token says (RFC 8725 §3.1).
 //

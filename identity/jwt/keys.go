@@ -57,6 +57,17 @@ type jwk struct {
 // ParseKeySet reads a JWKS. Keys for encryption and of unknown kinds are passed over. It refuses a set without a key that
 // is left, with a private or symmetric key, with a faulty one, and with two of one kid; errors show no part of a key.
 func ParseKeySet(text []byte) (*KeySet, error) {
+	return parseKeySet(text, func(err error) error { return err })
+}
+
+// parseFetched reads a JWKS that an issuer gives: keys that ParseKeySet refuses are passed over, as Envoy does it, so that one
+// that is of no use here does not put out the others. Two of one kid are alternatives.
+func parseFetched(text []byte) (*KeySet, error) {
+	return parseKeySet(text, func(error) error { return nil })
+}
+
+// parseKeySet reads a JWKS. faulty hears what is wrong with a key, which is passed over unless it gives an error.
+func parseKeySet(text []byte, faulty func(error) error) (*KeySet, error) {
 	if len(text) > maxKeySet {
 		return nil, fmt.Errorf("the JWKS is larger than %d bytes", maxKeySet)
 	}
@@ -64,7 +75,7 @@ func ParseKeySet(text []byte) (*KeySet, error) {
 		return nil, fmt.Errorf("the JWKS is no JSON object: %w", err)
 	}
 	var raw struct {
-		Keys []jwk `json:"keys"`
+		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return nil, errors.New("the JWKS is no object with a list of keys")
@@ -73,23 +84,38 @@ func ParseKeySet(text []byte) (*KeySet, error) {
 		return nil, fmt.Errorf("the JWKS has more than %d keys", maxKeys)
 	}
 	s := &KeySet{text: bytes.Clone(text)}
-	for i := range raw.Keys {
-		k, err := raw.Keys[i].key()
-		if err != nil {
-			return nil, fmt.Errorf("keys[%d]: %w", i, err)
+	for i, one := range raw.Keys {
+		k, err := parseKey(one)
+		if err == nil && k != nil && k.id != "" && slices.ContainsFunc(s.keys, func(o key) bool { return o.id == k.id }) {
+			if err = faulty(fmt.Errorf("keys[%d]: its kid is another key's too", i)); err != nil {
+				return nil, err
+			}
 		}
-		if k == nil {
+		if err != nil {
+			if err = faulty(fmt.Errorf("keys[%d]: %w", i, err)); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		if k.id != "" && slices.ContainsFunc(s.keys, func(o key) bool { return o.id == k.id }) {
-			return nil, fmt.Errorf("keys[%d]: its kid is another key's too", i)
+		if k != nil {
+			s.keys = append(s.keys, *k)
 		}
-		s.keys = append(s.keys, *k)
 	}
 	if len(s.keys) == 0 {
 		return nil, errors.New("the JWKS has no key for signatures")
 	}
 	return s, nil
+}
+
+// Len says how many keys there are.
+func (s *KeySet) Len() int { return len(s.keys) }
+
+func parseKey(text []byte) (*key, error) {
+	var j jwk
+	if err := json.Unmarshal(text, &j); err != nil {
+		return nil, errors.New("is no JSON Web Key")
+	}
+	return j.key()
 }
 
 // key makes a key of it, nil where it is none for signatures that we know.

@@ -13,7 +13,9 @@ import (
 type Rule struct {
 	Issuer    string   // what iss must be; "" for any
 	Audiences []string // of which the token must have one; none for any
-	Keys      *KeySet
+	Keys      *KeySet  // nil where they are fetched
+	// Source is where the keys are fetched from, by a Fetcher that the set is given to. Default: Keys.
+	Source Source
 	// From is where tokens stand. Default: "Authorization: Bearer …", and the query parameter access_token.
 	From []Location
 	// Forward leaves the token in the request (forwardOriginalToken).
@@ -24,6 +26,16 @@ type Rule struct {
 	ClaimsTo []ClaimTo
 	// Delimited are claims whose texts are lists with spaces, beside scope and permission (spaceDelimitedClaims).
 	Delimited []string
+
+	remote *remote // of Source, where a Fetcher follows it
+}
+
+// keys gives those that count at this time, nil for none.
+func (r *Rule) keys(now time.Time) *KeySet {
+	if r.remote != nil {
+		return r.remote.keys(now)
+	}
+	return r.Keys
 }
 
 // A ClaimTo puts a claim that is text, a whole number or a boolean into a field.
@@ -58,6 +70,21 @@ func New(rules []Rule) *Set {
 	return s
 }
 
+// Changes counts how often the keys of the rules have changed since they were fetched first: what is decided by a token holds
+// as long as it stays.
+func (s *Set) Changes() uint64 {
+	if s == nil {
+		return 0
+	}
+	var n uint64
+	for i := range s.rules {
+		if m := s.rules[i].remote; m != nil {
+			n += m.changes.Load()
+		}
+	}
+	return n
+}
+
 // Outputs are the fields that rules write: what a caller has put there is taken off every request.
 func (s *Set) Outputs() []*call.Name { return s.outputs }
 
@@ -81,9 +108,13 @@ func (s *Set) Check(q *Request, now time.Time) Found {
 		return Found{Err: err}
 	}
 	if e := s.cache.get(text); e != nil {
-		if at := e.rule.stands(q, text); at != nil && e.keys == e.token.rule.Keys {
-			return Found{Token: e.token, Err: e.token.at(now), At: at}
+		if at := e.rule.stands(q, text); at != nil && e.keys == e.rule.keys(now) {
+			if err := e.token.at(now); err != nil {
+				return Found{Err: err}
+			}
+			return Found{Token: e.token, At: at}
 		}
+		s.cache.drop(text)
 	}
 	text = strings.Clone(text) // the request's may be a buffer's
 	p, err := parse(text)
@@ -101,22 +132,30 @@ func (s *Set) Check(q *Request, now time.Time) Found {
 		if at == nil || r.Issuer != "" && r.Issuer != t.issuer {
 			continue
 		}
-		if err = r.verify(p, t, now); err == nil {
+		keys := r.keys(now)
+		if err = r.verify(keys, p, t, now); err == nil {
 			t = r.finish(t)
-			s.cache.put(text, &verified{token: t, rule: r, keys: r.Keys})
+			s.cache.put(text, &verified{token: t, rule: r, keys: keys})
 			return Found{Token: t, At: at}
 		}
 	}
 	return Found{Err: err}
 }
 
-// verify holds a token against one rule. The signature comes before what is said of the claims.
-func (r *Rule) verify(p *parsed, t *Token, now time.Time) error {
-	keys := r.Keys.find(p.kid, p.named, p.algorithm)
-	if len(keys) == 0 {
-		return NoKey
+// verify holds a token against one rule. The signature comes before what is said of the claims. Where none of the keys is
+// the one, those that are fetched may be old.
+func (r *Rule) verify(keys *KeySet, p *parsed, t *Token, now time.Time) error {
+	if keys == nil {
+		return NoKeySet
 	}
-	if !slices.ContainsFunc(keys, func(k *key) bool { return k.verify(p.algorithm, []byte(p.input), p.signature) }) {
+	fit := keys.find(p.kid, p.named, p.algorithm)
+	if !slices.ContainsFunc(fit, func(k *key) bool { return k.verify(p.algorithm, []byte(p.input), p.signature) }) {
+		if r.remote != nil {
+			r.remote.miss()
+		}
+		if len(fit) == 0 {
+			return NoKey
+		}
 		return BadSignature
 	}
 	if err := t.at(now); err != nil {
@@ -159,9 +198,15 @@ func written(claims map[string]any, keys []string) (string, bool) {
 		m, _ := v.(map[string]any)
 		v = m[k]
 	}
+	if s, ok := v.(string); ok {
+		return s, fieldValue(s)
+	}
+	return scalar(v)
+}
+
+// scalar writes a truth or a whole number.
+func scalar(v any) (string, bool) {
 	switch v := v.(type) {
-	case string:
-		return v, fieldValue(v)
 	case bool:
 		if v {
 			return "true", true

@@ -34,6 +34,7 @@ RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and h
 
 Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...';
 --claims takes the place of one that was verified: --claims '{"iss": "https://issuer.example", "sub": "alice"}'.
+for a request that has headers or a query, keys are fetched where a rule has a jwksUri or its issuer is to be asked.
 
 Exit codes: 0 the request was decided on, whatever the verdict; 79 the configuration is refused, the findings
 are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
@@ -76,6 +77,7 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
+	o.fetch = len(o.headers) > 0 || req.URL.RawQuery != ""
 	m, err := o.mesh(cmd)
 	if err != nil {
 		return err

@@ -93,8 +93,8 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "heddle COMMAND",
 		Short: "A service mesh inside your program, driven by Istio YAML",
-		Long: `heddle checks and explains the Istio YAML that drives a mesh, without a cluster, and
-runs it as a sidecar for programs that are not written in Go.
+		Long: `heddle checks and explains the Istio YAML that drives a mesh, without a cluster, runs
+it as a sidecar for programs that are not written in Go, and gives programs identities.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failure,
 64 wrong usage, 65 input that cannot be read or is no YAML, 79 findings, 130 interrupted;
@@ -104,7 +104,7 @@ heddle proxy ends with its command's.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), versionCommand())
+	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), proxyConfigCommand(), caCommand(), versionCommand())
 	return root
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,6 +30,7 @@ type explainFlags struct {
 	preset  choice
 	output  choice
 	as      string
+	fetch   bool // keys of tokens
 }
 
 func explainCommand() *cobra.Command {
@@ -175,6 +177,9 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		mesh.WithPreset(presetOf(o.preset)),
 		mesh.WithLogger(slog.New(slog.DiscardHandler)),
 	}
+	if !o.fetch {
+		opts = append(opts, mesh.WithDialer(sendNothing))
+	}
 	files, input := splitPaths(o.config)
 	if len(files) > 0 {
 		opts = append(opts, mesh.WithConfigPath(files...))
@@ -191,6 +196,11 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		return nil, refusal(refused, cmd.ErrOrStderr())
 	}
 	return m, err
+}
+
+// sendNothing is the dialer of a mesh that says what it would do.
+func sendNothing(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.New("nothing is sent")
 }
 
 // refusal writes a refused configuration's findings as analyze does.

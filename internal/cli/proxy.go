@@ -22,6 +22,7 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
+	workloadapi "github.com/heddlemesh/mesh/identity/workload"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -39,7 +40,9 @@ type proxyFlags struct {
 	preset         choice
 	settings       string
 	svid           identity.Files
+	api            workloadapi.API
 	nonLoopback    bool
+	loopbackKeys   bool
 	ignore         []string
 	strict         bool
 	still          time.Duration
@@ -96,7 +99,10 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.svid.Certificate, "svid", "", "`file` of the program's X.509-SVID, PEM, for mutual TLS; with --svid-key and --svid-bundle")
 	f.StringVar(&o.svid.Key, "svid-key", "", "`file` of its private key")
 	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
+	f.StringVar(&o.api.Address, "workload-api", "", "`address` of a SPIFFE Workload API that gives the identity, unix:///path; default: the variable SPIFFE_ENDPOINT_SOCKET")
+	f.StringVar(&o.api.Hint, "workload-api-hint", "", "`hint` of the SVID to take among several; default: the first")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
+	f.BoolVar(&o.loopbackKeys, "allow-loopback-keys", false, "let keys of tokens be fetched from this machine, as WithLoopbackKeys does")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.BoolVar(&o.strict, "strict", false, "refuse the configuration for warnings too, as WithStrictConfig does")
 	f.DurationVar(&o.still, "stream-idle-timeout", proxy.DefaultStreamIdleTimeout, "after how `long` without a byte either way an HTTP/1 request ends, 0 for never")
@@ -141,8 +147,11 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	}
 	replies := &replyLog{log: log}
 	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
-	if o.svid.Certificate != "" {
-		opts = append(opts, mesh.WithIdentity(o.svid))
+	if s := o.identity(); s != nil {
+		opts = append(opts, mesh.WithIdentity(s))
+	}
+	if o.loopbackKeys {
+		opts = append(opts, mesh.WithLoopbackKeys())
 	}
 	m, err := o.mesh(cmd, opts...)
 	if err != nil {
@@ -172,6 +181,20 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// endpointSocket is the variable by which SPIFFE says where the Workload API is (SPIFFE Workload Endpoint §4).
+const endpointSocket = "SPIFFE_ENDPOINT_SOCKET"
+
+// identity gives the source of the identity, nil for none.
+func (o *proxyFlags) identity() mesh.IdentitySource {
+	switch {
+	case o.svid.Certificate != "":
+		return o.svid
+	case o.api.Address != "":
+		return o.api
+	}
+	return nil
+}
+
 // check completes the flags from the environment and refuses what makes no sense.
 func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 	if dash := cmd.ArgsLenAtDash(); len(args) > 0 && dash != 0 {
@@ -182,6 +205,9 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 	}
 	if err := o.checkListeners(); err != nil {
 		return err
+	}
+	if o.svid.Certificate == "" && o.api.Address == "" {
+		o.api.Address = os.Getenv(endpointSocket)
 	}
 	switch {
 	case len(o.config) == 0:
@@ -196,6 +222,12 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--stream-idle-timeout is negative")
 	case (o.svid.Certificate == "") != (o.svid.Key == "") || (o.svid.Key == "") != (o.svid.Bundle == ""):
 		return usageError("--svid, --svid-key and --svid-bundle belong together")
+	case o.svid.Certificate != "" && o.api.Address != "":
+		return usageError("--svid and --workload-api are two identities: give one")
+	case o.api.Hint != "" && o.api.Address == "":
+		return usageError("--workload-api-hint goes with --workload-api")
+	case o.api.Address != "" && workloadapi.CheckAddress(o.api.Address) != nil:
+		return usageError("--workload-api: %w", workloadapi.CheckAddress(o.api.Address))
 	case o.delay < 0:
 		return usageError("--drain-delay is negative")
 	case o.drain < 0:

@@ -34,7 +34,7 @@ const testRole = "HEDDLE_TEST_ROLE"
 func TestMain(m *testing.M) {
 	if os.Getenv(testRole) != "" {
 		switch os.Args[1] {
-		case "proxy":
+		case "proxy", "ca":
 			os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		case "child":
 			os.Exit(childMain(os.Args[2], os.Args[3:]))
@@ -112,7 +112,7 @@ func serveChild(address string, signals <-chan os.Signal) int {
 	return 1
 }
 
-// A process is a heddle proxy of its own.
+// A process is a heddle of its own.
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -127,11 +127,16 @@ var addressPattern = regexp.MustCompile(`(inbound|outbound|admin)=(\S+)`)
 
 func spawn(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	return spawnCommand(t, env, append([]string{"proxy"}, args...)...)
+}
+
+func spawnCommand(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(self, append([]string{"proxy"}, args...)...), lines: make(chan string, 1000), done: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(self, args...), lines: make(chan string, 1000), done: make(chan struct{})}
 	p.cmd.Env = append(append(os.Environ(), testRole+"=1"), env...)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -292,6 +297,11 @@ func TestProxyUsage(t *testing.T) {
 		{"outbound traffic policy", []string{"--config", ".", "--outbound-traffic-policy", "NONE"},
 			`invalid argument "NONE" for "--outbound-traffic-policy" flag: expected one of ALLOW_ANY, REGISTRY_ONLY`},
 		{"idle time-out", []string{"--config", ".", "--stream-idle-timeout", "-1s"}, "--stream-idle-timeout is negative"},
+		{"two identities", []string{"--config", ".", "--svid", "a", "--svid-key", "b", "--svid-bundle", "c", "--workload-api", "unix:///a"},
+			"--svid and --workload-api are two identities: give one"},
+		{"Workload API", []string{"--config", ".", "--workload-api", "/run/agent.sock"},
+			`--workload-api: address of the Workload API "/run/agent.sock": expected unix:///path or tcp://ip:port`},
+		{"hint", []string{"--config", ".", "--workload-api-hint", "a"}, "--workload-api-hint goes with --workload-api"},
 		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
 		{"nothing", []string{"--config", ".", "--outbound", "none"}, "neither --inbound nor --outbound given: there is nothing to serve"},
 		{"namespace", []string{"--config", ".", "--namespace", "Shop"},

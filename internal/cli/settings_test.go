@@ -30,6 +30,7 @@ admin: none
 outbound-traffic-policy: REGISTRY_ONLY
 preset: production
 allow-non-loopback: false
+allow-loopback-keys: true
 ignore-kind: Sidecar
 strict: true
 stream-idle-timeout: 1h
@@ -38,6 +39,8 @@ drain-timeout: 1m30s
 svid: /run/id/svid.pem
 svid-key: /run/id/key.pem
 svid-bundle: /run/id/bundle.pem
+workload-api: unix:///run/agent.sock
+workload-api-hint: internal
 `
 
 func settingsFileOf(t *testing.T, text string) string {
@@ -62,9 +65,10 @@ func TestSettingsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
-		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "ignore-kind": "[Sidecar]",
+		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
-		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem"} {
+		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
+		"workload-api": "unix:///run/agent.sock", "workload-api-hint": "internal"} {
 		if got := cmd.Flags().Lookup(flag).Value.String(); got != want {
 			t.Errorf("%s is %s, want %s", flag, got, want)
 		}

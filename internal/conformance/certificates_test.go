@@ -162,7 +162,7 @@ var doors = []door{
 
 // whoCalls answers with the ID of who calls, as the program is told of him.
 func whoCalls(w http.ResponseWriter, r *http.Request) {
-	_, id, _ := strings.Cut(r.Header.Get("X-Forwarded-Client-Cert"), ";URI=")
+	_, id, _ := strings.Cut(strings.Join(r.Header.Values("X-Forwarded-Client-Cert"), ","), ";URI=")
 	w.Header().Set("X-Caller", id)
 }
 
@@ -173,8 +173,9 @@ func serveRPC(t testing.TB, m *mesh.Mesh) string {
 			return nil, err
 		}
 		return intercept(ctx, in, &grpc.UnaryServerInfo{FullMethod: "/pkg.Service/Method"}, func(ctx context.Context, in any) (any, error) {
-			p, _ := mesh.PeerFromContext(ctx)
-			return in, grpc.SetHeader(ctx, metadata.Pairs("x-caller", p.ID.String()))
+			md, _ := metadata.FromIncomingContext(ctx)
+			_, id, _ := strings.Cut(strings.Join(md["x-forwarded-client-cert"], ","), ";URI=")
+			return in, grpc.SetHeader(ctx, metadata.Pairs("x-caller", id))
 		})
 	}
 	srv := grpc.NewServer(grpcmesh.ServerOptions(m)...)
@@ -190,7 +191,8 @@ func serveRPC(t testing.TB, m *mesh.Mesh) string {
 	return l.Addr().String()
 }
 
-// knock makes one request at a door, by TLS where config is not nil. status is 0 where the connection ended without an answer, and
+// knock makes one request at a door, by TLS where config is not nil. It says to be another, and has Connection nominate what says who it
+// is (attacks.md B-035, B-036). status is 0 where the connection ended without an answer, and
 // that of HTTP for an RPC.
 func (d *door) knock(t testing.TB, addr string, config *tls.Config) (status int, caller string) {
 	t.Helper()
@@ -206,7 +208,8 @@ func (d *door) knock(t testing.TB, addr string, config *tls.Config) (status int,
 	if config != nil {
 		c = tls.Client(c, config)
 	}
-	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\nX-Forwarded-Client-Cert: By=a;URI=spiffe://evil/x\r\n"+
+		"Connection: close, x-forwarded-client-cert, host, content-length\r\n\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return 0, ""
@@ -226,7 +229,7 @@ func knockRPC(t testing.TB, addr string, config *tls.Config) (status int, caller
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "x-forwarded-client-cert", "By=a;URI=spiffe://evil/x"), time.Minute)
 	defer cancel()
 	var md metadata.MD
 	switch err := conn.Invoke(ctx, "/pkg.Service/Method", new(emptypb.Empty), new(emptypb.Empty), grpc.Header(&md)); grpcstatus.Code(err) {

@@ -223,21 +223,10 @@ func newGRPCFace(t testing.TB, m *mesh.Mesh) *grpcFace {
 		}
 		return intercept(ctx, in, &grpc.UnaryServerInfo{FullMethod: "/pkg.Service/Method"}, run)
 	}
-	stream := func(_ any, s grpc.ServerStream) error {
-		for {
-			in := new(emptypb.Empty)
-			if err := s.RecvMsg(in); err != nil {
-				return err
-			}
-			if err := s.SendMsg(in); err != nil {
-				return err
-			}
-		}
-	}
 	srv := grpc.NewServer(grpcmesh.ServerOptions(m)...)
 	srv.RegisterService(&grpc.ServiceDesc{ServiceName: "pkg.Service", HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{MethodName: "Method", Handler: unary}},
-		Streams: []grpc.StreamDesc{{StreamName: "Stream", Handler: stream, ServerStreams: true, ClientStreams: true}}}, struct{}{})
+		Streams: []grpc.StreamDesc{{StreamName: "Stream", Handler: echoes, ServerStreams: true, ClientStreams: true}}}, struct{}{})
 	l := listenLocal(t)
 	done := make(chan struct{})
 	go func() {

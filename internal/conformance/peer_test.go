@@ -27,29 +27,6 @@ func TestPeerPolicies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := func(account string) identity.ID {
-		id, err := identity.Workload("cluster.local", "default", account)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return id
-	}
-	client := func(account string, protocols ...string) *tls.Config {
-		m, err := a.Issue(id(account))
-		if err != nil {
-			t.Fatal(err)
-		}
-		i := identity.New(identity.Options{})
-		if err := i.Take(m); err != nil {
-			t.Fatal(err)
-		}
-		c, err := i.ClientConfig(identity.ClientOptions{ServerName: "outbound_.80_._.web.default.svc.cluster.local",
-			Protocols: append([]string{"istio"}, protocols...), Accounts: []string{"default/web"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
 	for name, config := range map[string]string{
 		"principals":          policy("p", "{rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/reviews]}}]}]}"),
 		"serviceAccounts":     policy("p", "{rules: [{from: [{source: {serviceAccounts: [reviews]}}]}]}"),
@@ -62,22 +39,13 @@ func TestPeerPolicies(t *testing.T) {
 			}
 			t.Run(f.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				addr := f.serve(t, inboundMesh(t, config, mesh.WithIdentity(a.Source(id("web")))), new(recorder))
+				addr := f.serve(t, inboundMesh(t, config, mesh.WithIdentity(a.Source(workloadID(t, "web")))), new(recorder))
 				for account, want := range map[string]int{"reviews": 200, "productpage": 403, "": 403} {
-					tr, url := &http.Transport{}, "http://"+addr
+					var secure *tls.Config
 					if account != "" {
-						secure := client(account, "istio-http/1.1", "http/1.1")
-						tr.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-							return (&tls.Dialer{Config: secure}).DialContext(ctx, network, address)
-						}
-						url = "https://" + addr
+						secure = clientTLS(t, a, account, "istio-http/1.1", "http/1.1")
 					}
-					resp, err := tr.RoundTrip(newRequest(t, url))
-					if err != nil {
-						t.Fatalf("%q: %v", account, err)
-					}
-					_ = resp.Body.Close()
-					tr.CloseIdleConnections()
+					resp := askAs(t, addr, secure)
 					if resp.StatusCode != want {
 						t.Errorf("%q is answered %d, want %d", account, resp.StatusCode, want)
 					}
@@ -86,25 +54,79 @@ func TestPeerPolicies(t *testing.T) {
 		}
 		t.Run("gRPC/"+name, func(t *testing.T) {
 			t.Parallel()
-			f := newGRPCFace(t, inboundMesh(t, config, mesh.WithIdentity(a.Source(id("web")))))
+			f := newGRPCFace(t, inboundMesh(t, config, mesh.WithIdentity(a.Source(workloadID(t, "web")))))
 			if code, _, ran := f.call(t.Context(), "/pkg.Service/Method", "web", nil); code != codes.PermissionDenied || ran {
 				t.Errorf("nobody: %v, ran %v", code, ran)
 			}
 			for account, want := range map[string]codes.Code{"reviews": codes.OK, "productpage": codes.PermissionDenied} {
-				conn, err := grpc.NewClient(f.conn.Target(), grpc.WithTransportCredentials(credentials.NewTLS(client(account, "istio-h2", "h2"))))
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				err = conn.Invoke(ctx, "/pkg.Service/Method", new(emptypb.Empty), new(emptypb.Empty))
-				cancel()
-				_ = conn.Close()
+				err := callAs(t, f, clientTLS(t, a, account, "istio-h2", "h2"))
 				if grpcstatus.Code(err) != want {
 					t.Errorf("%s: %v, want %v", account, err, want)
 				}
 			}
 		})
 	}
+}
+
+// workloadID is the identity of a service account of namespace default.
+func workloadID(t *testing.T, account string) identity.ID {
+	t.Helper()
+	id, err := identity.Workload("cluster.local", "default", account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// clientTLS speaks as a service account to the workload web.
+func clientTLS(t *testing.T, a *ca.Authority, account string, protocols ...string) *tls.Config {
+	t.Helper()
+	m, err := a.Issue(workloadID(t, account))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := identity.New(identity.Options{})
+	if err := i.Take(m); err != nil {
+		t.Fatal(err)
+	}
+	c, err := i.ClientConfig(identity.ClientOptions{ServerName: "outbound_.80_._.web.default.svc.cluster.local",
+		Protocols: append([]string{"istio"}, protocols...), Accounts: []string{"default/web"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// askAs sends a request on a connection of its own, in plain text where secure is nil. Of the answer only the head is to be read.
+func askAs(t *testing.T, addr string, secure *tls.Config) *http.Response {
+	t.Helper()
+	tr, url := &http.Transport{}, "http://"+addr
+	defer tr.CloseIdleConnections()
+	if secure != nil {
+		tr.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return (&tls.Dialer{Config: secure}).DialContext(ctx, network, address)
+		}
+		url = "https://" + addr
+	}
+	resp, err := tr.RoundTrip(newRequest(t, url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp
+}
+
+// callAs calls the method on a connection of its own.
+func callAs(t *testing.T, f *grpcFace, secure *tls.Config) error {
+	t.Helper()
+	conn, err := grpc.NewClient(f.conn.Target(), grpc.WithTransportCredentials(credentials.NewTLS(secure)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return conn.Invoke(ctx, "/pkg.Service/Method", new(emptypb.Empty), new(emptypb.Empty))
 }
 
 func newRequest(t *testing.T, url string) *http.Request {

@@ -49,7 +49,7 @@ type tokenRow struct {
 	header       http.Header
 	query        string
 	status       int    // 200, 401 or 403
-	body         string // of a 401
+	body         string // of a 401, and of a 403 that is about a token
 	sees         string // "field=value …" that must be there, "!field" that must not, "query=…"
 }
 
@@ -68,17 +68,20 @@ func tokenRows() []tokenRow {
 		{"no token", rule(""), nil, "", 200, "", ""},
 		{"a token", rule(""), bearer(good), "", 200, "", "!Authorization"},
 		{"forwarded", rule(", forwardOriginalToken: true"), bearer(good), "", 200, "", "Authorization=Bearer " + good},
-		{"broken", rule(""), bearer("a.b.c"), "", 401, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections", ""},
+		{"no token's form", rule(""), bearer("a.b"), "", 401, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections", ""},
+		{"broken", rule(""), bearer("a.b.c"), "", 401, "Jwt header is an invalid Base64url encoded", ""},
+		{"broken header", rule(""), bearer("e30x.e30.AAAA"), "", 401, "Jwt header is an invalid JSON", ""},
+		{"no algorithm", rule(""), bearer("e30.e30.AAAA"), "", 401, "Jwt header [alg] field is required and must be a string", ""},
 		{"expired", rule(""), bearer(expired), "", 401, "Jwt is expired", ""},
 		{"of another issuer", rule(""), bearer(tokenOf(map[string]any{"iss": "https://other.example"})), "", 401, "Jwt issuer is not configured", ""},
 		{"signed by nobody", rule(""), bearer(good[:len(good)-86] + strings.Repeat("A", 86)), "", 401, "Jwt verification fails", ""},
 		{"audience", rule(", audiences: [web]"), bearer(tokenOf(map[string]any{"aud": "web"})), "", 200, "", ""},
-		{"other audience", rule(", audiences: [web]"), bearer(tokenOf(map[string]any{"aud": "api"})), "", 401, "Audiences in Jwt are not allowed", ""},
+		{"other audience", rule(", audiences: [web]"), bearer(tokenOf(map[string]any{"aud": "api"})), "", 403, "Audiences in Jwt are not allowed", ""},
 		{"two issuers", rule("") + authentication("o", "https://other.example", ""), bearer(tokenOf(map[string]any{"iss": "https://other.example"})), "", 200, "", ""},
-		{"in two places", rule(""), bearer(good), "access_token=" + expired, 401, "Jwt is not the only one of the request", ""},
+		{"in two places", rule(""), bearer(good), "access_token=" + expired, 401, "Found multiple Jwt tokens", ""},
 		{"not selected", strings.Replace(rule(""), "app: web", "app: db", 1), bearer("a.b.c"), "", 200, "", "Authorization=Bearer a.b.c"},
 		{"fromHeaders", rule(", fromHeaders: [{name: x-token, prefix: 'Token '}]"), http.Header{"X-Token": {"Token " + good}}, "", 200, "", "!X-Token"},
-		{"fromHeaders, broken", rule(", fromHeaders: [{name: x-token}]"), http.Header{"X-Token": {"x"}}, "", 401, "", ""},
+		{"fromHeaders, broken", rule(", fromHeaders: [{name: x-token}]"), http.Header{"X-Token": {"x"}}, "", 401, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections", ""},
 		{"query", rule(""), nil, "a=b&access_token=" + good + "&c=%2f", 200, "", "query=a=b&c=%2f"},
 		{"fromParams", rule(", fromParams: [t]"), nil, "t=" + good, 200, "", "query="},
 		{"fromParams, broken", rule(", fromParams: [t]"), nil, "t=x", 401, "", ""},
@@ -154,10 +157,13 @@ func TestTokenRows(t *testing.T) {
 						v.target += "?" + row.query
 					}
 					got := f.ask(t, f.serve(t, m, app), v)
-					if got.status != row.status || row.body != "" && got.body != row.body || row.status == 403 && got.body != "RBAC: access denied" {
+					if got.status != row.status || row.body != "" && got.body != row.body || row.status == 403 && row.body == "" && got.body != "RBAC: access denied" {
 						t.Fatalf("answered %d %q, want %d %q", got.status, got.body, row.status, row.body)
 					}
-					if row.status == 401 {
+					if row.body == "" && row.status == 403 && got.header.Get("Www-Authenticate") != "" {
+						t.Errorf("www-authenticate %q of policies", got.header.Get("Www-Authenticate"))
+					}
+					if row.status == 401 || row.body != "" {
 						if want := `Bearer realm="http://web/reviews/1", error="invalid_token"`; got.header.Get("Www-Authenticate") != want {
 							t.Errorf("www-authenticate %q, want %q", got.header.Get("Www-Authenticate"), want)
 						}

@@ -13,6 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -34,6 +35,7 @@ type Options struct {
 	Trace        func(ctx context.Context) (parent, state string) // transport.Config.Trace
 	Decided      func(transport.PolicyEvent)                      // transport.Config.Decided
 	Identity     identity.Source                                  // nil for none
+	LoopbackKeys bool                                             // keys of tokens may be fetched from this machine
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -48,6 +50,7 @@ type Runtime struct {
 	stop   context.CancelFunc
 	done   chan struct{}
 	proof  *proof          // nil where the mesh has no identity
+	keys   *jwt.Fetcher    // of tokens
 	own    *http.Transport // the pass-through transport, where we made it
 	// unproved is the policy by which nobody can be let in, as it was last told of; publish's own.
 	unproved string
@@ -75,6 +78,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if t, ok := through.(*http.Transport); ok {
 		clientTLS = t.TLSClientConfig
 	}
+	r.keys = newKeys(o, clientTLS)
 	leaves := transport.NewLeaves
 	if o.NetHTTP {
 		leaves = transport.NewNetHTTPLeaves
@@ -113,7 +117,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// publish makes a snapshot live, and says in the log what of it nobody can be let in by.
+// publish makes a snapshot live, with the keys of its tokens, and says in the log what of it nobody can be let in by.
 func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
 	origin, strict := s.Inbound.Strict()
 	if strict && r.proof == nil && origin != r.unproved {
@@ -125,8 +129,15 @@ func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
 			"policy", origin)
 	}
 	r.unproved = origin
-	return r.Engine.Publish(ctx, s)
+	with := *s
+	with.Authentication = r.keys.Follow(ctx, s.Authentication)
+	err := r.Engine.Publish(ctx, &with)
+	r.keys.Keep(r.Engine.Snapshot().Authentication)
+	return err
 }
+
+// Keys says how the sources of the keys of tokens fare.
+func (r *Runtime) Keys() []jwt.SourceStatus { return r.keys.Status() }
 
 // Apply puts the documents in place of the inline ones. It returns when they are live, or with the
 // *config.ConfigError that refused them.
@@ -137,6 +148,14 @@ func (r *Runtime) Apply(ctx context.Context, docs ...[]byte) error {
 // Status says which configuration serves.
 func (r *Runtime) Status() config.Status { return r.joined.Status() }
 
+// Secrets says which certificates the identity holds, nil where there is none.
+func (r *Runtime) Secrets() *identity.Secrets {
+	if i := r.proof.of(); i != nil {
+		return i.Secrets()
+	}
+	return nil
+}
+
 // Close ends the mesh: sources stop, further calls fail, connections not in use are closed. It waits for
 // the mesh's own goroutines, not for calls.
 func (r *Runtime) Close() {
@@ -145,6 +164,7 @@ func (r *Runtime) Close() {
 		r.Engine.Close()
 		<-r.done
 		r.dns.Close()
+		r.keys.Close()
 		r.proof.close()
 		r.RoundTripper.CloseIdleConnections()
 	})

@@ -15,24 +15,39 @@ import (
 	"github.com/heddlemesh/mesh/transport"
 )
 
-// admit counts an RPC against the rate limits. What the answer says of them goes with its header or, where that is a
-// status alone, with its trailer: grpc-go sends the two in one then.
-func (v server) admit(ctx context.Context, method string, w answer) error {
-	if !v.engine.Limits() {
-		return nil
+// arrive takes an RPC through rate limits and policies, and gives the context that its method runs in. What the answer says of
+// the limits goes with its header or, where that is a status alone, with its trailer: grpc-go sends the two in one then.
+func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (context.Context, error) {
+	limits, claims := v.engine.Limits()
+	if !limits && !claims {
+		return g.enter(ctx, method, v.engine)
 	}
-	q := received(ctx, method)
-	a := v.engine.Admit(&q)
-	md := make(metadata.MD)
-	a.Header(editor{headers(md)})
-	switch {
-	case a.Err != nil:
-		w.SetTrailer(md)
-		return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
-	case len(md) > 0:
+	q, who := received(ctx, method), transport.CallerFrom(ctx).Principal()
+	a := v.engine.Admit(&q, who)
+	if a.Err != nil {
+		return ctx, tooMany(&a, w)
+	}
+	inner, err := g.enter(ctx, method, v.engine)
+	if err == nil {
+		if a = v.engine.AdmitClaims(a, &q, who, transport.TokenFrom(inner)); a.Err != nil {
+			return ctx, tooMany(&a, w)
+		}
+	}
+	if md := limitsSay(&a); len(md) > 0 {
 		_ = w.SetHeader(md) // only what was sent can be too late
 	}
-	return nil
+	return inner, err
+}
+
+func tooMany(a *transport.Admission, w answer) error {
+	w.SetTrailer(limitsSay(a))
+	return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
+}
+
+func limitsSay(a *transport.Admission) metadata.MD {
+	md := make(metadata.MD)
+	a.Header(editor{headers(md)})
+	return md
 }
 
 // An answer is where the metadata of an RPC's answer goes: a grpc.ServerStream is one.
@@ -62,9 +77,14 @@ func received(ctx context.Context, method string) call.Request {
 	return q
 }
 
+// addressOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap()
 	}
-	return netip.Addr{}
+	if a == nil {
+		return netip.Addr{}
+	}
+	at, _ := netip.ParseAddrPort(a.String())
+	return at.Addr().Unmap()
 }

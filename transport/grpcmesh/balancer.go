@@ -60,10 +60,15 @@ type conn struct {
 	wanted atomic.Bool // connections are made when first picked, and kept from then on
 	status atomic.Pointer[status]
 
-	active atomic.Int64 // attempts under way
-	idle   atomic.Pointer[idleLimit]
+	active  atomic.Int64 // attempts under way
+	streams atomic.Int64 // how many the endpoint takes
+	idle    atomic.Pointer[idleLimit]
+	spares  atomic.Pointer[[]*conn] // further connections to the same, once streams have run out; replaced as a whole
+	starved atomic.Bool             // somebody waits for a stream
+	first   atomic.Pointer[conn]    // whose spare it is, nil for none
 
 	// For the connector only.
+	of       *connector
 	to       resolver.Address
 	made     *member            // of to when it was connected
 	recorded connectivity.State // as it counts in the channel's state
@@ -109,9 +114,11 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 			if c == nil {
 				c = b.connect(e.Addresses[0])
 			} else if memberOf(c.to.Attributes).policy.Connections != m.policy.Connections {
-				c.to = e.Addresses[0]
-				if c.status.Load().ready {
-					b.limit(c)
+				for c := range c.all {
+					c.to = e.Addresses[0]
+					if c.status.Load().ready {
+						b.limit(c)
+					}
 				}
 			}
 			if c != nil {
@@ -121,7 +128,7 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	for id, c := range b.conns.byID {
 		if next.byID[id] != c {
-			b.remove(c)
+			b.removeAll(c)
 		}
 	}
 	if c := b.conns.outside; c != nil && c != next.outside {
@@ -134,10 +141,11 @@ func (b *connector) UpdateClientConnState(s balancer.ClientConnState) error {
 
 // connect makes a conn that is not connected yet. It gives nil for a channel that is closing.
 func (b *connector) connect(to resolver.Address) *conn {
-	c := &conn{to: to, made: memberOf(to.Attributes)}
+	c := &conn{to: to, of: b, made: memberOf(to.Attributes)}
 	c.status.Store(new(status))
+	c.streams.Store(unlimited)
 	//nolint:staticcheck // deprecated for several addresses; for one there is nothing else
-	sub, err := b.cc.NewSubConn([]resolver.Address{to}, balancer.NewSubConnOptions{
+	sub, err := b.cc.NewSubConn([]resolver.Address{c.address()}, balancer.NewSubConnOptions{
 		StateListener: func(s balancer.SubConnState) { b.changed(c, s) },
 	})
 	if err != nil {
@@ -156,6 +164,12 @@ func (b *connector) remove(c *conn) {
 	c.sub.Shutdown()
 }
 
+func (b *connector) removeAll(c *conn) {
+	for c := range c.all {
+		b.remove(c)
+	}
+}
+
 // changed hears of a conn's new state and wakes the calls that wait for one.
 func (b *connector) changed(c *conn, s balancer.SubConnState) {
 	b.mu.Lock()
@@ -164,6 +178,11 @@ func (b *connector) changed(c *conn, s balancer.SubConnState) {
 		return
 	}
 	next := *c.status.Load()
+	if c.first.Load() != nil && next.ready && s.ConnectivityState != connectivity.Ready {
+		b.drop(c)
+		b.publish()
+		return
+	}
 	next.ready, next.dialing = false, false
 	switch s.ConnectivityState {
 	case connectivity.Ready:
@@ -218,7 +237,7 @@ func (b *connector) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.conns.byID {
-		b.remove(c)
+		b.removeAll(c)
 	}
 	if c := b.conns.outside; c != nil {
 		b.remove(c)

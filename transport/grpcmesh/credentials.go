@@ -30,8 +30,16 @@ type meshCredentials struct {
 var errOutside = errors.New("it is outside the mesh, and there are no credentials for it: see grpcmesh.WithCredentials")
 
 // ClientHandshake implements credentials.TransportCredentials. Plaintext says that it is no security.
-func (c meshCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	m := memberOf(credentials.ClientHandshakeInfoFromContext(ctx).Attributes)
+func (c meshCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	a := credentials.ClientHandshakeInfoFromContext(ctx).Attributes
+	conn, info, err := c.handshake(ctx, authority, raw, memberOf(a))
+	if err != nil {
+		return nil, nil, err
+	}
+	return watched(conn, a), info, nil
+}
+
+func (c meshCredentials) handshake(ctx context.Context, authority string, conn net.Conn, m *member) (net.Conn, credentials.AuthInfo, error) {
 	switch {
 	case m == nil:
 		return nil, nil, errForeign

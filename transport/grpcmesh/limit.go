@@ -29,8 +29,12 @@ func (b *connector) limit(c *conn) {
 	if age > 0 {
 		c.age = time.AfterFunc(age, func() { b.replace(m, c, false) })
 	}
-	if set.Idle > 0 {
-		c.idle.Store(&idleLimit{time.AfterFunc(set.Idle, func() { b.replace(m, c, true) }), set.Idle})
+	idle := set.Idle
+	if c.first.Load() != nil && (idle == 0 || idle > spareIdle) {
+		idle = spareIdle
+	}
+	if idle > 0 {
+		c.idle.Store(&idleLimit{time.AfterFunc(idle, func() { b.replace(m, c, true) }), idle})
 	}
 }
 
@@ -39,7 +43,15 @@ func (b *connector) limit(c *conn) {
 func (b *connector) replace(m *member, c *conn, idle bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c.removed || b.conns.byID[m.id] != c || idle && c.active.Load() > 0 {
+	if c.removed || idle && c.active.Load() > 0 {
+		return
+	}
+	if c.first.Load() != nil {
+		b.drop(c)
+		b.publish()
+		return
+	}
+	if b.conns.byID[m.id] != c {
 		return
 	}
 	next := b.connect(c.to)
@@ -48,6 +60,7 @@ func (b *connector) replace(m *member, c *conn, idle bool) {
 	}
 	conns := &connSet{byID: maps.Clone(b.conns.byID), outside: b.conns.outside}
 	conns.byID[m.id] = next
+	c.takeOver(next)
 	b.conns = conns
 	b.remove(c)
 	b.publish()
@@ -57,6 +70,14 @@ func (b *connector) replace(m *member, c *conn, idle bool) {
 func (c *conn) begin() { c.active.Add(1) }
 
 func (c *conn) done() {
+	c.leave()
+	if first := c.first.Load(); first != nil {
+		c = first
+	}
+	c.freed()
+}
+
+func (c *conn) leave() {
 	if c.active.Add(-1) == 0 {
 		if l := c.idle.Load(); l != nil {
 			l.timer.Reset(l.after)

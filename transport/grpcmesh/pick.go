@@ -49,12 +49,20 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 			}
 			continue
 		}
+		if to := c.room(); to != nil {
+			return r.over(to), nil
+		}
 		s := c.status.Load()
 		switch {
 		case s.ready:
-			r.pinned, r.conn = false, c
+			if c.more() {
+				if to := c.room(); to != nil { // since
+					return r.over(to), nil
+				}
+				return balancer.PickResult{}, errWait
+			}
 			c.begin()
-			return balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}, nil
+			return r.over(c), nil // waits for a stream
 		case s.err != nil && s.failures != r.since:
 			r.failed(s.err)
 			if !r.waits {
@@ -66,6 +74,12 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 		}
 	}
 	return balancer.PickResult{}, errWait
+}
+
+// over gives the connection, on which the attempt is counted.
+func (r *rpc) over(c *conn) balancer.PickResult {
+	r.pinned, r.conn = false, c
+	return balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}
 }
 
 // maxChoices bounds the choices of one pick; further ones wait for something new.

@@ -2,7 +2,9 @@ package grpcmesh
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -31,7 +33,28 @@ spec:
 // newRPC is an RPC to a host with two endpoints, and connections to them in the given status.
 func newRPC(t *testing.T, info *transport.CallInfo, st status) (*rpc, *connSet) {
 	t.Helper()
-	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(twoEndpoints)), mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	return rpcTo(t, twoEndpoints, info, st)
+}
+
+// pickable is an RPC to a host with n endpoints that are connected.
+func pickable(t testing.TB, n int) (*rpc, *connSet) {
+	t.Helper()
+	return rpcTo(t, manyEndpoints(0, n), nil, status{ready: true})
+}
+
+// manyEndpoints is the service with n endpoints.
+func manyEndpoints(from, n int) string {
+	var b strings.Builder
+	b.WriteString(strings.Replace(twoEndpoints, " [{address: 127.0.0.1}, {address: 127.0.0.2}]", "", 1))
+	for i := from; i < from+n; i++ {
+		fmt.Fprintf(&b, "  - {address: 10.0.%d.%d}\n", i/256, i%256)
+	}
+	return b.String()
+}
+
+func rpcTo(t testing.TB, config string, info *transport.CallInfo, st status) (*rpc, *connSet) {
+	t.Helper()
+	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(config)), mesh.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +78,7 @@ func newRPC(t *testing.T, info *transport.CallInfo, st status) (*rpc, *connSet) 
 		for _, e := range c.Endpoints {
 			conns.byID[e.ID()] = &conn{}
 			conns.byID[e.ID()].status.Store(&st)
+			conns.byID[e.ID()].streams.Store(unlimited)
 		}
 	}
 	return r, conns

@@ -3,11 +3,14 @@ package grpcmesh_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,33 +28,55 @@ import (
 // A world is a mesh of echoes in fake time, each at an address of its own.
 type world struct {
 	*mesh.Mesh
-	cc   *grpc.ClientConn
-	ends func()
+	cc *grpc.ClientConn
+
+	mu     sync.Mutex
+	echoes []*echo
+	at     map[string]*bufconn.Listener
 }
 
 // newWorld starts the echoes at 10.0.0.1:1, 10.0.0.2:1 and so on. config has the rules.
 func newWorld(t *testing.T, config string, echoes ...*echo) *world {
 	t.Helper()
-	at := make(map[string]*bufconn.Listener)
+	w := &world{at: make(map[string]*bufconn.Listener)}
 	var addrs []string
-	for i, e := range echoes {
-		e.addr = "10.0.0." + string(rune('1'+i)) + ":1"
+	for _, e := range echoes {
+		w.add(e)
 		addrs = append(addrs, e.addr)
-		at[e.addr] = bufconn.Listen(64 << 10)
-		go e.srv.Serve(at[e.addr])
 	}
-	m := newMesh(t, service(addrs...)+config, mesh.WithDialer(func(ctx context.Context, _, addr string) (net.Conn, error) {
-		return at[addr].DialContext(ctx)
-	}))
-	w := &world{Mesh: m, cc: dial(t, m, "echo:9080")}
-	w.ends = func() {
-		w.cc.Close()
-		m.Close()
-		for _, e := range echoes {
-			e.srv.Stop()
-		}
-	}
+	w.Mesh = newMesh(t, service(addrs...)+config, mesh.WithDialer(w.dial))
+	w.cc = dial(t, w.Mesh, "echo:9080")
 	return w
+}
+
+// add starts an echo at an address of its own.
+func (w *world) add(e *echo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.echoes = append(w.echoes, e)
+	e.addr = fmt.Sprintf("10.0.0.%d:1", len(w.echoes))
+	l := bufconn.Listen(64 << 10)
+	w.at[e.addr] = l
+	go e.srv.Serve(l)
+}
+
+func (w *world) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	l := w.at[addr]
+	w.mu.Unlock()
+	c, err := l.DialContext(ctx)
+	if err != nil {
+		return nil, syscall.ECONNREFUSED // what is closed says so in words of its own
+	}
+	return c, nil
+}
+
+func (w *world) ends() {
+	w.cc.Close()
+	w.Close()
+	for _, e := range w.echoes {
+		e.srv.Stop()
+	}
 }
 
 // repeating is a rule with retries, of streams that may be repeated.

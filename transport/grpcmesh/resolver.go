@@ -1,6 +1,8 @@
 package grpcmesh
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc/attributes"
@@ -24,7 +26,12 @@ func (d *driver) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.Bui
 	}
 	w := &watch{driver: d, to: to, cc: cc, config: cc.ParseServiceConfig(serviceConfig),
 		stop: make(chan struct{}), done: make(chan struct{})}
-	go w.run()
+	forget := d.engine.OnPublish(w.prepare)
+	go func() {
+		defer close(w.done)
+		w.run()
+		forget()
+	}()
 	return w, nil
 }
 
@@ -37,22 +44,55 @@ type watch struct {
 	config *serviceconfig.ParseResult
 	stop   chan struct{}
 	done   chan struct{}
+
+	mu    sync.Mutex // held while cc is told; guards what follows
+	now   transport.Reach
+	ahead transport.Reach // of a snapshot that is about to be live, zero for none
 }
 
 // run publishes after every change in the engine, also where the addresses are the same: a call that waits
 // for a connection looks again whenever there is something new, and must not miss that what it waited for
 // will not come.
 func (w *watch) run() {
-	defer close(w.done)
 	for {
 		reach := w.driver.engine.Reach(snapshot.Mesh, w.to.host, w.to.port)
-		_ = w.cc.UpdateState(w.state(reach)) // fails for a closing channel only
+		w.tell(reach)
 		select {
 		case <-reach.Changed:
 		case <-w.stop:
 			return
 		}
 	}
+}
+
+func (w *watch) tell(reach transport.Reach) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-reach.Changed:
+		return // there is something newer, which prepare may have told of
+	default:
+	}
+	w.now = reach
+	w.update()
+}
+
+// prepare gives the channel connections to what a snapshot leads to before calls can see that.
+func (w *watch) prepare(next transport.Ahead) (live func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now, w.ahead = next.Reach(snapshot.Mesh, w.to.host, w.to.port)
+	w.update()
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ahead = transport.Reach{}
+	}
+}
+
+// update tells of it. w.mu is held.
+func (w *watch) update() {
+	_ = w.cc.UpdateState(w.state()) // fails for a closing channel only
 }
 
 // ResolveNow implements resolver.Resolver: there is never anything newer to be had.
@@ -64,18 +104,23 @@ func (w *watch) Close() {
 	<-w.done
 }
 
-// state lists every endpoint that a call of the channel can be sent to, and the host itself where the
+// state lists every endpoint that a call of the channel can be sent to, now or soon, and the host itself where the
 // program's credentials and the mesh's policy allow for calls outside the mesh.
-func (w *watch) state(reach transport.Reach) resolver.State {
+func (w *watch) state() resolver.State {
 	s := resolver.State{ServiceConfig: w.config}
-	for _, c := range reach.Clusters {
+	seen := make(map[balance.ID]bool)
+	for _, c := range slices.Concat(w.ahead.Clusters, w.now.Clusters) {
 		for _, e := range c.Endpoints {
+			if seen[e.ID()] {
+				continue
+			}
+			seen[e.ID()] = true
 			s.Endpoints = append(s.Endpoints, endpointOf(&member{
 				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: *w.driver.engine.EndpointPolicy(&c.Policy, e.Def),
 				rests: new(atomic.Int64)}))
 		}
 	}
-	if w.driver.creds != nil && (reach.Direct || w.driver.engine.Outbound() == transport.AllowAny) {
+	if w.driver.creds != nil && (w.now.Direct || w.ahead.Direct || w.driver.engine.Outbound() == transport.AllowAny) {
 		s.Endpoints = append(s.Endpoints, endpointOf(&member{
 			outside: true, address: discovery.TCP(w.to.host, w.to.port)}))
 	}

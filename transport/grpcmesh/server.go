@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -26,16 +27,9 @@ type server struct {
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx, err := v.proved(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.admit(ctx, info.FullMethod, unaryAnswer{ctx}); err != nil {
-		return nil, err
-	}
 	g := new(guest)
 	defer g.end()
-	ctx, err = g.enter(ctx, info.FullMethod, v.engine)
+	ctx, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +43,9 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 // stream runs the method in a goroutine of its own: one that waits for a message hears of nothing else, and the end of the RPC
 // ends that wait.
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	came, err := v.proved(ss.Context())
-	if err != nil {
-		return err
-	}
-	if err := v.admit(came, info.FullMethod, ss); err != nil {
-		return err
-	}
 	s := &serverStream{ServerStream: ss}
 	defer s.end()
-	ctx, err := s.enter(came, info.FullMethod, v.engine)
+	ctx, err := v.receive(ss.Context(), &s.guest, info.FullMethod, ss)
 	if err != nil {
 		return err
 	}
@@ -74,6 +61,36 @@ func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		return denied
 	}
 	return s.result(<-returned)
+}
+
+// receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
+// allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice. It gives
+// the context that the method runs in.
+func (v server) receive(ctx context.Context, g *guest, method string, w answer) (context.Context, error) {
+	if before := v.engine.Admitted(ctx); before != nil {
+		g.arrive(arrivedWith(ctx, before.Header), method)
+		inner, cancel := context.WithCancel(ctx)
+		g.cancel = cancel
+		return g.let(inner, before.Join(&g.stay, g))
+	}
+	came, err := v.proved(ctx)
+	if err != nil {
+		return ctx, err
+	}
+	return v.arrive(came, g, method, w)
+}
+
+// arrivedWith gives a context whose RPC has the header as its metadata: the Handler's policies may have changed what grpc-go
+// has seen.
+func arrivedWith(ctx context.Context, h http.Header) context.Context {
+	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	for name, values := range h {
+		name = strings.ToLower(name)
+		if _, ok := md[name]; !ok && !strings.HasSuffix(name, binary) {
+			md[name] = values
+		}
+	}
+	return metadata.NewIncomingContext(ctx, md)
 }
 
 // A returned is how a method ended: by an error or without, by a panic, or by runtime.Goexit.
@@ -185,9 +202,16 @@ func (g *guest) end() {
 	}
 }
 
-// enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
-// is on the wire.
+// enter asks whether the method is to run, and gives the context that it runs in.
 func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (context.Context, error) {
+	ctx = g.arrive(ctx, method)
+	ctx, cancel := context.WithCancel(ctx)
+	g.cancel = cancel // Denied may come at once
+	return g.let(ctx, g.stay.Enter(e, g))
+}
+
+// arrive makes what is decided on, the metadata as it is on the wire, and gives the context without what callers may not claim.
+func (g *guest) arrive(ctx context.Context, method string) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
 	_, proved := transport.PeerFromContext(ctx)
 	claimed := false
@@ -208,9 +232,7 @@ func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (
 	q := &g.stay.Arrival
 	q.Request = authz.Request{Request: &g.view, Authority: g.view.Authority, Peer: transport.PolicyPeer(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
-		if at, ok := p.Addr.(*net.TCPAddr); ok {
-			g.view.Source = at.AddrPort().Addr()
-		}
+		g.view.Source = addressOf(p.Addr)
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
@@ -224,11 +246,13 @@ func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (
 		}
 	}
 	q.Unsound = !sound || !q.Prepare()
-	ctx, cancel := context.WithCancel(ctx)
-	g.cancel = cancel // Denied may come at once
-	verdict := g.stay.Enter(e, g)
+	return ctx
+}
+
+// let acts on a verdict: ctx is what the method runs in, and what it changes.
+func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Context, error) {
 	if verdict.Status != 0 {
-		cancel()
+		g.cancel()
 		g.cancel = nil
 		if verdict.Challenge != "" {
 			_ = grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", verdict.Challenge))
@@ -236,12 +260,12 @@ func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (
 		return ctx, refusal(&verdict)
 	}
 	if verdict.Edits() {
-		edited := md.Copy() // what was decided on stays as it came
-		if edited == nil {
-			edited = metadata.MD{}
+		md, _ := metadata.FromIncomingContext(ctx) // a copy: what was decided on stays as it came
+		if md == nil {
+			md = metadata.MD{}
 		}
-		verdict.Edit(editor{headers(edited)})
-		ctx = metadata.NewIncomingContext(ctx, edited)
+		verdict.Edit(editor{headers(md)})
+		ctx = metadata.NewIncomingContext(ctx, md)
 	}
 	return transport.WithToken(ctx, verdict.Token), nil
 }

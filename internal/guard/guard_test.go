@@ -1,14 +1,15 @@
-package proxy_test
+package guard_test
 
 import (
 	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/heddlemesh/mesh/proxy"
+	"github.com/heddlemesh/mesh/internal/guard"
 )
 
 // TestGuard: destinations by the address that is dialled, however it is spelled.
@@ -73,12 +74,12 @@ func TestGuard(t *testing.T) {
 	}
 	for _, c := range cases {
 		closed := false
-		g := proxy.NewGuard(func(context.Context, string, string) (net.Conn, error) {
+		g := guard.New(func(context.Context, string, string) (net.Conn, error) {
 			return &fakeConn{remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.address)), closed: &closed}, nil
 		})
 		g.Refuse(own...)
 		_, err := g.DialContext(t.Context(), "tcp", "some.name:80")
-		var refused *proxy.RefusedError
+		var refused *guard.RefusedError
 		if got := errors.As(err, &refused); got != c.refused || got != closed || err != nil && !got {
 			t.Errorf("%s: %v, closed %v", c.address, err, closed)
 		}
@@ -94,6 +95,31 @@ type fakeConn struct {
 func (c *fakeConn) RemoteAddr() net.Addr { return c.remote }
 func (c *fakeConn) Close() error         { *c.closed = true; return nil }
 
+// TestRefuseLocal: this machine and multicast, in every spelling, and only where asked.
+func TestRefuseLocal(t *testing.T) {
+	t.Parallel()
+	for address, local := range map[string]bool{
+		"127.0.0.1:80": true, "127.9.9.9:80": true, "[::1]:80": true, "0.0.0.0:80": true, "[::]:80": true, "[::ffff:127.0.0.1]:80": true,
+		"[64:ff9b::7f00:1]:80": true, "[2002:7f00:1::]:80": true, "224.0.0.1:80": true, "[ff02::1]:80": true,
+		"10.0.0.1:80": false, "192.0.2.1:443": false, "[2001:db8::1]:443": false, "[fd00::1]:443": false,
+	} {
+		for _, refuse := range []bool{false, true} {
+			closed := false
+			g := guard.New(func(context.Context, string, string) (net.Conn, error) {
+				return &fakeConn{remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), closed: &closed}, nil
+			})
+			if refuse {
+				g.RefuseLocal()
+			}
+			_, err := g.DialContext(t.Context(), "tcp", "some.name:80")
+			var refused *guard.RefusedError
+			if got := errors.As(err, &refused); got != (local && refuse) || got != closed {
+				t.Errorf("%s, refused %v: %v, closed %v", address, refuse, err, closed)
+			}
+		}
+	}
+}
+
 // TestGuardItself: without a dial function of another's, a refused destination sees no connection.
 func TestGuardItself(t *testing.T) {
 	t.Parallel()
@@ -102,7 +128,7 @@ func TestGuardItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	g := proxy.NewGuard(nil)
+	g := guard.New(nil)
 	c, err := g.DialContext(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +139,8 @@ func TestGuardItself(t *testing.T) {
 
 	g.Refuse(l.Addr())
 	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0", ""} {
-		_, err := g.DialContext(t.Context(), "tcp", net.JoinHostPort(host, port(l.Addr())))
-		var refused *proxy.RefusedError
+		_, err := g.DialContext(t.Context(), "tcp", net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
+		var refused *guard.RefusedError
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "listener of the proxy itself") {
 			t.Errorf("%q: %v", host, err)
 		}

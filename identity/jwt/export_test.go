@@ -1,0 +1,7 @@
+package jwt
+
+// For tests from outside.
+var (
+	Discovered   = discovered
+	ParseFetched = parseFetched
+)

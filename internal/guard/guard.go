@@ -1,0 +1,128 @@
+// Package guard is a dialer that refuses destinations which no configuration and no caller may lead a program to: the
+// metadata services of clouds, what is link-local, and, where asked, the machine itself. It looks at the address that is
+// dialled. It knows no names: which hosts may be called is for others.
+//
+//	g := guard.New(nil)
+//	client := &http.Client{Transport: &http.Transport{DialContext: g.DialContext}}
+//
+// Layer L0.
+package guard
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A RefusedError is a destination that a Guard lets nobody connect to.
+type RefusedError struct {
+	Address string
+	Why     string
+}
+
+// Error says the address and why.
+func (e *RefusedError) Error() string {
+	return "dial " + e.Address + ": destination refused: " + e.Why
+}
+
+// A Guard is a dialer that refuses what no program should reach through a mesh: the metadata services of
+// clouds and everything link-local, and addresses given to Refuse, such as a proxy's own listeners. It
+// looks at the address that is dialled, after every name has been looked up, so that no name and no spelling
+// of an address gets around it. It is safe for concurrent use.
+type Guard struct {
+	dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	local atomic.Bool // refuse this machine
+
+	mu      sync.RWMutex // guards what follows
+	refused []netip.AddrPort
+}
+
+// New makes a guard that connects with dial. Where that is nil it connects by itself and a refused
+// destination sees no packet; with a dial function of another's it can only look at what that has connected to.
+func New(dial func(ctx context.Context, network, address string) (net.Conn, error)) *Guard {
+	g := &Guard{dial: dial}
+	if dial == nil {
+		d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second,
+			ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
+				return g.check(network, address)
+			}}
+		g.dial = d.DialContext
+	}
+	return g
+}
+
+// Refuse adds addresses. One with an unspecified host stands for its port on every address of this machine.
+func (g *Guard) Refuse(addrs ...net.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, a := range addrs {
+		if ap, err := netip.ParseAddrPort(a.String()); err == nil && strings.HasPrefix(a.Network(), "tcp") {
+			g.refused = append(g.refused, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		}
+	}
+}
+
+// RefuseLocal refuses loopback and unspecified addresses, which are this machine, and multicast from now on.
+func (g *Guard) RefuseLocal() { g.local.Store(true) }
+
+// DialContext connects, or fails with a *RefusedError.
+func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := g.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if remote := conn.RemoteAddr(); remote != nil {
+		if err := g.check(remote.Network(), remote.String()); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+func (g *Guard) check(network, address string) error {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	full := address
+	if strings.HasPrefix(full, ":") { // to no address at all: to this machine
+		full = "0.0.0.0" + full
+	}
+	ap, err := netip.ParseAddrPort(full)
+	if err != nil {
+		return fmt.Errorf("dial %s: not an address: %w", address, err)
+	}
+	if why := g.why(ap); why != "" {
+		return &RefusedError{Address: address, Why: why}
+	}
+	return nil
+}
+
+func (g *Guard) why(ap netip.AddrPort) string {
+	if why := Never(ap.Addr()); why != "" {
+		return why
+	}
+	addr := plain(ap.Addr())
+	if g.local.Load() {
+		switch {
+		case addr.IsLoopback() || addr.IsUnspecified():
+			return "it is this machine"
+		case addr.IsMulticast():
+			return "it is multicast"
+		}
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, own := range g.refused {
+		if own.Port() == ap.Port() && SameHost(own.Addr(), addr) {
+			return "it is a listener of the proxy itself"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,41 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// A programBody says of what is wrong with a request's body that it is the program's mistake, for net/http, which gives the
+// body's errors away as they are and sends one that is too short over HTTP/2.
+type programBody struct {
+	io.ReadCloser
+	announced, read int64
+}
+
+// ownBody gives the request with such a body, or as it is where it has none.
+func ownBody(req *http.Request) *http.Request {
+	if !hasBody(req) {
+		return req
+	}
+	out := new(http.Request)
+	*out = *req
+	out.Body = &programBody{ReadCloser: req.Body, announced: req.ContentLength}
+	return out
+}
+
+func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
+
+// Read implements io.Reader.
+func (b *programBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF):
+		err = asBodyError(err)
+	case b.read < b.announced:
+		err = wrongLength(b.announced, b.read)
+	}
+	return n, err
+}
