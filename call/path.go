@@ -55,8 +55,8 @@ const (
 // level. It allocates only where something changes.
 func (n PathNormalization) Spell(path string) (string, bool) {
 	canonical, ok := CanonicalPath(path)
-	if decoded := path; ok && n == PathDecodeAndMerge {
-		if decoded = decodeSlashes(path); decoded != path {
+	if ok && n == PathDecodeAndMerge {
+		if decoded := decodeSlashes(path); decoded != path {
 			canonical, ok = CanonicalPath(decoded)
 		}
 	}

@@ -232,15 +232,16 @@ func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 	kept := Arrival{Request: q.Request, came: q.came, Unsound: q.Unsound, opaque: q.opaque}
 	view := *q.Request.Request
 	kept.Request.Request = &view
+	asked := gate
 	e.live.addTunnel(conn, func() bool { // by one goroutine at a time
 		now := e.Gate()
-		if now == gate {
+		if now == asked {
 			return true
 		}
-		gate = now
-		v, asked := now.again(&kept)
+		asked = now
+		v, q := now.again(&kept)
 		if v.Status != 0 {
-			now.engine.report(&v, &asked.Request)
+			now.engine.report(&v, &q.Request)
 		}
 		return v.Status == 0
 	})

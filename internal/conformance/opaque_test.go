@@ -2,8 +2,10 @@ package conformance
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -117,7 +119,7 @@ func TestOpaque(t *testing.T) {
 		}
 		if _, err := c.r.ReadByte(); err == nil {
 			t.Error("a connection goes on that is not let in any more")
-		} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error("a connection goes on that is not let in any more")
 		}
 	})

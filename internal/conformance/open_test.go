@@ -3,10 +3,12 @@ package conformance
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -282,7 +284,7 @@ func (o *opened) isOver(t *testing.T) {
 	if err == nil && o.kind == "/download" {
 		t.Error("the answer ends as if it were whole")
 	}
-	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("it goes on")
 	}
 }

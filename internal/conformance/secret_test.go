@@ -32,10 +32,10 @@ func secretFiles(t testing.TB) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for name, text := range map[string]string{"private/secret.html": secret, "public/page.html": "public", "role": "nothing"} {
-		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil { //nolint:gosec // G301: nginx's workers read it
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // G306: as above
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
