@@ -163,13 +163,13 @@ func (p *pipeNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 var errAnswer = errors.New("not the answer")
 
-// bubble runs clients of the protocol against one server, all with their own sources, and gives what asks once.
-func bubble(t *testing.T, protocol string, server identity.Source, clients ...identity.Source) (ask func() error) {
+// meshes runs clients of the protocol against one server under STRICT, all with their own sources, and gives the clients.
+func meshes(t *testing.T, protocol string, h http.HandlerFunc, server identity.Source, clients ...identity.Source) (all []*mesh.Mesh) {
 	t.Helper()
 	network := newPipeNet()
 	quiet := mesh.WithLogger(slog.New(slog.DiscardHandler))
 	s := newMesh(t, mesh.WithConfig([]byte(peerPolicy("STRICT"))), mesh.WithIdentity(server), quiet)
-	srv := &http.Server{Handler: http.HandlerFunc(who)}
+	srv := &http.Server{Handler: h}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -179,11 +179,17 @@ func bubble(t *testing.T, protocol string, server identity.Source, clients ...id
 		_ = srv.Close()
 		<-served
 	})
-	var all []*mesh.Mesh
 	for _, c := range clients {
 		all = append(all, newMesh(t, mesh.WithConfig([]byte(serverEntry("10.0.0.1:80", protocol, ", serviceAccount: server"))),
 			mesh.WithIdentity(c), mesh.WithDialer(network.dial), quiet))
 	}
+	return all
+}
+
+// bubble runs such clients and gives what has each of them ask once.
+func bubble(t *testing.T, protocol string, server identity.Source, clients ...identity.Source) (ask func() error) {
+	t.Helper()
+	all := meshes(t, protocol, who, server, clients...)
 	return func() error {
 		for i, m := range all {
 			resp, err := m.Client().Get("http://server/")

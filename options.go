@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
@@ -156,11 +158,39 @@ func WithIstioRetries() Option {
 // AUDIT and dry-run policies tell of it.
 type PolicyEvent = transport.PolicyEvent
 
-// WithPolicyLog hears of the requests that AuthorizationPolicies deny, of those that AUDIT policies mark, and of what
+// WithPolicyLog hears of the requests that AuthorizationPolicies deny, those of action CUSTOM by whom they ask, of those that AUDIT policies mark, and of what
 // dry-run policies would do. told is called concurrently, before the request goes on, and must not wait. Callers of the
 // program hear nothing of it: they are told "RBAC: access denied". Default: nobody hears; Status counts.
 func WithPolicyLog(told func(PolicyEvent)) Option {
 	return option(func(o *runtime.Options) { o.Decided = told })
+}
+
+// An Authorizer decides about requests that AuthorizationPolicies of action CUSTOM select; external.AuthorizerFunc makes one
+// of a function.
+type Authorizer = external.Authorizer
+
+// WithAuthorizer has CUSTOM policies ask a, in the program, where their provider is of the name. Where a document has a
+// provider of that name too (MeshConfig extensionProviders), a is asked in its place, and of the document its timeout,
+// failOpen, statusOnError and includeRequestBodyInCheck count; otherwise they are 600 s, false, 403 and no body. A nil a
+// takes the name back. Default: no authorizer; what a policy of an unknown provider selects is refused.
+func WithAuthorizer(name string, a Authorizer) Option {
+	return option(func(o *runtime.Options) {
+		o.Authorizers = maps.Clone(o.Authorizers)
+		switch {
+		case a == nil:
+			delete(o.Authorizers, name)
+		case o.Authorizers == nil:
+			o.Authorizers = map[string]Authorizer{name: a}
+		default:
+			o.Authorizers[name] = a
+		}
+	})
+}
+
+// WithGRPCAuthorizers asks providers that documents name as envoyExtAuthzGrpc by dial, which is extauthz.Dial of package
+// identity/extauthz: a program that gives it links gRPC. Default: what such a provider would be asked about is refused.
+func WithGRPCAuthorizers(dial transport.DialAuthorizer) Option {
+	return option(func(o *runtime.Options) { o.DialAuthorizer = dial })
 }
 
 // An IdentitySource knows who the program is: its SVID, and the authorities that are believed. [identity.Files] is one,

@@ -157,7 +157,7 @@ func allFindings(text string) []Finding {
 		docs = append(docs, d)
 	}
 	if !refusing(found) {
-		found = append(found, compileSet(docs, snapshot.Workload{Namespace: "default"}, NoPreset).findings...)
+		found = append(found, compileSet(docs, &Options{Workload: snapshot.Workload{Namespace: "default"}}).findings...)
 	}
 	return found
 }

@@ -24,6 +24,7 @@ type compiled struct {
 type compiler struct {
 	workload snapshot.Workload
 	defaults defaults
+	own      *Options // what the program has
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
@@ -52,8 +53,9 @@ type compiler struct {
 
 // compileSet shows the order: the mesh's defaults, what can be seen, then what exists, then which rules apply, and from
 // these the routes, which call for their clusters as they name them.
-func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
-	c := newCompiler(w, p)
+func compileSet(docs []*document, o *Options) compiled {
+	c := newCompiler(o.Workload, o.Preset)
+	c.own = o
 	docs = byPrecedence(docs)
 	c.readMesh(docs)
 	c.readPeerAuthentications(docs)
@@ -65,7 +67,7 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
 	authentication := c.authentication(docs)
-	requests, connections := c.authorization(docs)
+	requests, connections, provider := c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
@@ -78,6 +80,7 @@ func compileSet(docs []*document, w snapshot.Workload, p Preset) compiled {
 
 			Authentication: authentication,
 			Authorization:  requests, ConnAuthorization: connections,
+			Provider: provider,
 		},
 		findings: c.findings,
 	}
@@ -92,6 +95,7 @@ func newCompiler(w snapshot.Workload, p Preset) *compiler {
 		merged:    make(map[ruleKey]*mergedRule),
 		chosen:    make(map[*service]*mergedRule),
 		clusterAt: make(map[string]int),
+		own:       new(Options),
 	}
 }
 

@@ -8,12 +8,15 @@ import (
 	security "istio.io/api/security/v1beta1"
 
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 )
 
 // authorization compiles the AuthorizationPolicies for the workload: those of its namespace and of the root namespace
-// that select it, as they are for requests and for connections that are not HTTP. It gives nil where there are none.
-func (c *compiler) authorization(docs []*document) (requests, connections *authz.Set) {
+// that select it, as they are for requests and for connections that are not HTTP, and whom those of action CUSTOM ask. It gives
+// nil where there are none.
+func (c *compiler) authorization(docs []*document) (requests, connections *authz.Set, provider *external.Provider) {
 	var policies []authz.Policy
+	var custom []customPolicy
 	for _, d := range docs {
 		spec, ok := d.spec.(*security.AuthorizationPolicy)
 		if !ok || !c.isFor(d, spec.GetSelector().GetMatchLabels()) {
@@ -25,9 +28,16 @@ func (c *compiler) authorization(docs []*document) (requests, connections *authz
 				"names callers by their certificates: in a program without an identity it allows nobody and denies everybody", ""))
 		}
 		policies = append(policies, p)
+		if p.Action == authz.Custom {
+			custom = append(custom, customPolicy{d, p.Provider})
+		}
 	}
 	if len(policies) == 0 {
-		return nil, nil
+		return nil, nil, nil
+	}
+	provider = c.provider(custom)
+	if slices.ContainsFunc(custom, func(p customPolicy) bool { return p.name != custom[0].name }) {
+		return nil, nil, nil // and the set is refused
 	}
 	requests, err := authz.New(policies)
 	if err == nil {
@@ -36,7 +46,7 @@ func (c *compiler) authorization(docs []*document) (requests, connections *authz
 	if err != nil { // what validation lets through compiles; a policy is not lost where it does not
 		c.add(Finding{Code: codeSchema, Level: Error, Refused: true, Message: err.Error()})
 	}
-	return requests, connections
+	return requests, connections, provider
 }
 
 // isFor reports whether a policy of the document is for the workload.
@@ -51,6 +61,8 @@ func (c *compiler) authorizationPolicy(d *document, spec *security.Authorization
 		p.Action = authz.Deny
 	case security.AuthorizationPolicy_AUDIT:
 		p.Action = authz.Audit
+	case security.AuthorizationPolicy_CUSTOM:
+		p.Action, p.Provider = authz.Custom, spec.GetProvider().GetName()
 	}
 	p.DryRun, _ = strconv.ParseBool(d.annotations[dryRunAnnotation])
 	for _, r := range spec.GetRules() {

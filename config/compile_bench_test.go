@@ -125,7 +125,7 @@ func BenchmarkCompile(b *testing.B) {
 	b.Run("documents to snapshot", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			compileSet(docs, snapshot.Workload{Namespace: "default"}, NoPreset)
+			compileSet(docs, &Options{Workload: snapshot.Workload{Namespace: "default"}})
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (c *compiler) route(rule *rule, port uint32) *routing.Route {
 	if own := rule.GetRetries(); own != nil {
 		r.Retry = c.retryPolicy(own)
 	}
-	r.Retry = repeating(r.Retry, rule.doc.annotations[retryAnnotation])
+	r.Retry = repeating(r.Retry, rule.doc.annotations[retryAnnotation], rule.doc.annotations[hedgeAnnotation] == "true")
 	if r.Name == "" {
 		r.Name = rule.doc.key.Namespace + "/" + rule.doc.key.Name + "/http[" + strconv.Itoa(rule.index) + "]"
 	}
@@ -106,19 +106,22 @@ func (c *compiler) retryPolicy(r *networking.HTTPRetry) *resilience.Retry {
 // Istio does, "with-key" those that bring an Idempotency-Key.
 const retryAnnotation = "heddle.dev/retry-non-idempotent"
 
-// repeatsBy are its values.
+// hedgeAnnotation on a VirtualService has unary RPCs that may be repeated go on beside their next try, where perTryTimeout has passed.
+const hedgeAnnotation = "heddle.dev/hedge-on-per-try-timeout"
+
+// repeatsBy are retryAnnotation's values.
 var repeatsBy = map[string]resilience.Repeats{
 	"": resilience.RepeatsNone, "false": resilience.RepeatsNone, "with-key": resilience.RepeatsKeyed, "true": resilience.RepeatsAll,
 }
 
 // repeating gives the policy of a rule whose document is annotated so.
-func repeating(p *resilience.Retry, annotated string) *resilience.Retry {
+func repeating(p *resilience.Retry, annotated string, hedge bool) *resilience.Retry {
 	repeats := repeatsBy[annotated]
-	if p == nil || repeats == p.Repeats {
+	if p == nil || repeats == p.Repeats && hedge == p.Hedge {
 		return p
 	}
 	own := *p
-	own.Repeats = repeats
+	own.Repeats, own.Hedge = repeats, hedge
 	return &own
 }
 

@@ -387,7 +387,7 @@ func FuzzCompile(f *testing.F) {
 			docs = append(docs, d)
 		}
 		w := snapshot.Workload{Namespace: "default"}
-		c := compileSet(docs, w, NoPreset)
+		c := compileSet(docs, &Options{Workload: w})
 		endpointSets(docs, w)
 		path, ok := call.CanonicalPath(path)
 		if !ok {

@@ -26,6 +26,10 @@ type Options struct {
 	// IgnoredKinds are taken out of every set, with one line of information for each document. It is the
 	// way to load policies that this version cannot enforce.
 	IgnoredKinds []string
+	// Authorizers names those of the program that CUSTOM policies can ask, and GRPCAuthorizers says that it can ask
+	// providers of envoyExtAuthzGrpc: for the findings about policies that name others. Default: none.
+	Authorizers     []string
+	GRPCAuthorizers bool
 	// Report is called after every transaction with the state that it led to, in their order, one call at a
 	// time and without a lock held. After the first it is called before Ready is closed; for a later one it
 	// may still be under way when the source has its verdicts. Default: nobody is told.
@@ -189,7 +193,7 @@ func (j *Joined) take(ctx context.Context, changes []change, publish func(contex
 	result := compiled{findings: j.references}
 	if !j.refuses(findings) {
 		if j.status.Version == "" || !onlyEndpoints(j.held, next) {
-			result = compileSet(docs, j.opts.Workload, j.opts.Preset)
+			result = compileSet(docs, &j.opts)
 			j.compiles++
 		}
 		findings = append(findings, result.findings...)

@@ -35,7 +35,7 @@ func lintSet(t *testing.T, text string) []Finding {
 		}
 		docs = append(docs, r.doc)
 	}
-	found := compileSet(docs, snapshot.Workload{Namespace: "default"}, NoPreset).findings
+	found := compileSet(docs, &Options{Workload: snapshot.Workload{Namespace: "default"}}).findings
 	return slices.DeleteFunc(found, func(f Finding) bool { return !isLint(f) })
 }
 

@@ -101,14 +101,15 @@ func TestValidateMeshConfig(t *testing.T) {
 		}},
 		{"warned about", `
   accessLogFile: /dev/stdout
-  meshMTLS: {minProtocolVersion: TLSV1_3}
+  meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [a], ecdhCurves: [b]}
   enableAutoMtls: true
   inboundTrafficPolicy: {mode: LOCALHOST}
   defaultHttpRetryPolicy: {attempts: 1, perTryTimeout: 1s}
   outboundTrafficPolicy: {}
   defaultConfig: {concurrency: 2}`, []string{
 			`HDL0008? 5:18 spec.accessLogFile ~ without effect`,
-			`HDL0008? 6:3 spec.meshMTLS ~ without effect`,
+			`HDL0008? 6:43 spec.meshMTLS.cipherSuites ~ are Go's own`,
+			`HDL0008? 6:62 spec.meshMTLS.ecdhCurves ~ are Go's own`,
 			`HDL0008? 8:3 spec.inboundTrafficPolicy ~ without effect`,
 			`HDL0009? 9:56 spec.defaultHttpRetryPolicy.perTryTimeout ~ limits nothing here`,
 			`HDL0123? 10:3 spec.outboundTrafficPolicy ~ is REGISTRY_ONLY`,

@@ -2,7 +2,7 @@ package config
 
 // authorizationFields is what becomes of each field of an AuthorizationPolicy and a RequestAuthentication.
 func authorizationFields() register {
-	const policies, tokens = "TestPolicyRows", "TestTokenRows"
+	const policies, tokens, asked = "TestPolicyRows", "TestTokenRows", "TestExternalRows"
 	return register{
 		"AuthorizationPolicy": {test: policies, needs: "{rules: [{}]}", fields: []fieldEntry{
 			{name: "selector"},
@@ -10,9 +10,10 @@ func authorizationFields() register {
 			{name: "targetRefs", outcome: Refused, value: "[{kind: Service, name: reviews}]"},
 			{name: "rules", value: "[{}]"},
 			{name: "action"},
-			{name: "action=CUSTOM", outcome: Refused},
-			{name: "provider", outcome: Refused, value: "{name: opa}", beside: "{action: CUSTOM, rules: [{}]}"},
+			{name: "action=CUSTOM", beside: "{rules: [{}], provider: {name: opa}}", test: asked},
+			{name: "provider", value: "{name: opa}", beside: "{action: CUSTOM, rules: [{}]}", test: asked},
 		}},
+		"AuthorizationPolicy.ExtensionProvider": {test: asked, needs: "{name: opa}", fields: []fieldEntry{{name: "name", value: "opa"}}},
 		"Rule": {test: policies, fields: []fieldEntry{
 			{name: "from", value: "[{source: {namespaces: [a]}}]"},
 			{name: "to", value: "[{operation: {paths: [/a]}}]"},
@@ -82,8 +83,60 @@ func authorizationFields() register {
 	}
 }
 
+// providerFields is what becomes of each field of those of MeshConfig's extensionProviders whom CUSTOM policies ask.
+func providerFields() register {
+	const asked, settings = "TestExternalRows", "TestExternalSettings"
+	idle := func(name, value string) fieldEntry {
+		return fieldEntry{name: name, outcome: Idle, value: value, beside: "{name: opa}"}
+	}
+	cache := fieldEntry{name: "clearRouteCache", outcome: Idle}
+	return register{
+		"MeshConfig.ExtensionProvider": {test: asked, needs: "{name: opa, envoyExtAuthzHttp: " + providerSample + "}", fields: []fieldEntry{
+			{name: "name", value: "opa"},
+			{name: "envoyExtAuthzHttp", value: providerSample, beside: "{name: opa}"},
+			{name: "envoyExtAuthzGrpc", value: providerSample, beside: "{name: opa}", note: "where the program gives mesh.WithGRPCAuthorizers, as heddle proxy does"},
+			idle("zipkin", "{service: a, port: 1}"), idle("datadog", "{service: a, port: 1}"), idle("stackdriver", "{debug: true}"),
+			idle("skywalking", "{service: a, port: 1}"), idle("opentelemetry", "{service: a, port: 1}"), idle("prometheus", "{}"),
+			idle("envoyFileAccessLog", "{path: /dev/stdout}"), idle("envoyHttpAls", "{service: a, port: 1}"),
+			idle("envoyTcpAls", "{service: a, port: 1}"), idle("envoyOtelAls", "{service: a, port: 1}"), idle("sds", "{name: a}"),
+			idle("lightstep", "{service: a, port: 1}"), idle("opencensus", "{service: a, port: 1}"),
+		}},
+		"MeshConfig.ExtensionProvider.EnvoyExternalAuthorizationHttpProvider": {test: settings, needs: providerSample, fields: []fieldEntry{
+			{name: "service", value: "opa.default.svc.cluster.local", test: asked},
+			{name: "port", value: "9191", test: asked},
+			{name: "timeout", value: "1s"},
+			{name: "pathPrefix", value: "/check", test: asked},
+			{name: "failOpen", test: asked},
+			cache,
+			{name: "statusOnError", value: `"503"`, test: asked},
+			{name: "includeHeadersInCheck", value: "[x-user]", test: asked, note: "where includeRequestHeadersInCheck is not written"},
+			{name: "includeRequestHeadersInCheck", value: "[x-user, 'x-a-*']", test: asked},
+			{name: "includeAdditionalHeadersInCheck", value: "{x-from: mesh}", test: asked},
+			{name: "includeRequestBodyInCheck", value: "{maxRequestBytes: 10}", test: asked},
+			{name: "headersToUpstreamOnAllow", value: "[x-user]", test: asked},
+			{name: "headersToDownstreamOnDeny", value: "[x-why]", test: asked},
+			{name: "headersToDownstreamOnAllow", value: "[x-seen]", test: asked},
+		}},
+		"MeshConfig.ExtensionProvider.EnvoyExternalAuthorizationGrpcProvider": {test: settings, needs: providerSample, fields: []fieldEntry{
+			{name: "service", value: "opa.default.svc.cluster.local"},
+			{name: "port", value: "9191"},
+			{name: "timeout", value: "1s"},
+			{name: "failOpen"},
+			cache,
+			{name: "statusOnError", value: `"503"`},
+			{name: "includeRequestBodyInCheck", value: "{maxRequestBytes: 10}"},
+		}},
+		"MeshConfig.ExtensionProvider.EnvoyExternalAuthorizationRequestBody": {test: asked, needs: "{maxRequestBytes: 10}", fields: []fieldEntry{
+			{name: "maxRequestBytes", value: "10"},
+			{name: "allowPartialMessage"},
+			{name: "packAsBytes", note: "of envoyExtAuthzGrpc"},
+		}},
+	}
+}
+
 // sampleKeys is a JWKS of one key.
 const (
-	sampleKeys = `'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'`
-	jwtSample  = "{issuer: a, jwks: " + sampleKeys + "}"
+	sampleKeys     = `'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'`
+	providerSample = "{service: opa.default.svc.cluster.local, port: 9191}"
+	jwtSample      = "{issuer: a, jwks: " + sampleKeys + "}"
 )

@@ -34,6 +34,11 @@ func scopeFields() register {
 			{name: "mode", value: "ALLOW_ANY"},
 			{name: "tls", outcome: Refused, value: "{mode: SIMPLE}"},
 		}},
+		"MeshConfig.TLSConfig": {test: "TestLeastTLS", fields: []fieldEntry{
+			{name: "minProtocolVersion", value: "TLSV1_3"},
+			{name: "cipherSuites", outcome: Warned, value: "[ECDHE-ECDSA-AES256-GCM-SHA384]"},
+			{name: "ecdhCurves", outcome: Warned, value: "[P-256]"},
+		}},
 		"MeshConfig.ProxyPathNormalization": {test: "TestPathLevels", fields: []fieldEntry{
 			{name: "normalization", note: "of requests that come in; rules of calls see paths as BASE has them"},
 		}},
@@ -48,9 +53,10 @@ func meshConfigEntry() objectEntry {
 		"tcpKeepalive": "{time: 60s}", "inboundTrafficPolicy": "{mode: LOCALHOST}", "zoneAwareLbSetting": "{enabled: true}",
 		"meshMTLS": "{minProtocolVersion: TLSV1_3}", "tlsDefaults": "{minProtocolVersion: TLSV1_3}",
 		"defaultTrafficPolicy": "{connectionPool: {tcp: {maxConnections: 1}}}", "serviceEntryVisibility": "{defaultVisibility: NAMESPACE}",
-		"defaultConfig": "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
+		"extensionProviders": "[{name: opa, envoyExtAuthzHttp: " + providerSample + "}]",
+		"defaultConfig":      "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality"}
+	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "extensionProviders": "TestExternalRows"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

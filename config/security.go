@@ -167,7 +167,13 @@ func (c *compiler) inbound() snapshot.Inbound {
 	if t := c.mesh.GetDefaultConfig().GetGatewayTopology(); t != nil {
 		in.Hops = 1 + int(t.GetNumTrustedProxies())
 	}
+	in.TLS13 = c.onlyTLS13()
 	return in
+}
+
+// onlyTLS13 reports that mutual TLS of the mesh is to be TLS 1.3 (MeshConfig.meshMTLS).
+func (c *compiler) onlyTLS13() bool {
+	return c.mesh.GetMeshMTLS().GetMinProtocolVersion() == meshapi.MeshConfig_TLSConfig_TLSV1_3
 }
 
 // tlsModeLabel says of a workload whether it takes mutual TLS of the mesh (istio.io, pkg/model GetTLSModeFromEndpointLabels).
@@ -203,7 +209,7 @@ func portOf(a discovery.Address) uint16 {
 // meshTLS is mutual TLS of the mesh for a service port and subset, with the names by which Istio's servers and gateways
 // know each other (istio.io, pilot/pkg/model BuildDNSSrvSubsetKey).
 func (c *compiler) meshTLS(s *service, port uint32, subset string) *snapshot.TLS {
-	t := &snapshot.TLS{Mesh: true, ServerName: fmt.Sprintf("outbound_.%d_.%s_.%s", port, subset, s.host),
+	t := &snapshot.TLS{Mesh: true, TLS13: c.onlyTLS13(), ServerName: fmt.Sprintf("outbound_.%d_.%s_.%s", port, subset, s.host),
 		Aliases: strings.Join(c.mesh.GetTrustDomainAliases(), "\n")}
 	if s.doc.entry != nil {
 		t.Names = strings.Join(s.doc.entry.GetSubjectAltNames(), "\n")

@@ -95,6 +95,19 @@ func TestTrustDomainAliases(t *testing.T) {
 	}
 }
 
+// TestLeastTLS: MeshConfig.meshMTLS holds for both ends.
+func TestLeastTLS(t *testing.T) {
+	t.Parallel()
+	const service = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a], location: MESH_INTERNAL, " +
+		"resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: [{address: 10.0.0.1, serviceAccount: a}]}\n---\n"
+	for version, want := range map[string]bool{"TLS_AUTO": false, "TLSV1_2": false, "TLSV1_3": true} {
+		w := newWorld(t, Options{}, service+meshDoc("m", "{meshMTLS: {minProtocolVersion: "+version+"}}"))
+		if w.live.Inbound.TLS13 != want || w.live.Clusters[0].Policy.Automatic.TLS13 != want {
+			t.Errorf("%s: %+v", version, w.live.Inbound)
+		}
+	}
+}
+
 // TestCompilesMutualTLS: which endpoints are called with mutual TLS, by which name, and who they may be
 // (istio-semantics §2.3).
 func TestCompilesMutualTLS(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 // ownAnnotations are those of the mesh itself, with their values.
 var ownAnnotations = map[string][]string{
 	retryAnnotation:     {"false", "with-key", "true"},
+	hedgeAnnotation:     {"false", "true"},
 	alwaysOneAnnotation: {"false", "true"},
 }
 

@@ -19,9 +19,7 @@ func (v *validation) authorizationPolicy(p fieldPath, a *security.AuthorizationP
 	v.policyTarget(p, a.GetSelector(), a.GetTargetRef() != nil || len(a.GetTargetRefs()) > 0)
 	v.dryRun(a.GetAction())
 	switch a.GetAction() {
-	case security.AuthorizationPolicy_CUSTOM:
-		v.unbuilt(p.at("action"), "nobody would be asked, and what is to be denied would be let in")
-	case security.AuthorizationPolicy_DENY, security.AuthorizationPolicy_AUDIT:
+	case security.AuthorizationPolicy_DENY, security.AuthorizationPolicy_AUDIT, security.AuthorizationPolicy_CUSTOM:
 		if len(a.GetRules()) == 0 {
 			v.refuse(p, a.GetAction().String()+" without rules never matches", `write rules: [{}] to match every request`)
 		}
@@ -30,15 +28,39 @@ func (v *validation) authorizationPolicy(p fieldPath, a *security.AuthorizationP
 			v.inform(p, codeDoubtful, "ALLOW without rules allows nothing: every request to these workloads is denied", "")
 		}
 	}
-	switch {
-	case a.GetProvider() == nil:
-	case a.GetAction() == security.AuthorizationPolicy_CUSTOM:
-		v.unbuilt(p.at("provider"), "it would not be asked")
-	default:
+	switch custom := a.GetAction() == security.AuthorizationPolicy_CUSTOM; {
+	case custom && a.GetProvider().GetName() == "":
+		v.refuse(p, "the provider is missing: nobody could be asked", "write provider: {name: ...}, of one of MeshConfig's extensionProviders")
+	case !custom && a.GetProvider() != nil:
 		v.refuse(p.at("provider"), "provider is for action CUSTOM", "remove it")
 	}
 	for i, r := range a.GetRules() {
 		v.authorizationRule(p.at("rules", i), r)
+		if a.GetAction() == security.AuthorizationPolicy_CUSTOM {
+			v.customRule(p.at("rules", i), r)
+		}
+	}
+}
+
+// customRule refuses what is not known yet when the rule is looked at: the rule would never be what its author means.
+func (v *validation) customRule(p fieldPath, r *security.Rule) {
+	const problem, hint = "is not known yet where CUSTOM policies are looked at", "let a policy of ALLOW or DENY say it, or whom the policy asks"
+	for i, f := range r.GetFrom() {
+		for k, t := range sourceTerms(f.GetSource(), v.d.key.Namespace) {
+			if name := sourceFields[k]; ofLater(t.Attribute) {
+				if len(t.Values) > 0 {
+					v.refuse(p.at("from", i, "source", name), name+" "+problem, hint)
+				}
+				if len(t.Not) > 0 {
+					v.refuse(p.at("from", i, "source", "not"+upperFirst(name)), "not"+upperFirst(name)+" "+problem, hint)
+				}
+			}
+		}
+	}
+	for i, w := range r.GetWhen() {
+		if t, ok := conditionTerm(w, v.d.key.Namespace); ok && ofLater(t.Attribute) {
+			v.refuseValue(p.at("when", i, "key"), problem, hint)
+		}
 	}
 }
 

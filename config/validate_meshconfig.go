@@ -26,6 +26,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"connect_timeout":                    meshHonoured,
 	"default_destination_rule_export_to": meshHonoured,
 	"default_http_retry_policy":          meshHonoured,
+	"extension_providers":                meshHonoured, // those that are asked about requests
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
@@ -43,7 +44,6 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"default_providers":               meshElsewhere,
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
-	"extension_providers":             meshElsewhere, // nothing that names one is accepted
 	"hbone_idle_timeout":              meshElsewhere,
 	"inbound_cluster_stat_name":       meshElsewhere,
 	"ingress_class":                   meshElsewhere,
@@ -67,14 +67,20 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"enable_envoy_access_log_service": meshMissing,
 	"enable_tracing":                  meshMissing,
 	"h2_upgrade_policy":               meshHonoured,
+	"mesh_mTLS":                       meshHonoured, // its least version
 	"inbound_traffic_policy":          meshMissing,
-	"mesh_mTLS":                       meshMissing, // there is no mTLS of the mesh whose versions it could limit
 	"tcp_keepalive":                   meshHonoured,
-	"tls_defaults":                    meshMissing, // of versions it says nothing in Istio; suites and curves are Go's
+	"tls_defaults":                    meshMissing, // of TLS that is not the mesh's; suites and curves are Go's
 	"zone_aware_lb_setting":           meshMissing, // but for failover, as in a DestinationRule
 
 	"discovery_selectors":      meshRefused,
 	"service_entry_visibility": meshRefused,
+}
+
+// meshWarnings says what is done in the place of a field, where that does not go without saying.
+var meshWarnings = map[protoreflect.Name]string{
+	"ca_certificates": "authorities come with the program's identity, its own bundle and those of trust domains that it is federated with",
+	"tls_defaults":    "TLS that is not the mesh's is 1.2 at least, with Go's suites and curves",
 }
 
 // meshRefusals says what would go wrong without the field.
@@ -105,13 +111,18 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 			}
 			v.inform(at, codeNotServed, fd.JSONName()+" is for Istio's own proxies and control plane: not read", "")
 		case meshMissing:
-			v.unenforced(at, fd.JSONName())
+			what := fd.JSONName()
+			if why := meshWarnings[fd.Name()]; why != "" {
+				what = why
+			}
+			v.unenforced(at, what)
 		case meshRefused:
 			v.unbuilt(at, meshRefusals[fd.Name()])
 		}
 		return true
 	})
 	v.duration(p.at("connectTimeout"), m.GetConnectTimeout())
+	v.extensionProviders(p.at("extensionProviders"), m.GetExtensionProviders())
 	for _, f := range []struct {
 		name string
 		list []string
@@ -135,6 +146,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		}
 	}
 	v.meshRetries(p.at("defaultHttpRetryPolicy"), m.GetDefaultHttpRetryPolicy())
+	v.meshTLS(p.at("meshMTLS"), m.GetMeshMTLS())
 	v.meshOutbound(p.at("outboundTrafficPolicy"), m.GetOutboundTrafficPolicy())
 	if t := m.GetDefaultConfig().GetGatewayTopology(); t.GetNumTrustedProxies() > mostProxies {
 		v.refuseValue(p.at("defaultConfig", "gatewayTopology", "numTrustedProxies"), "is more than there can be", "write how many proxies stand before the gateway")
@@ -157,6 +169,17 @@ func onlyTopology(m *meshapi.MeshConfig) bool {
 		}
 	}
 	return proto.Size(rest) == 0
+}
+
+// meshTLS checks what is said of mutual TLS of the mesh.
+func (v *validation) meshTLS(p fieldPath, t *meshapi.MeshConfig_TLSConfig) {
+	const why = "without effect: %s are Go's own, all with forward secrecy and authenticated encryption"
+	if len(t.GetCipherSuites()) > 0 {
+		v.warn(p.at("cipherSuites"), codeUnbuilt, fmt.Sprintf(why, "cipher suites"), "")
+	}
+	if len(t.GetEcdhCurves()) > 0 {
+		v.warn(p.at("ecdhCurves"), codeUnbuilt, fmt.Sprintf(why, "curves"), "")
+	}
 }
 
 // saysSomething reports a field that is not its default written out.

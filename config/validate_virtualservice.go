@@ -13,7 +13,7 @@ import (
 const elsewhere = "without it requests would go elsewhere, or in another form"
 
 func (v *validation) virtualService(p fieldPath, s *networking.VirtualService) {
-	v.annotations(retryAnnotation)
+	v.annotations(retryAnnotation, hedgeAnnotation)
 	v.virtualHosts(p, s)
 	v.gateways(p.at("gateways"), s.GetGateways())
 	v.checkExportTo(p.at("exportTo"), s.GetExportTo())

@@ -16,9 +16,13 @@ var suites = []uint16{
 }
 
 // config is what both sides have in common. Tickets are off: a session that is resumed proves nothing again.
-func (i *Identity) config(h *held, protocols []string) *tls.Config {
+func (i *Identity) config(h *held, protocols []string, only13 bool) *tls.Config {
+	least := uint16(tls.VersionTLS12) // both ends being this package's it is 1.3
+	if only13 {
+		least = tls.VersionTLS13
+	}
 	return &tls.Config{
-		MinVersion:             tls.VersionTLS12, // both ends being this package's it is 1.3
+		MinVersion:             least,
 		CipherSuites:           suites,
 		NextProtos:             protocols,
 		Certificates:           []tls.Certificate{h.own},
@@ -31,6 +35,8 @@ func (i *Identity) config(h *held, protocols []string) *tls.Config {
 type ServerOptions struct {
 	// Protocols are taken by ALPN, the preferred first. A client that offers others only is refused.
 	Protocols []string
+	// TLS13 refuses clients that have TLS 1.2 only. Default: they are taken, with suites that have forward secrecy.
+	TLS13 bool
 	// Optional takes clients that show no certificate, as nobody (PERMISSIVE). One that is shown must be good.
 	Optional bool
 	// Aliases are trust domains that the own authorities speak for as well (MeshConfig.trustDomainAliases).
@@ -46,7 +52,7 @@ func (i *Identity) ServerConfig(o ServerOptions) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := i.config(h, o.Protocols)
+	c := i.config(h, o.Protocols, o.TLS13)
 	if c.ClientAuth = tls.RequireAnyClientCert; o.Optional {
 		c.ClientAuth = tls.RequestClientCert
 	}
@@ -70,6 +76,7 @@ func (i *Identity) ServerConfig(o ServerOptions) (*tls.Config, error) {
 type ClientOptions struct {
 	ServerName string   // sent as SNI; no certificate is held against it
 	Protocols  []string // offered by ALPN
+	TLS13      bool     // refuses servers that have TLS 1.2 only
 	// Accounts and Names are who the server may be: service accounts as namespace/account, in the own trust domain or
 	// an alias of it, and names as certificates have them, a URI or a DNS name. One of them is enough. Without any of
 	// both every identity that is believed will do, as in Istio where a service has no service accounts.
@@ -86,7 +93,7 @@ func (i *Identity) ClientConfig(o ClientOptions) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := i.config(h, o.Protocols)
+	c := i.config(h, o.Protocols, o.TLS13)
 	c.ServerName = o.ServerName
 	c.InsecureSkipVerify = true // VerifyConnection does it, by SPIFFE's rules
 	c.VerifyConnection = func(s tls.ConnectionState) error {

@@ -108,6 +108,17 @@ func statusOf(t *testing.T, c *http.Client, method, url string) (int, string) {
 	return resp.StatusCode, b.String()
 }
 
+// TestIdentitiesRefused: an account that makes no SPIFFE ID ends the test, and leaves nothing behind.
+func TestIdentitiesRefused(t *testing.T) {
+	t.Parallel()
+	said, _ := during(t, func(tb testing.TB) {
+		meshtest.New(tb, meshtest.Config{}, meshtest.WithIdentities(map[string]string{"ratings": "of the bank"})).HTTP("ratings", nil, nil)
+	})
+	if !strings.Contains(said, "has a character that its path may not have") {
+		t.Errorf("%q", said)
+	}
+}
+
 // TestIdentitiesGRPC: the same over gRPC, with accounts that the test gives, and with faults.
 func TestIdentitiesGRPC(t *testing.T) {
 	t.Parallel()

@@ -55,7 +55,7 @@ func (n *network) add(i *Instance, port int) (number int) {
 // at gives the instance of an address, nil where there is none: of a name the first, which is for what a mesh asks by itself,
 // such as the issuers of tokens.
 func (n *network) at(address string) *Instance {
-	is := func(i *Instance) bool { return false }
+	is := func(*Instance) bool { return false }
 	if ap, err := netip.ParseAddrPort(address); err == nil {
 		is = func(i *Instance) bool { return i.addr.Addr() == ap.Addr() }
 	} else if host, _, err := net.SplitHostPort(address); err == nil {

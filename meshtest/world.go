@@ -119,10 +119,10 @@ func (w *world) add(namespace, authority string, i *Instance) error {
 		return err
 	}
 	i.world, i.host = w, host
-	number := w.net.add(i, target)
 	if err := w.member(i, s.namespace); err != nil {
 		return err
 	}
+	number := w.net.add(i, target)
 	i.start(w.settings.seed, number)
 	s.instances = append(s.instances, i)
 	services := maps.Clone(w.services)

@@ -23,34 +23,35 @@ func (x *exchange) reply(l LocalReply) {
 	x.unfinished()
 	if x.grpc() {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
-		x.editReply(&l)
-		if x.challenge != "" {
-			x.w.Field("Www-Authenticate", x.challenge)
-		}
+		x.editReply(&l, true)
 		x.w.Field("Content-Type", "application/grpc")
 		x.w.Field("Grpc-Status", l.grpcStatus())
-		x.w.Field("Grpc-Message", call.GRPCMessage(l.Text))
+		text := l.Text
+		if x.verdict.Status != 0 {
+			text = x.verdict.Message()
+		}
+		x.w.Field("Grpc-Message", call.GRPCMessage(text))
 		x.finishAnswer(nil)
 		return
 	}
 	x.w.Response(l.Status, http.StatusText(l.Status), x.q.Method())
-	x.editReply(&l)
-	if x.challenge != "" {
-		x.w.Field("Www-Authenticate", x.challenge)
-	}
-	if l.Status == http.StatusMethodNotAllowed {
-		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-	}
-	if l.Reason == Denied || l.Reason == Unauthenticated {
+	typed := x.editReply(&l, false)
+	switch {
+	case x.verdict.Status != 0 && typed: // an authorizer's own
+		x.finishAnswer([]byte(l.Text))
+		return
+	case x.verdict.Status != 0:
 		x.write(l.Text) // Istio's, to the byte
 		return
+	case l.Status == http.StatusMethodNotAllowed:
+		x.w.Field("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 	}
 	x.write(l.Text + "\n")
 }
 
 // editReply writes what the rule of the call says of answers of our own, and what tells the caller why the mesh has refused
-// the request, and when to come back.
-func (x *exchange) editReply(l *LocalReply) {
+// the request, and when to come back. It reports whether that names the type of the body, which an answer to gRPC does not.
+func (x *exchange) editReply(l *LocalReply, grpc bool) (typed bool) {
 	x.edited.reset()
 	x.edits = true
 	x.call.EditReply(&x.edited)
@@ -58,7 +59,15 @@ func (x *exchange) editReply(l *LocalReply) {
 		transport.RefusalHeader(&x.edited, e)
 		x.admission.Header(&x.edited)
 	}
+	if x.verdict.Status != 0 {
+		x.verdict.Refusal(&x.edited)
+		if grpc {
+			x.edited.Remove(contentTypeName)
+		}
+		_, typed = x.edited.Value(contentTypeName, 0)
+	}
 	x.edited.write(&x.w)
+	return typed
 }
 
 // write completes an answer for people.

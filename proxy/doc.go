@@ -29,6 +29,7 @@
 //     and TRACE are refused.
 //  10. Expect goes on, and the 100 of the program is passed on at once; on the wire the sidecar says none of its own. A
 //     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
+//  11. Who calls, the program is told by x-forwarded-client-cert: who was proved by mutual TLS of the mesh, and nobody else.
 //
-// It holds no transparent capture, no gateway and no identity of its own: the certificates of Inbound.TLS are its caller's.
+// It holds no transparent capture and no gateway. Its identity is its Mesh's; the certificates of Inbound.TLS are its caller's.
 package proxy

@@ -43,7 +43,8 @@ type exchange struct {
 	admission transport.Admission // of a request for the application
 	stay      transport.Stay      // of that request
 	entered   bool
-	challenge string // www-authenticate of a reply, "" for none
+	over      bool              // while somebody was asked about it
+	verdict   transport.Verdict // of the policies on it
 
 	up     *http1.Conn
 	to     peer
@@ -74,7 +75,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.closing, x.unread, x.torn, x.aborted, x.handed, x.edits = false, false, false, false, false, false
 	x.admission = transport.Admission{}
 	x.marks = nil
-	x.challenge = ""
+	x.verdict = transport.Verdict{}
 	x.upload.reset()
 	x.w.Reset(s.conn)
 
@@ -140,6 +141,7 @@ func (x *exchange) release() {
 	}
 	x.call.End(nil) // where the client has gone nobody is told
 	x.call, x.view, x.admission, x.stay.Arrival, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
+	x.verdict = transport.Verdict{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
 	exchanges.Put(x)
@@ -402,7 +404,7 @@ func (x *exchange) lose(o call.Outcome, err error) {
 		x.reply(x.stillReply(err))
 		return
 	case x.s.cause() == turnedOut:
-		x.refused(&x.s.verdict)
+		x.refused(x.s.verdict)
 		return
 	case o.Reason == call.ReasonCanceled:
 		x.aborted = true // for whom

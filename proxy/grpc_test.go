@@ -246,6 +246,35 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
+// TestGRPCBalance: the RPCs of one connection are spread over the endpoints of a service, one by one, and streams likewise.
+func TestGRPCBalance(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	var config strings.Builder
+	config.WriteString("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: app}\nspec:\n  hosts: [app.default.svc.cluster.local]\n" +
+		"  ports: [{number: 80, name: grpc, protocol: GRPC}]\n  resolution: STATIC\n  endpoints:\n")
+	var apps [n]*rpcApp
+	for i := range apps {
+		apps[i] = &rpcApp{seen: make(chan metadata.MD, 100), gone: make(chan error, 100)}
+		_, port, _ := net.SplitHostPort(apps[i].serve(t))
+		fmt.Fprintf(&config, "  - {address: 127.0.0.1, ports: {grpc: %s}}\n", port)
+	}
+	config.WriteString("---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: app}\n" +
+		"spec: {host: app, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n")
+	cc := channel(t, start(t, config.String(), nil), "app")
+	const each = 10
+	for range n * each {
+		if err := cc.Invoke(t.Context(), "/test.App/Unary", text("hi"), new(wrapperspb.StringValue)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, a := range apps {
+		if got := len(a.seen); got != each {
+			t.Errorf("endpoint %d had %d RPCs of %d", i, got, n*each)
+		}
+	}
+}
+
 // TestGRPCReplies: what the sidecars answer themselves is an error of gRPC's, with the code that Envoy gives it.
 func TestGRPCReplies(t *testing.T) {
 	t.Parallel()

@@ -73,6 +73,8 @@ func (a *application) close() {
 const (
 	Denied          = "rbac_access_denied"      // AuthorizationPolicy
 	Unauthenticated = "jwt_authn_access_denied" // RequestAuthentication
+	ExternalDenied  = "ext_authz_denied"        // whom a CUSTOM AuthorizationPolicy asks
+	ExternalFailed  = "ext_authz_error"         // who could not be asked, or did not decide
 )
 
 // enters asks the policies whether the application is to see the request, and answers it where not; where they change before
@@ -90,28 +92,46 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 		x.reply(badRequest("malformed host"))
 		return nil, false
 	}
+	x.over = false
 	v := x.stay.Enter(x.s.wire.engine, x)
-	if v.Status != 0 {
-		x.refused(&v)
+	switch {
+	case x.over:
+		return nil, false
+	case v.Status != 0:
+		x.refused(v)
 		return nil, false
 	}
+	x.verdict = v
 	x.entered = true
 	if v.Edits() {
 		x.edits = true
 		x.edited.take(&x.forth)
 		v.Edit(&x.edited)
 		x.edited.Remove(transport.ForwardedCert) // it is not a token's to say
-		if query := v.Query(x.q.Query()); query != x.q.Query() {
-			x.aimAt(x.view.Path, query)
-		}
+	}
+	if query := v.Query(x.q.Query()); query != x.q.Query() {
+		x.aimAt(x.view.Path, query)
 	}
 	return v.Token, true
 }
 
 // refused answers a request that policies do not let in.
-func (x *exchange) refused(v *transport.Verdict) {
-	x.challenge = v.Challenge
-	x.reply(LocalReply{Status: v.Status, Flag: "-", Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+func (x *exchange) refused(v transport.Verdict) {
+	x.verdict = v
+	flag := v.Flag
+	if flag == "" {
+		flag = "-"
+	}
+	x.reply(LocalReply{Status: v.Status, Flag: flag, Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+}
+
+// Ask implements transport.Guest.
+func (x *exchange) Ask(gate transport.Gate, rule string) transport.Verdict {
+	if x.verdict = (transport.Verdict{}); !x.put(gate, rule) {
+		x.over = true
+		return transport.Verdict{Status: http.StatusBadRequest}
+	}
+	return x.verdict
 }
 
 // Denied implements transport.Guest: where no answer has begun it is that of the policies, else the connection is cut.

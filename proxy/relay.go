@@ -43,12 +43,13 @@ func (x *exchange) relayHead() {
 	}
 	w.Response(p.Status(), p.Reason(), x.q.Method())
 	dated := false
-	if edits := x.s.wire.mesh != nil && x.call.EditsResponse(); edits || x.admission.Tells() {
+	if edits := x.s.wire.mesh != nil && x.call.EditsResponse(); edits || x.admission.Tells() || x.verdict.EditsAnswer() {
 		x.edited.take(&x.back)
 		if edits {
 			x.call.EditResponse(&x.edited, &x.view, p.Status())
 		}
 		x.admission.Header(&x.edited)
+		x.verdict.EditAnswer(&x.edited)
 		x.edited.write(w)
 		x.edits = true
 		_, dated = x.edited.Value(dateName, 0)

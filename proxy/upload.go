@@ -57,6 +57,10 @@ func (u *upload) prepare(q *http1.Request, retries bool) error {
 		u.complete.Store(true)
 		return nil
 	}
+	if u.passed > 0 { // its beginning was read already (askedWire.Body)
+		u.keep = retries && u.passed <= transport.ReplayLimit
+		return nil
+	}
 	if n := b.Remaining(); n >= 0 && n <= int64(b.Buffered()) || n < 0 && b.Buffered() > 0 && !q.ExpectContinue() {
 		piece, err := b.Next(pieceSize)
 		switch {

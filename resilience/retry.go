@@ -24,6 +24,9 @@ type Retry struct {
 	Elsewhere bool
 	// Repeats says which requests may be sent twice though their method is not idempotent.
 	Repeats Repeats
+	// Hedge has an attempt go on whose PerTry has passed, beside the one that is made because of it: the first that is answered well
+	// is the call's (Envoy, hedge_on_per_try_timeout). It is for unary RPCs that may be sent twice.
+	Hedge bool
 }
 
 // Repeats says what makes a request one that may be sent twice, beside its method and the program's word.

@@ -42,6 +42,8 @@ type Inbound struct {
 	// Hops is how many proxies before the workload are believed what they write into x-forwarded-for: a gateway and those
 	// before it (MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies); 0 for none.
 	Hops int
+	// TLS13 takes TLS 1.3 of the mesh and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
+	TLS13 bool
 	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where
 	// Ports were.
 	Origin, PortsOrigin string

@@ -123,8 +123,10 @@ type Ping struct{ Interval, Timeout time.Duration }
 // program's identity. It is comparable.
 type TLS struct {
 	// Mesh has the program show its SVID, and the endpoint be verified by SPIFFE's rules (ISTIO_MUTUAL). Of the rest
-	// only ServerName, Names, Accounts and Aliases count then.
+	// only ServerName, Names, Accounts, Aliases and TLS13 count then.
 	Mesh bool
+	// TLS13 speaks TLS 1.3 and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
+	TLS13 bool
 	// Accounts are service accounts that the endpoint may be, one a line, as namespace/account, beside Names. The
 	// endpoint's own is added where it is known. With neither any identity that is believed will do.
 	Accounts string

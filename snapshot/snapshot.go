@@ -6,6 +6,7 @@ import (
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/routing"
 )
@@ -26,6 +27,9 @@ type Snapshot struct {
 	// Authorization decides about requests that come in to the workload, ConnAuthorization about connections that are not
 	// HTTP; nil lets all in.
 	Authorization, ConnAuthorization *authz.Set
+	// Provider is whom the CUSTOM policies of Authorization ask; nil where nobody is, or where it is not known who that
+	// is: then what they match is refused.
+	Provider *external.Provider
 }
 
 // Outbound says what becomes of calls to hosts that the configuration does not know.

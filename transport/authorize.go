@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 )
 
@@ -38,6 +39,10 @@ type Authorization struct {
 	Text    string `json:"text,omitempty"`   // of that answer
 	Why     string `json:"why"`              // the rule, Envoy's details of a refusal, or words
 
+	// Custom says by which rule of a CUSTOM policy somebody would be asked first, and whom. Nobody is: the verdict is for where
+	// that allows, and where there is nobody to ask that of the failure.
+	Custom string `json:"custom,omitempty"`
+
 	Audit  string `json:"audit,omitempty"`  // the rule of an AUDIT policy that matches
 	DryRun string `json:"dryRun,omitempty"` // what dry-run policies would do, and by which rule
 }
@@ -54,7 +59,14 @@ func (e *Engine) Authorize(r *http.Request, c Inquiry) (Authorization, error) {
 	q.Path = path
 	q.Unsound = !q.Prepare() || !sound || smallLetters(q.Method)
 	var v Verdict
+	q.begin()
+	custom := ""
+	if !q.Unsound {
+		custom = g.Custom(q)
+	}
 	switch {
+	case custom != "" && !g.Answers():
+		v = Verdict{Status: g.asks.provider.OnError(), Reason: externalError, Details: externalError, Flag: externalFlag}
 	case c.Claims == nil || q.Unsound:
 		v = g.judge(q)
 	default:
@@ -66,7 +78,23 @@ func (e *Engine) Authorize(r *http.Request, c Inquiry) (Authorization, error) {
 		v.Token = t
 		v = v.of(g.policies.Decide(&q.Request))
 	}
-	return authorizationOf(q, &v), nil
+	a := authorizationOf(q, &v)
+	if custom != "" {
+		a.Custom = custom + g.asksWhom()
+	}
+	return a, nil
+}
+
+// asksWhom names the provider for people.
+func (g Gate) asksWhom() string {
+	p := g.Provider()
+	switch {
+	case !g.Answers():
+		return fmt.Sprintf(" asks %q, whom nobody can ask", p.Name)
+	case p.Kind == external.Program:
+		return fmt.Sprintf(" asks %q (%s): nobody was asked, the verdict is for where that allows", p.Name, p.Kind)
+	}
+	return fmt.Sprintf(" asks %q (%s, %s:%d): nobody was asked, the verdict is for where that allows", p.Name, p.Kind, p.Host, p.Port)
 }
 
 // arrivalOf makes what a server would see of the request.
@@ -124,7 +152,7 @@ func (a *Authorization) Verdict() string {
 	if a.Allowed {
 		return "allowed"
 	}
-	return fmt.Sprintf("%d %s", a.Status, a.Text)
+	return strings.TrimSpace(fmt.Sprintf("%d %s", a.Status, a.Text))
 }
 
 // String tells the verdict for people, one thing a line.
@@ -142,6 +170,7 @@ func (a Authorization) String() string {
 	}
 	line("caller", caller)
 	line("token", call.Printable(a.Token))
+	line("custom", a.Custom)
 	line("verdict", a.Verdict())
 	line("because", a.Why)
 	line("audit", a.Audit)

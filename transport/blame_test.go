@@ -16,20 +16,6 @@ import (
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
-// inMemoryRig is a rig with one endpoint, over connections in memory that f serves; to be made in a bubble.
-func inMemoryRig(t *testing.T, f func(c net.Conn, br *bufio.Reader)) *rig {
-	t.Helper()
-	leaves := NewLeaves(func(context.Context, string, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		go func() {
-			defer server.Close()
-			f(server, bufio.NewReader(server))
-		}()
-		return client, nil
-	}, nil)
-	return newRig(t, snapshot.HTTP1, leaves, "10.0.0.1:80")
-}
-
 // beginAnswer reads a request's head, sends the head of an answer of 10 bytes and 5 of those, and waits for the end.
 func beginAnswer(c net.Conn, br *bufio.Reader) {
 	if _, err := http.ReadRequest(br); err != nil {
@@ -45,7 +31,7 @@ func TestSlowReaderIsNotTheEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, header := range []http.Header{nil, {"X-Envoy-Expected-Rq-Timeout-Ms": {"100"}}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := inMemoryRig(t, beginAnswer)
+			r := newRig(t, snapshot.HTTP1, pipeLeaves(beginAnswer), "10.0.0.1:80")
 			r.route.Timeout = time.Second
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://svc/", nil)
 			req.Header = header
@@ -68,10 +54,10 @@ func TestSlowReaderIsNotTheEndpoint(t *testing.T) {
 func TestBrokenOffIsTheEndpoint(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := inMemoryRig(t, func(c net.Conn, br *bufio.Reader) {
+		r := newRig(t, snapshot.HTTP1, pipeLeaves(func(c net.Conn, br *bufio.Reader) {
 			_, _ = http.ReadRequest(br)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
-		})
+		}), "10.0.0.1:80")
 		resp, err := r.client.Get("http://svc/")
 		if err != nil {
 			t.Fatal(err)
@@ -90,11 +76,11 @@ func TestBrokenOffIsTheEndpoint(t *testing.T) {
 func TestToldTimeCutsTheAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := inMemoryRig(t, func(c net.Conn, br *bufio.Reader) {
+		r := newRig(t, snapshot.HTTP1, pipeLeaves(func(c net.Conn, br *bufio.Reader) {
 			_, _ = http.ReadRequest(br)
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
 			time.Sleep(100 * time.Millisecond)
-		})
+		}), "10.0.0.1:80")
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://svc/", nil)
 		req.Header.Set("X-Envoy-Expected-Rq-Timeout-Ms", "100")
 		resp, err := r.client.Do(req)
@@ -117,7 +103,7 @@ var errOwn = errors.New("the program's own")
 func TestOwnBodyIsNotTheEndpoint(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := inMemoryRig(t, beginAnswer)
+		r := newRig(t, snapshot.HTTP1, pipeLeaves(beginAnswer), "10.0.0.1:80")
 		body, fill := io.Pipe()
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://svc/", body)
 		resp, err := r.client.Do(req)

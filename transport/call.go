@@ -32,6 +32,7 @@ type Call struct {
 	reply     Answer // the rule's own, where it has one
 	flags     string // Envoy's, of what was injected
 
+	authority  string // what Host says whatever the rules say, "" for what they say
 	host       string // as the caller wrote it
 	port       uint16
 	began      time.Duration
@@ -47,7 +48,9 @@ type Call struct {
 	told       time.Duration
 	end        time.Time           // see Until
 	late       bool                // the last attempt ran out of its own time
-	held       *resilience.Retries // what the retry under way is counted in
+	held       *resilience.Retries // what the retries under way are counted in
+	holds      int                 // how many they are
+	hedged     bool                // attempts go on beside others
 	faulted    bool                // faults have been drawn
 	counted    bool                // against the rate limits
 	resent     bool                // the one repetition on a dead kept connection is used up

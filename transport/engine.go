@@ -10,6 +10,7 @@ import (
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -46,6 +47,12 @@ type Config struct {
 	// Decided hears what policies decide about requests that come in: denials, and what AUDIT and dry-run policies
 	// tell. It is called concurrently, before the request goes on, and must not wait. Default: nobody does.
 	Decided func(PolicyEvent)
+	// Authorizers are the program's own, whom CUSTOM policies ask by name, before providers of that name that documents have.
+	// Default: none.
+	Authorizers map[string]external.Authorizer
+	// DialAuthorizer makes the clients of providers of kind external.GRPC. Default: what they would be asked about is
+	// refused.
+	DialAuthorizer DialAuthorizer
 	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
 	Identity *identity.Identity
 }
@@ -64,7 +71,14 @@ type Engine struct {
 	live     *live                                        // what is under way, of the identity's connections and of requests
 
 	onDecided func(PolicyEvent) // nil for nobody
-	decided   struct{ unauthenticated, denied, audited, shadow atomic.Uint64 }
+	decided   struct {
+		unauthenticated, denied, audited, shadow       atomic.Uint64
+		externalDenied, externalFailed, externalOpened atomic.Uint64
+	}
+
+	authorizers    map[string]external.Authorizer
+	dialAuthorizer DialAuthorizer // nil for none
+	trail          string         // see newTrail
 
 	state  atomic.Pointer[state]
 	closed atomic.Bool
@@ -92,12 +106,13 @@ type state struct {
 	limits   []limit // by the snapshot's index
 	inbound  []limit // those of them that limit what is received,
 	claimed  []limit // and those that do by what tokens say
+	asks     *authorization
 }
 
 // NewEngine makes an engine that knows no host yet: every call is one to the outside. Close releases it.
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
-		identity: c.Identity, onDecided: c.Decided,
+		identity: c.Identity, onDecided: c.Decided, authorizers: c.Authorizers, dialAuthorizer: c.DialAuthorizer, trail: newTrail(),
 		clusters: make(map[string]*records)}
 	if e.rand == nil {
 		e.rand = rand.Uint64
@@ -124,6 +139,8 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	var asked, asks *authorization
+	defer func() { asked.retire(asks) }() // without the lock: it closes connections
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed.Load() {
@@ -136,6 +153,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	next := &state{snap: s, policy: e.policyOf(s), clusters: make([]*cluster, len(s.Clusters)), bySet: make(map[discovery.Key][]*cluster)}
 	next.limits, next.inbound, next.claimed = limitsOf(s, old)
+	next.asks = e.authorizationOf(s, old.asks)
 	e.breakers = breakersOf(s, e.breakers)
 	live := make(map[string]*records, len(s.Clusters))
 	for i := range s.Clusters {
@@ -158,6 +176,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		next.bySet[def.Set] = append(next.bySet[def.Set], c)
 	}
 	told := e.goLive(next)
+	asked, asks = old.asks, next.asks
 	for i, c := range next.clusters {
 		if old := previous[c.def.Name]; old != c && old != nil {
 			old.giveUp(next.clusters[i])
@@ -197,6 +216,7 @@ func (e *Engine) Close() {
 	}
 	e.cancel()
 	e.halt()
+	defer func() { e.state.Load().asks.retire(nil) }()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.state.Load().clusters {

@@ -9,11 +9,13 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 )
 
-// A Gate is what one snapshot asks of requests that come in. All drivers ask here: whose token it is, then whether
-// policies allow it, in the order of Istio's filters. It is comparable: one that has not changed is equal.
+// A Gate is what one snapshot asks of requests that come in. All drivers ask here: who else is asked (Custom, Ask), whose
+// token it is, then whether policies allow it (Decide), in the order of Istio's filters. It is comparable: one that has not
+// changed is equal.
 type Gate struct {
 	engine   *Engine
 	tokens   *jwt.Set
@@ -22,12 +24,14 @@ type Gate struct {
 	conns    *authz.Set // for connections that are not HTTP
 	paths    call.PathNormalization
 	hops     int
+	asks     *authorization // whom CUSTOM policies ask, nil for nobody
 }
 
 // Gate gives what is asked at this moment.
 func (e *Engine) Gate() Gate {
-	s := e.state.Load().snap
-	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops}
+	st := e.state.Load()
+	s := st.snap
+	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops, st.asks}
 }
 
 // Admitted says of an RPC what Handler has let it in by, for a gRPC server behind it not to do so again.
@@ -64,9 +68,13 @@ func (e *Engine) Paths() call.PathNormalization { return e.state.Load().snap.Inb
 type Arrival struct {
 	authz.Request
 	came    call.Headers // before tokens were taken off, nil until it is decided on
+	query   string       // as it came
+	over    call.Headers // as who was asked has changed it, nil where nobody has
+	asked   bool         // somebody was
 	opaque  bool         // it is a connection that is not HTTP
 	Unsound bool         // it has two readings, or none: where anything is asked it is answered with 400
 	view    arrived
+	answer  *external.Answer // of who was asked, nil where nobody was
 }
 
 // decided reports whether anything was asked about it.
@@ -77,8 +85,10 @@ type Verdict struct {
 	Status    int    // of the answer to a request that is refused, 0 for one that is let in
 	Body      string // of that answer
 	Challenge string // its www-authenticate, "" for none
-	Reason    string // a stable word: "rbac_access_denied", "jwt_authn_access_denied"
+	Reason    string // a stable word: "rbac_access_denied", "jwt_authn_access_denied", "ext_authz_denied", "ext_authz_error"
 	Details   string // Envoy's response code details, for the log
+	Flag      string // Envoy's response flag, "" for none
+	denied    []external.Edit
 
 	Decision authz.Decision // of the policies, where they were asked
 
@@ -86,26 +96,41 @@ type Verdict struct {
 	Token   *jwt.Token // that was verified, nil for none
 	at      *jwt.Location
 	outputs []*call.Name
+	answer  *external.Answer // of who was asked, nil where nobody was
 }
 
 // Decide decides, and tells who wants to know (Config.Decided). q is prepared. It does not allocate where the request is
 // let in and its token was verified before.
 func (g Gate) Decide(q *Arrival) Verdict {
+	q.begin()
 	v := g.judge(q)
 	g.engine.report(&v, &q.Request)
 	return v
 }
 
+// begin notes how the request came.
+func (q *Arrival) begin() {
+	if q.came == nil {
+		q.came, q.query = q.Headers, q.Query
+	}
+}
+
+// again has it as it came.
+func (q *Arrival) again() {
+	q.begin()
+	q.Headers, q.Query, q.Token, q.over, q.answer, q.asked = q.came, q.query, nil, nil, nil, false
+}
+
 // judge decides, and tells nobody.
 func (g Gate) judge(q *Arrival) Verdict {
-	var v Verdict
 	if q.Unsound {
 		return badRequest()
 	}
-	if q.came == nil {
-		q.came = q.Headers
-	}
 	q.Headers, q.Token, q.Hops = q.came, nil, g.hops
+	if q.over != nil {
+		q.Headers = q.over
+	}
+	v := Verdict{answer: q.answer}
 	if q.opaque {
 		q.Hops = 0
 		return v.of(g.conns.Decide(&q.Request))
@@ -175,11 +200,44 @@ func realm(q *authz.Request) string {
 }
 
 // Edits reports whether the request changes before the program sees it.
-func (v *Verdict) Edits() bool { return len(v.outputs) > 0 || v.Token != nil }
+func (v *Verdict) Edits() bool {
+	return len(v.outputs) > 0 || v.Token != nil || v.answer != nil && len(v.answer.Request) > 0
+}
 
-// Edit makes the changes to the header: what tokens say goes where rules want it, what a caller has written there goes,
+// EditsAnswer reports whether the program's answer changes before the caller sees it (EditAnswer).
+func (v *Verdict) EditsAnswer() bool { return v.answer != nil && len(v.answer.Response) > 0 }
+
+// EditAnswer makes the changes that an authorizer has asked for to the header of the program's answer.
+func (v *Verdict) EditAnswer(h call.HeaderEditor) {
+	if v.answer != nil {
+		external.Apply(v.answer.Response, h)
+	}
+}
+
+// Refusal writes what the header of a refusal says: the challenge, and what an authorizer has to say.
+func (v *Verdict) Refusal(h call.HeaderEditor) {
+	if v.Challenge != "" {
+		h.Set(challengeName, v.Challenge)
+	}
+	external.Apply(v.denied, h)
+}
+
+// maxMessage bounds what an RPC is told, in bytes: it is a field of a header.
+const maxMessage = 4 << 10
+
+// Message is Body as an RPC is told it.
+func (v *Verdict) Message() string {
+	return strings.ToValidUTF8(v.Body[:min(len(v.Body), maxMessage)], "")
+}
+
+var challengeName = call.NewName("www-authenticate")
+
+// Edit makes the changes to the header: first those of who was asked, then what tokens say goes where rules want it, what a caller has written there goes,
 // and so does the token, unless it is forwarded.
 func (v *Verdict) Edit(h call.HeaderEditor) {
+	if v.answer != nil {
+		external.Apply(v.answer.Request, h)
+	}
 	for _, n := range v.outputs {
 		h.Remove(n)
 	}
@@ -218,8 +276,11 @@ func editCookies(h call.HeaderEditor, at *jwt.Location) {
 
 var cookieName = call.NewName("cookie")
 
-// Query gives the query that goes on: without the token, where that stood in it and is not forwarded.
+// Query gives the query that goes on: as who was asked has changed it, and without the token, where that stood in it and is not forwarded.
 func (v *Verdict) Query(raw string) string {
+	if v.answer != nil {
+		raw = v.answer.Query(raw)
+	}
 	if v.Token == nil || v.Token.Forwarded() || v.at.Place != jwt.InQuery {
 		return raw
 	}

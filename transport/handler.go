@@ -37,7 +37,11 @@ const MaxHeaderFields = 100
 // Where WithAppTLS has a configuration for each name (tls.Config.GetConfigForClient), a request for another name than that
 // of its connection is answered with 421: HTTP/2 lets a client come on a connection that was asked less.
 //
-// Nothing else of the request changes, and next gets the server's own ResponseWriter: Flusher, Hijacker,
+// Requests that CUSTOM policies select are asked about first: those that the authorizer does not let in are answered as it
+// says, and 403 where it cannot be asked; others go on as it has changed them. Then, where it changes the answer, next gets a
+// ResponseWriter around the server's.
+//
+// Nothing else of the request changes, and otherwise next gets the server's own ResponseWriter: Flusher, Hijacker,
 // io.ReaderFrom and http.ResponseController work as without it. Panics pass through. A nil next is
 // http.DefaultServeMux, as in http.Server.
 func (in *Inbound) Handler(next http.Handler, opts ...InboundOption) http.Handler {
@@ -95,7 +99,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if visit.decided() {
 		spell(inner, path, verdict.Query(r.URL.RawQuery))
 	}
-	h.next.ServeHTTP(w, inner)
+	h.next.ServeHTTP(answerWith(w, &verdict), inner)
 	if r.MultipartForm == nil {
 		r.MultipartForm = inner.MultipartForm // net/http removes the temporary files of the request it made
 	}

@@ -125,10 +125,9 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// pipeLeaf is our leaf over connections in memory, each served by f.
-func pipeLeaf(t *testing.T, f func(c net.Conn, br *bufio.Reader)) http.RoundTripper {
-	t.Helper()
-	leaves := NewLeaves(func(context.Context, string, string) (net.Conn, error) {
+// pipeLeaves are our leaves over connections in memory, each served by f.
+func pipeLeaves(f func(c net.Conn, br *bufio.Reader)) *Leaves {
+	return NewLeaves(func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go func() {
 			defer server.Close()
@@ -136,6 +135,12 @@ func pipeLeaf(t *testing.T, f func(c net.Conn, br *bufio.Reader)) http.RoundTrip
 		}()
 		return client, nil
 	}, nil)
+}
+
+// pipeLeaf is one of them.
+func pipeLeaf(t *testing.T, f func(c net.Conn, br *bufio.Reader)) http.RoundTripper {
+	t.Helper()
+	leaves := pipeLeaves(f)
 	leaf := leaves.Open(endpointAt("10.0.0.1:80"), snapshot.Policy{}, new(Load))
 	t.Cleanup(func() { leaves.Release(leaf) })
 	return leaf.(http.RoundTripper)

@@ -15,15 +15,18 @@ import (
 	"github.com/heddlemesh/mesh/identity/authz"
 )
 
-// A PolicyEvent is what policies had to say about a request that came in: that it is refused, or what AUDIT and dry-run
-// policies tell of it. Callers of the mesh hear nothing of it.
+// A PolicyEvent is what policies had to say about a request that came in: that it is refused, that it was let in because who
+// had to be asked did not answer (failOpen), or what AUDIT and dry-run policies tell of it. Callers of the mesh hear nothing
+// of it.
 type PolicyEvent struct {
 	Method, Host, Path string
-	Source             netip.Addr // who sent it, invalid where that is not known
-	Principal          string     // the verified peer, "" for none
-	Status             int        // of a request that is refused, 403 or 401; 0 for one that is let in
-	Details            string     // Envoy's response code details where it is refused
-	Decision           authz.Decision
+	Source             netip.Addr     // who sent it, invalid where that is not known
+	Principal          string         // the verified peer, "" for none
+	Status             int            // of a request that is refused, 403, 401 or an authorizer's; 0 for one that is let in
+	Details            string         // Envoy's response code details where it is refused
+	Flag               string         // Envoy's response flag, "UAEX" where an authorizer or its failure has refused, "" for none
+	Decision           authz.Decision // of CUSTOM its Rule
+	Err                error          // why an authorizer could not decide, nil where none was asked, or it could
 }
 
 // InboundDecided counts what policies have decided.
@@ -32,12 +35,17 @@ type InboundDecided struct {
 	Denied          uint64 `json:"denied"`
 	Audited         uint64 `json:"audited"`
 	Shadow          uint64 `json:"shadow_denied"` // would be denied by dry-run policies
+
+	ExternalDenied uint64 `json:"external_denied"` // by authorizers that CUSTOM policies ask
+	ExternalFailed uint64 `json:"external_failed"` // refused, because they could not decide
+	ExternalOpened uint64 `json:"external_opened"` // let in all the same (failOpen)
 }
 
 // The reasons of verdicts that are counted.
 const (
 	reasonDenied          = "rbac_access_denied"
 	reasonUnauthenticated = "jwt_authn_access_denied"
+	reasonUnsound         = "bad_request"
 )
 
 // report counts a verdict, and tells who wants to know. q does not escape.
@@ -69,24 +77,26 @@ func eventOf(d *authz.Decision, q *authz.Request, status int, details string) Po
 // Decided says how often policies have refused and marked requests.
 func (e *Engine) Decided() InboundDecided {
 	return InboundDecided{Unauthenticated: e.decided.unauthenticated.Load(), Denied: e.decided.denied.Load(),
-		Audited: e.decided.audited.Load(), Shadow: e.decided.shadow.Load()}
+		Audited: e.decided.audited.Load(), Shadow: e.decided.shadow.Load(), ExternalDenied: e.decided.externalDenied.Load(),
+		ExternalFailed: e.decided.externalFailed.Load(), ExternalOpened: e.decided.externalOpened.Load()}
 }
 
 // A guest is a request of net/http's that is under way.
 type guest struct {
 	Stay
-	view call.Request
-	w    http.ResponseWriter
-	r    *http.Request
+	view   call.Request
+	w      http.ResponseWriter
+	r      *http.Request
+	header http.Header // as the program is to see it
 }
 
 var guests = sync.Pool{New: func() any { return new(guest) }}
 
-// enter decides about a request of net/http. Where it is refused the answer is written, and there is no guest. path is the
-// one spelling that was decided on, for the program to see where anything is asked.
+// enter decides about a request of net/http, with the header as the program is to see it. Where it is refused the answer is
+// written, and there is no guest. path is the one spelling that was decided on, for the program to see where anything is asked.
 func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header) (g *guest, path string, v Verdict) {
 	g = guests.Get().(*guest)
-	g.w, g.r = w, r
+	g.w, g.r, g.header = w, r, came
 	path = r.URL.EscapedPath()
 	if path == "" && r.URL.Host != "" {
 		path = "/"
@@ -112,16 +122,21 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header
 	q.Peer = PolicyPeer(r.Context())
 	q.Unsound = !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare()
 	v = g.Enter(h.in.engine, g)
-	switch v.Status {
-	case 0:
+	switch {
+	case v.Status == 0:
 		return g, path, v
-	case http.StatusBadRequest:
+	case v.Reason == reasonUnsound:
 		http.Error(w, v.Body, v.Status)
 	default:
 		refuse(w, r, &v)
 	}
 	g.forget()
 	return nil, "", v
+}
+
+// Ask implements Guest.
+func (g *guest) Ask(gate Gate, rule string) Verdict {
+	return gate.Ask(g.r.Context(), &g.Arrival, rule, &askedRequest{g.r, g.header})
 }
 
 // Denied implements Guest: the answer is cut off, the request's body too.
@@ -150,7 +165,7 @@ func (g *guest) leave(e *Engine) {
 }
 
 func (g *guest) forget() {
-	g.Arrival, g.view, g.guest, g.gate, g.w, g.r = Arrival{}, call.Request{}, nil, Gate{}, nil, nil
+	g.Arrival, g.view, g.guest, g.gate, g.w, g.r, g.header = Arrival{}, call.Request{}, nil, Gate{}, nil, nil, nil
 	guests.Put(g)
 }
 
@@ -172,21 +187,24 @@ func twoHosts(r *http.Request) bool {
 // refuse answers as Istio's proxies do. Of a gRPC call the status is all that there is.
 func refuse(w http.ResponseWriter, r *http.Request, v *Verdict) {
 	h := w.Header()
-	if v.Challenge != "" {
-		h.Set("Www-Authenticate", v.Challenge)
-	}
+	v.Refusal(call.HTTPHeaders(h))
 	if t := r.Header["Content-Type"]; len(t) == 1 && call.IsGRPC(t[0]) {
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.FormatUint(uint64(call.GRPCCode(v.Status)), 10))
-		h.Set("Grpc-Message", call.GRPCMessage(v.Body))
+		h.Set("Grpc-Message", call.GRPCMessage(v.Message()))
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	h.Set("Content-Type", "text/plain")
-	h.Set("Content-Length", strconv.Itoa(len(v.Body)))
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "text/plain")
+	}
+	bodiless := v.Status == http.StatusNoContent || v.Status == http.StatusNotModified
+	if !bodiless {
+		h.Set("Content-Length", strconv.Itoa(len(v.Body)))
+	}
 	w.WriteHeader(v.Status)
-	if r.Method != http.MethodHead {
-		_, _ = io.WriteString(w, v.Body) //nolint:gosec // G705: one of our own texts, and text/plain
+	if r.Method != http.MethodHead && !bodiless {
+		_, _ = io.WriteString(w, v.Body) //nolint:gosec // G705: one of our own texts, or of the authorizer that is trusted to write it
 	}
 }
 

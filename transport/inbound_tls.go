@@ -127,8 +127,9 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 			}
 			return g.o.appTLS, nil
 		}
+		policy := &g.in.engine.Snapshot().Inbound
 		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
-			Aliases: g.in.engine.Snapshot().Inbound.Aliases, Verified: func(p identity.Peer) { peer = p }})
+			Aliases: policy.Aliases, TLS13: policy.TLS13, Verified: func(p identity.Peer) { peer = p }})
 		if err == nil {
 			own = config.Certificates[0].Leaf.NotAfter
 		}

@@ -17,7 +17,9 @@ const maxPushback = 5 * time.Second
 // Next decides whether the call is tried once more after the outcome, and how long to wait before. replayable says
 // whether the driver could send the request again.
 func (c *Call) Next(o call.Outcome, replayable bool) (wait time.Duration, again bool) {
-	c.settle()
+	if !c.hedged {
+		c.settle()
+	}
 	c.late = o.PerTry
 	wait, v := c.judge(&o, replayable)
 	if c.info != nil && len(c.info.Why) < maxTold && (v > resilience.NotRetried || o.Failed()) {
@@ -45,7 +47,7 @@ func (c *Call) judge(o *call.Outcome, replayable bool) (wait time.Duration, v re
 	if r == nil || r.Attempts == 0 {
 		return 0, resilience.NoRetries
 	}
-	if v = r.Judge(o, c.idempotent || c.engine.istio || r.Repeats == resilience.RepeatsAll || r.Repeats == resilience.RepeatsKeyed && c.keyed); v != resilience.Repeated {
+	if v = r.Judge(o, c.repeatable()); v != resilience.Repeated {
 		return 0, v
 	}
 	switch {
@@ -69,6 +71,15 @@ func (c *Call) judge(o *call.Outcome, replayable bool) (wait time.Duration, v re
 	}
 	return wait, resilience.Repeated
 }
+
+// repeatable reports whether the request may be sent twice, though it may have been acted on.
+func (c *Call) repeatable() bool {
+	r := c.route.Retry
+	return c.idempotent || c.engine.istio || r.Repeats == resilience.RepeatsAll || r.Repeats == resilience.RepeatsKeyed && c.keyed
+}
+
+// Idempotent notes that the request may be sent twice with the effect of once, whatever its method.
+func (c *Call) Idempotent() { c.idempotent = true }
 
 // over reports whether nothing is left of the call's time after the wait.
 func (c *Call) over(wait time.Duration) bool {
@@ -97,15 +108,16 @@ func (c *Call) afford() bool {
 		return false
 	}
 	c.held = r
+	c.holds++
 	return true
 }
 
-// settle gives the retry back that the call holds, where it does: how that one fared is known now.
+// settle gives the retries back that the call holds: how they fared is known now.
 func (c *Call) settle() {
-	if c.held != nil {
+	for ; c.holds > 0; c.holds-- {
 		c.held.Give()
-		c.held = nil
 	}
+	c.held = nil
 }
 
 // Retries reports whether the call may come to more than one attempt by its rule.

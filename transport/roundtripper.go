@@ -346,6 +346,9 @@ func (o *outgoing) edit(c *Call, q *call.Request, carry []CarriedField) {
 	if edits {
 		path, authority = c.Target(q)
 	}
+	if c.authority != "" {
+		authority = c.authority
+	}
 	if u := o.original.URL; path != rawPath(u) || strings.HasPrefix(u.Opaque, "//") {
 		o.setPath(path, authority, q.Query)
 	}

@@ -14,6 +14,8 @@ import (
 
 // A Guest is a request that is under way.
 type Guest interface {
+	// Ask asks whom a CUSTOM policy names about the request that enters, by Gate.Ask.
+	Ask(g Gate, rule string) Verdict
 	// Denied ends the request, whatever of it has happened. It is called once at most for each Enter, never after Leave has
 	// returned, from a goroutine of the engine's, and must not wait.
 	Denied(v *Verdict)
@@ -60,7 +62,7 @@ func (s *Stay) Enter(e *Engine, guest Guest) Verdict {
 		g := e.Gate()
 		v := Verdict{gate: g}
 		if !g.None() {
-			if v = g.Decide(&s.Arrival); v.Status != 0 {
+			if v = s.decide(g); v.Status != 0 {
 				return v
 			}
 			v.gate = g
@@ -69,6 +71,19 @@ func (s *Stay) Enter(e *Engine, guest Guest) Verdict {
 			return v
 		}
 	}
+}
+
+// decide is the order of what is asked: whom CUSTOM policies name, then whose token it is and what the others say.
+func (s *Stay) decide(g Gate) Verdict {
+	s.Arrival.again()
+	if !s.Unsound {
+		if rule := g.Custom(&s.Arrival); rule != "" {
+			if v := s.guest.Ask(g, rule); v.Status != 0 {
+				return v
+			}
+		}
+	}
+	return g.Decide(&s.Arrival)
 }
 
 // join is Enter for a request that the gate has let in.
@@ -202,16 +217,18 @@ func (d *denied) end() {
 // again decides about a request that was let in as if it came now, and gives what was decided on. It tells nobody, and
 // changes nothing of q.
 func (g Gate) again(q *Arrival) (Verdict, Arrival) {
-	now := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque}
+	now := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque, came: q.came, query: q.query, over: q.over, asked: q.asked, answer: q.answer}
 	view := *q.Request.Request
 	now.Request.Request = &view
-	if q.came != nil {
-		view.Headers = q.came
-	}
+	now.begin()
 	if g.None() && g.conns == nil {
 		return Verdict{}, now
 	}
 	now.Unsound = !now.Prepare() || now.Unsound
+	view.Headers = now.came
+	if !now.opaque && !now.Unsound && !now.asked && g.Custom(&now) != "" { // nobody can be asked about it now
+		return Verdict{Status: http.StatusForbidden, Reason: externalError, Details: externalError, Flag: externalFlag}, now
+	}
 	return g.judge(&now), now
 }
 
@@ -229,7 +246,7 @@ func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 	if conn == nil {
 		return
 	}
-	kept := Arrival{Request: q.Request, came: q.came, Unsound: q.Unsound, opaque: q.opaque}
+	kept := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque, came: q.came, query: q.query, over: q.over, asked: q.asked, answer: q.answer}
 	view := *q.Request.Request
 	kept.Request.Request = &view
 	asked := gate

@@ -79,7 +79,7 @@ func (o *originator) config(host string, peer *identity.Peer) (*tls.Config, erro
 		if !o.live.identified() {
 			return nil, identity.ErrNoIdentity
 		}
-		return o.live.identity.ClientConfig(identity.ClientOptions{ServerName: host, Protocols: o.offers, Names: o.names,
+		return o.live.identity.ClientConfig(identity.ClientOptions{ServerName: host, Protocols: o.offers, TLS13: o.policy.TLS13, Names: o.names,
 			Accounts: lines(o.policy.Accounts), Aliases: lines(o.policy.Aliases), Verified: func(p identity.Peer) { *peer = p }})
 	}
 	files, err := o.current()

@@ -63,6 +63,8 @@ type contender struct {
 	url  string
 	ctx  context.Context
 	stop func()
+	// caller gives what makes the calls of one goroutine; without it they are of rt.
+	caller func() (call func() error)
 }
 
 // enter makes a contender of the name.
@@ -70,6 +72,9 @@ func enter(name, address, dir string) (*contender, error) {
 	kind, _, _ := strings.Cut(strings.TrimPrefix(name, "pair-"), "-")
 	if kind == "plain" || kind == "mtls" {
 		return paired(kind, address, dir)
+	}
+	if kind == "grpc" {
+		return enterRPC(name, strings.Split(address, ","))
 	}
 	secured := strings.HasSuffix(name, "mtls")
 	if kind == "mesh" {
@@ -135,18 +140,18 @@ func run(name, address, dir string, goroutines int, seconds float64) (*measure, 
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
-			buffer := make([]byte, 2048)
-			req, err := http.NewRequestWithContext(c.ctx, http.MethodGet, c.url, nil)
+			caller := c.caller
+			if caller == nil {
+				caller = c.requests(name)
+			}
+			call := caller()
 			for {
 				select {
 				case <-stop:
 					return
 				default:
 				}
-				if err == nil {
-					err = c.call(req, buffer, strings.HasSuffix(name, "deadline"), strings.HasSuffix(name, "post"))
-				}
-				if err != nil {
+				if err := call(); err != nil {
 					failed.Store(&err)
 					return
 				}
@@ -167,6 +172,20 @@ func run(name, address, dir string, goroutines int, seconds float64) (*measure, 
 	}
 	each := func(v float64) float64 { return v / float64(max(n, 1)) }
 	return &measure{Calls: int(n), CPU: each(after.cpu - before.cpu), Allocs: each(after.allocs - before.allocs), Bytes: each(after.bytes - before.bytes)}, nil
+}
+
+// requests gives what makes HTTP requests.
+func (c *contender) requests(name string) func() func() error {
+	return func() func() error {
+		buffer := make([]byte, 2048)
+		req, err := http.NewRequestWithContext(c.ctx, http.MethodGet, c.url, nil)
+		return func() error {
+			if err != nil {
+				return err
+			}
+			return c.call(req, buffer, strings.HasSuffix(name, "deadline"), strings.HasSuffix(name, "post"))
+		}
+	}
 }
 
 var payload = bytes.Repeat([]byte("x"), 1024)

@@ -107,8 +107,8 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 		_ = server.Process.Kill()
 		_ = server.Wait()
 	}()
-	var addresses [2]string // plain, TLS
-	if _, err := fmt.Fscanln(out, &addresses[0], &addresses[1]); err != nil {
+	var addresses [3]string // plain, TLS, those of RPCs
+	if _, err := fmt.Fscanln(out, &addresses[0], &addresses[1], &addresses[2]); err != nil {
 		return err
 	}
 	var names []string // those that are compared run one after the other
@@ -146,6 +146,9 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 			if strings.HasSuffix(name, "mtls") {
 				address = addresses[1]
 			}
+			if strings.HasPrefix(name, "grpc-") {
+				address = addresses[2]
+			}
 			m, err := measureClient(self, name, address, dir, goroutines, seconds)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -158,7 +161,7 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 }
 
 // all is everything that can be compared.
-var all = slices.Concat(comparisons, servings, pairs)
+var all = slices.Concat(comparisons, rpcs, servings, pairs)
 
 // measureClient has a contender make calls in a process of its own.
 func measureClient(self, name, address, dir string, goroutines int, seconds float64) (m measure, err error) {

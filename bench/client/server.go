@@ -38,7 +38,11 @@ func serve(dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(plain.Addr(), secured.Addr())
+	rpcs, err := serveRPCs()
+	if err != nil {
+		return err
+	}
+	fmt.Println(plain.Addr(), secured.Addr(), strings.Join(rpcs, ","))
 	go accept(secured)
 	return accept(plain)
 }

@@ -45,6 +45,7 @@ var scenarios = []scenario{
 	{"scenarios/details-503", flakyDetails, []string{"productpage", "details"}},
 	{"scenarios/affinity", sticky, []string{"productpage", "reviews"}},
 	{"scenarios/rate-limit", limited, []string{"productpage", "reviews"}},
+	{"scenarios/jwt", signedIn, []string{"productpage"}},
 	{"scenarios/circuit-breaker", broken, []string{"reviews", "ratings"}},
 	{"scenarios/retries", repeated, []string{"reviews", "ratings"}},
 	{"scenarios/strict", strict, []string{"productpage", "reviews", "ratings"}},

@@ -446,12 +446,12 @@ func TestCheck(t *testing.T) {
 	}
 	defer notes.Close()
 	var out strings.Builder
-	s := checkSettings{languages: off, only: regexp.MustCompile("all-to-v1|missing|sigterm|trace|scenarios/(blue|a-b|mirror|abort|affinity|rate)"), verbose: true, out: &out, notes: notes}
+	s := checkSettings{languages: off, only: regexp.MustCompile("all-to-v1|missing|sigterm|trace|scenarios/(blue|a-b|mirror|abort|affinity|rate|jwt)"), verbose: true, out: &out, notes: notes}
 	if err := runCheck(t.Context(), s); err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	for _, want := range []string{"PASS  all-to-v1", "PASS  missing-subset", "PASS  sigterm", "SKIP  sigterm", "PASS  trace", "SKIP  trace", "no Python",
-		"PASS  scenarios/mirror", "PASS  scenarios/abort", "PASS  scenarios/rate-limit", "10 passed, 0 failed"} {
+		"PASS  scenarios/mirror", "PASS  scenarios/abort", "PASS  scenarios/rate-limit", "PASS  scenarios/jwt", "11 passed, 0 failed"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}

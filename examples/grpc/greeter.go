@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"net"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -44,26 +47,33 @@ var description = grpc.ServiceDesc{
 	}},
 }
 
-// version is the service: it says which one it is.
-type version string
-
-func (v version) SayHello(context.Context, *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
-	return wrapperspb.String(string(v)), nil
-}
-
+// A server is one instance of the service, which says which one it is, until it is broken.
 type server struct {
 	*grpc.Server
-	addr string
+	name   string
+	addr   string
+	broken atomic.Bool
+	asked  atomic.Int64
 }
 
-// serve starts one version of the service on a port of its own.
-func serve(v version) (*server, error) {
+// SayHello gives the name of the instance. A broken one is not what a load balancer of connections looks for: its connection is
+// there, and each answer is a status.
+func (s *server) SayHello(context.Context, *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+	s.asked.Add(1)
+	if s.broken.Load() {
+		return nil, status.Error(codes.Unavailable, s.name+" has lost its database")
+	}
+	return wrapperspb.String(s.name), nil
+}
+
+// serve starts an instance of the service on a port of its own.
+func serve(name string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &server{grpc.NewServer(), l.Addr().String()}
-	s.RegisterService(&description, v)
+	s := &server{Server: grpc.NewServer(), name: name, addr: l.Addr().String()}
+	s.RegisterService(&description, s)
 	go func() { _ = s.Serve(l) }() // ends with Stop
 	return s, nil
 }

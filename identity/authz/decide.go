@@ -44,7 +44,28 @@ func (d *Decision) Details() string {
 	return "rbac_access_denied_matched_policy[" + rule + "]"
 }
 
-// Decide evaluates DENY before ALLOW, and AUDIT beside them. It does not allocate. q must be prepared.
+// Custom gives the CUSTOM rule that a request matches, by whose provider it has to be let in before it is decided on; "" for
+// none. It does not allocate. q must be prepared.
+func (s *Set) Custom(q *Request) string {
+	if s == nil {
+		return ""
+	}
+	if r := s.custom.match(q); r != nil {
+		return r.name
+	}
+	return ""
+}
+
+// Provider names whom the CUSTOM policies ask, "" where there are none.
+func (s *Set) Provider() string {
+	if s == nil {
+		return ""
+	}
+	return s.provider
+}
+
+// Decide evaluates DENY before ALLOW, and AUDIT beside them; what CUSTOM has to say is Custom's. It does not allocate. q must
+// be prepared.
 func (s *Set) Decide(q *Request) Decision {
 	if s == nil {
 		return Decision{Allowed: true}

@@ -17,6 +17,8 @@ const (
 	Deny
 	// Audit marks them.
 	Audit
+	// Custom has somebody else asked about them, before the other actions are looked at.
+	Custom
 )
 
 func (a Action) String() string {
@@ -27,6 +29,8 @@ func (a Action) String() string {
 		return "DENY"
 	case Audit:
 		return "AUDIT"
+	case Custom:
+		return "CUSTOM"
 	}
 	return fmt.Sprintf("Action(%d)", uint8(a))
 }
@@ -65,6 +69,8 @@ func (a Attribute) OfToken() bool { return a >= RequestPrincipal && a <= Claim }
 type Policy struct {
 	Namespace, Name string
 	Action          Action
+	// Provider names who is asked (provider.name). It is for Custom, and one for all policies of a Set.
+	Provider string
 	// DryRun says that the policy only tells what it would do (annotation istio.io/dry-run). It is for Allow and Deny.
 	DryRun bool
 	// Rules match where one of them does. A policy without rules matches nothing.
@@ -90,6 +96,8 @@ type Term struct {
 
 // A Set is the policies of one workload. It is immutable and safe for concurrent use. A nil Set allows everything.
 type Set struct {
+	custom               phase
+	provider             string // whom custom asks
 	deny, allow, audit   phase
 	shadowDeny, shadowed phase // of dry-run policies, shadowed those that allow
 	allows, shadowAllows bool  // there are policies that allow, whatever their rules
@@ -99,11 +107,16 @@ type Set struct {
 // are about values that are none: addresses, ports, templates.
 func New(policies []Policy) (*Set, error) {
 	s := new(Set)
-	s.deny.restricts, s.shadowDeny.restricts, s.audit.restricts = true, true, true
+	s.custom.restricts, s.deny.restricts, s.shadowDeny.restricts, s.audit.restricts = true, true, true, true
 	for i := range policies {
 		p := &policies[i]
 		into := &s.allow
 		switch {
+		case p.Action == Custom:
+			if len(s.custom.rules) > 0 && s.provider != p.Provider {
+				return nil, fmt.Errorf("compile policy %s/%s: provider %q beside %q: only one can be asked", p.Namespace, p.Name, p.Provider, s.provider)
+			}
+			into, s.provider = &s.custom, p.Provider
 		case p.Action == Deny && p.DryRun:
 			into = &s.shadowDeny
 		case p.Action == Deny:
@@ -123,7 +136,7 @@ func New(policies []Policy) (*Set, error) {
 			into.rules = append(into.rules, r)
 		}
 	}
-	for _, p := range []*phase{&s.deny, &s.allow, &s.audit, &s.shadowDeny, &s.shadowed} {
+	for _, p := range []*phase{&s.custom, &s.deny, &s.allow, &s.audit, &s.shadowDeny, &s.shadowed} {
 		p.build()
 	}
 	return s, nil

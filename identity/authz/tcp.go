@@ -10,10 +10,14 @@ func (a Attribute) OfHTTP() bool {
 }
 
 // ForTCP gives what of policies goes for connections that are not HTTP, as Istio's proxies have it (pilot/pkg/security/authz/model):
-// of a rule that grants, all or nothing; a rule that takes away does so whatever the attributes of HTTP were to be.
+// of a rule that grants, all or nothing; a rule that takes away does so whatever the attributes of HTTP were to be. Nobody is asked
+// about connections: what a CUSTOM policy matches is denied.
 func ForTCP(policies []Policy) []Policy {
 	list := make([]Policy, len(policies))
 	for i, p := range policies {
+		if p.Action == Custom {
+			p.Action = Deny
+		}
 		rules := p.Rules
 		p.Rules = nil
 		for _, r := range rules {

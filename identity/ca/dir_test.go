@@ -245,7 +245,7 @@ func TestRotate(t *testing.T) {
 		}
 		var past []moment
 		roots, issuers := map[string]bool{}, map[string]bool{}
-		for range 60 * 24 {
+		for range 30 * 24 {
 			time.Sleep(time.Hour)
 			if err := a.Rotate(); err != nil {
 				t.Fatal(err)
@@ -269,8 +269,8 @@ func TestRotate(t *testing.T) {
 			issuers[a.Issuing().SerialNumber.String()] = true
 		}
 		// A root every 8 days, an issuing authority every 2.
-		if len(roots) < 7 || len(roots) > 9 || len(issuers) < 28 || len(issuers) > 34 {
-			t.Errorf("%d roots, %d issuing authorities in 60 days", len(roots), len(issuers))
+		if len(roots) < 4 || len(roots) > 5 || len(issuers) < 14 || len(issuers) > 17 {
+			t.Errorf("%d roots, %d issuing authorities in 30 days", len(roots), len(issuers))
 		}
 		time.Sleep(20 * day)
 		if _, err := a.Issue(id(t, "cluster.local")); err == nil || !strings.Contains(err.Error(), "expired") {

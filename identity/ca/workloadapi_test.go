@@ -91,6 +91,18 @@ func workloadOf(t *testing.T, text string) ca.Workload {
 	return w
 }
 
+// serveWeb serves the Workload API to shop/web, and gives its socket.
+func serveWeb(t *testing.T, o ca.Options) (*ca.Authority, ca.Workload, string) {
+	t.Helper()
+	a, err := ca.New("cluster.local", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := workloadOf(t, "shop/web")
+	s, _ := run(t, a, ca.ServerOptions{Workloads: []ca.Workload{w}})
+	return a, w, s.Socket(w)
+}
+
 // dial gives a connection straight from the protocol, without any client's own ideas.
 func dial(t *testing.T, socket string) *grpc.ClientConn {
 	t.Helper()
@@ -191,13 +203,8 @@ func TestWorkloadAPI(t *testing.T) {
 // that is not a Unix socket.
 func TestWorkloadAPIRefuses(t *testing.T) {
 	t.Parallel()
-	a, err := ca.New("cluster.local", ca.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := workloadOf(t, "shop/web")
-	s, _ := run(t, a, ca.ServerOptions{Workloads: []ca.Workload{w}})
-	client := workload.NewSpiffeWorkloadAPIClient(dial(t, s.Socket(w)))
+	a, w, socket := serveWeb(t, ca.Options{})
+	client := workload.NewSpiffeWorkloadAPIClient(dial(t, socket))
 	svid := func(ctx context.Context) error {
 		stream, err := client.FetchX509SVID(ctx, &workload.X509SVIDRequest{})
 		if err == nil {
@@ -259,13 +266,8 @@ func TestWorkloadAPIRefuses(t *testing.T) {
 // TestWorkloadAPIRenews: at half its life a stream has another SVID.
 func TestWorkloadAPIRenews(t *testing.T) {
 	t.Parallel()
-	a, err := ca.New("cluster.local", ca.Options{Life: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := workloadOf(t, "shop/web")
-	s, _ := run(t, a, ca.ServerOptions{Workloads: []ca.Workload{w}})
-	stream, err := workload.NewSpiffeWorkloadAPIClient(dial(t, s.Socket(w))).FetchX509SVID(secure(t.Context()), &workload.X509SVIDRequest{})
+	_, _, socket := serveWeb(t, ca.Options{Life: 2 * time.Second})
+	stream, err := workload.NewSpiffeWorkloadAPIClient(dial(t, socket)).FetchX509SVID(secure(t.Context()), &workload.X509SVIDRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,13 +291,8 @@ func TestWorkloadAPIRenews(t *testing.T) {
 // TestWorkloadAPIOfGoSPIFFE: the client that others use understands it.
 func TestWorkloadAPIOfGoSPIFFE(t *testing.T) {
 	t.Parallel()
-	a, err := ca.New("cluster.local", ca.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := workloadOf(t, "shop/web")
-	s, _ := run(t, a, ca.ServerOptions{Workloads: []ca.Workload{w}})
-	source, err := workloadapi.NewX509Source(t.Context(), workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+s.Socket(w))))
+	_, w, socket := serveWeb(t, ca.Options{})
+	source, err := workloadapi.NewX509Source(t.Context(), workloadapi.WithClientOptions(workloadapi.WithAddr("unix://"+socket)))
 	if err != nil {
 		t.Fatal(err)
 	}

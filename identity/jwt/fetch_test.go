@@ -192,14 +192,17 @@ func TestUnknownKid(t *testing.T) {
 		now := time.Now().Unix()
 		payload := b64([]byte(claims(now, map[string]any{"exp": now + 1_000_000})))
 		signature := b64(make([]byte, 64))
-		const kids = 100_000
+		kids := 100_000
+		if testing.Short() {
+			kids = 5_000
+		}
 		began := time.Now()
 		for i := range kids {
 			token := b64(fmt.Appendf(nil, `{"alg":"ES256","kid":"k%d"}`, i)) + "." + payload + "." + signature
 			if err := s.Check(bearer(token), time.Now()).Err; !errors.Is(err, jwt.NoKey) {
 				t.Fatalf("kid %d: %v", i, err)
 			}
-			if i%1000 == 0 {
+			if i%(kids/100) == 0 {
 				time.Sleep(time.Second)
 			}
 		}

@@ -421,19 +421,45 @@ func cached(tb testing.TB) (*jwt.Set, *jwt.Request) {
 	return s, q
 }
 
+// cachedRemote is cached with keys that were fetched.
+func cachedRemote(tb testing.TB) (*jwt.Set, *jwt.Request) {
+	f := newIssuerNet(tb, writes(jwks(publicJWK(signerOf("ES256"), "")))).fetcher(nil)
+	tb.Cleanup(f.Close)
+	s := f.Follow(tb.Context(), jwt.New([]jwt.Rule{remoteRule(keysURL)}))
+	q := bearer(fresh(tb, "ES256", ""))
+	if err := s.Check(q, time.Now()).Err; err != nil {
+		tb.Fatal(err)
+	}
+	return s, q
+}
+
 func TestAllocs(t *testing.T) {
 	s, q := cached(t)
 	if n := testing.AllocsPerRun(100, func() { s.Check(q, now) }); n != 0 {
 		t.Errorf("a token that is known costs %v allocations", n)
 	}
+	s, q = cachedRemote(t)
+	if n := testing.AllocsPerRun(100, func() { s.Check(q, time.Now()) }); n != 0 {
+		t.Errorf("a token that is known costs %v allocations, with keys that were fetched", n)
+	}
 }
 
 func BenchmarkCached(b *testing.B) {
-	s, q := cached(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Check(q, now)
-	}
+	b.Run("written", func(b *testing.B) {
+		s, q := cached(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Check(q, now)
+		}
+	})
+	b.Run("fetched", func(b *testing.B) {
+		s, q := cachedRemote(b)
+		at := time.Now()
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Check(q, at)
+		}
+	})
 }
 
 // BenchmarkES256 verifies a token that is not known, beside go-jose.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -197,9 +198,10 @@ func TestDiscovered(t *testing.T) {
 // TestFetchByTLS: over real sockets, with the authorities that are given and no others; loopback only where it is allowed.
 func TestFetchByTLS(t *testing.T) {
 	t.Parallel()
-	srv := httptest.NewTLSServer(writes(jwks(kidded("ES256", "a"))))
+	srv := httptest.NewUnstartedServer(writes(jwks(kidded("ES256", "a"))))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.StartTLS()
 	defer srv.Close()
-	srv.Config.ErrorLog = nil
 	ours := srv.Client().Transport.(*http.Transport).TLSClientConfig
 	for _, c := range []struct {
 		name string

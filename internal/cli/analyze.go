@@ -13,14 +13,15 @@ import (
 )
 
 type analyzeFlags struct {
-	output   choice
-	fail     level
-	show     level
-	strict   bool
-	ignore   []string
-	suppress suppressions
-	workload workload
-	labels   labels
+	output      choice
+	fail        level
+	show        level
+	strict      bool
+	ignore      []string
+	suppress    suppressions
+	workload    workload
+	labels      labels
+	authorizers []string
 }
 
 func analyzeCommand() *cobra.Command {
@@ -66,18 +67,21 @@ threshold, or some that refuse the set; 65 a path cannot be read or is no YAML; 
 	f.BoolVar(&o.strict, "strict", false, "judge as a mesh with WithStrictConfig does: every warning, and every\nreference to what is not there, refuses the set")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.VarP(&o.suppress, "suppress", "S", "neither print nor count findings with this `code`, or CODE=Kind ns/name for one\ndocument, * standing for anything (repeatable). What refuses the set is shown anyway")
+	f.StringArrayVar(&o.authorizers, "authorizer", nil, authorizerUsage)
 	f.BoolP("recursive", "R", true, "read subdirectories, which is always done: for istioctl's sake")
 	f.Var(&o.workload, "workload", "`namespace[/name]` of the program that the set is compiled for")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	return cmd
 }
 
+const authorizerUsage = "the program has an authorizer of this `name`, by WithAuthorizer (repeatable)"
+
 func (o *analyzeFlags) run(cmd *cobra.Command, args []string) error {
 	sources, err := sourcesOf(cmd.Context(), args, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
-	a, err := analyze(cmd.Context(), config.Options{Workload: o.workload.with(o.labels), IgnoredKinds: o.ignore}, sources...)
+	a, err := analyze(cmd.Context(), config.Options{Workload: o.workload.with(o.labels), IgnoredKinds: o.ignore, Authorizers: o.authorizers, GRPCAuthorizers: true}, sources...)
 	if err != nil {
 		return err
 	}

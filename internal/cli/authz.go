@@ -30,7 +30,8 @@ func authzCheckCommand() *cobra.Command {
 		Use:   "check --config PATH [--as ID] [--claims JSON] [-X METHOD] [-H 'name: value']... URL",
 		Short: "Say whether a workload's policies let a request in, and by which rule",
 		Long: `check loads configuration as a program would and decides about a request that comes in to it, by its
-RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent.
+RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent: where
+a policy of action CUSTOM would have somebody asked, check says whom.
 
 Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...';
 --claims takes the place of one that was verified: --claims '{"iss": "https://issuer.example", "sub": "alice"}'.
@@ -65,6 +66,7 @@ are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.StringVar(&o.claims, "claims", "", "the claims of its token, a `JSON` object, as if that had been verified")
 	f.VarP(&o.output, "output", "o", "`format`: text or json")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
+	f.StringArrayVar(&o.asked, "authorizer", nil, authorizerUsage)
 	return cmd
 }
 

@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/identity/extauthz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -26,6 +28,7 @@ type explainFlags struct {
 	labels  labels
 	place   locality
 	ignore  []string
+	asked   []string // the program's own authorizers
 	policy  choice
 	preset  choice
 	output  choice
@@ -166,6 +169,9 @@ func (o *explainFlags) request(ctx context.Context, target string) (*http.Reques
 	return req, nil
 }
 
+// nobody stands for an authorizer of the program: here it is not asked.
+func nobody(context.Context, *external.Check) (external.Answer, error) { return external.Answer{}, nil }
+
 // mesh starts one that calls nobody. Where its configuration is refused, the findings go to stderr.
 func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 	from := o.from.with(o.labels)
@@ -175,10 +181,14 @@ func (o *explainFlags) mesh(cmd *cobra.Command) (*mesh.Mesh, error) {
 		mesh.WithIgnoredKinds(o.ignore...),
 		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)),
 		mesh.WithPreset(presetOf(o.preset)),
+		mesh.WithGRPCAuthorizers(extauthz.Dial),
 		mesh.WithLogger(slog.New(slog.DiscardHandler)),
 	}
 	if !o.fetch {
 		opts = append(opts, mesh.WithDialer(sendNothing))
+	}
+	for _, name := range o.asked {
+		opts = append(opts, mesh.WithAuthorizer(name, external.AuthorizerFunc(nobody)))
 	}
 	files, input := splitPaths(o.config)
 	if len(files) > 0 {

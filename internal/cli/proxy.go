@@ -22,6 +22,7 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/extauthz"
 	workloadapi "github.com/heddlemesh/mesh/identity/workload"
 	"github.com/heddlemesh/mesh/proxy"
 )
@@ -146,7 +147,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		o.still = -1
 	}
 	replies := &replyLog{log: log}
-	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through)}
+	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through),
+		mesh.WithGRPCAuthorizers(extauthz.Dial)}
 	if s := o.identity(); s != nil {
 		opts = append(opts, mesh.WithIdentity(s))
 	}
@@ -327,7 +329,8 @@ type replyLog struct {
 const repliesPerSecond = 20
 
 func (r *replyLog) report(l proxy.LocalReply) {
-	if l.Reason == proxy.Denied || l.Reason == proxy.Unauthenticated {
+	switch l.Reason {
+	case proxy.Denied, proxy.Unauthenticated, proxy.ExternalDenied, proxy.ExternalFailed:
 		return // decided hears of it, and of those over HTTP/2
 	}
 	r.write("answered by the proxy", "direction", l.Direction, "status", l.Status, "flag", l.Flag, "reason", l.Reason,
@@ -348,9 +351,23 @@ func (r *replyLog) decided(ev mesh.PolicyEvent) {
 		message = "request decided on by a dry run"
 		attrs = append(attrs, "dry_run", ev.Decision.Shadow.String(), "dry_run_rule", ev.Decision.ShadowRule)
 	}
-	if ev.Status != 0 {
+	switch {
+	case ev.Status != 0:
 		message = "request denied"
+	case ev.Err != nil:
+		message = "request let in by failOpen"
+	}
+	if ev.Details != "" {
 		attrs = append(attrs, "details", ev.Details)
+	}
+	if ev.Flag != "" || ev.Err != nil {
+		attrs = append(attrs, "rule", ev.Decision.Rule)
+	}
+	if ev.Flag != "" {
+		attrs = append(attrs, "status", ev.Status, "flag", ev.Flag)
+	}
+	if ev.Err != nil {
+		attrs = append(attrs, "error", ev.Err)
 	}
 	r.write(message, attrs...)
 }

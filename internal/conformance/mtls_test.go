@@ -140,6 +140,36 @@ func TestMutualTLSByRule(t *testing.T) {
 	}
 }
 
+// TestLeastVersion: TLS 1.2 is taken from who has no more, unless MeshConfig says otherwise, at both ends of every driver.
+func TestLeastVersion(t *testing.T) {
+	t.Parallel()
+	a := NewAuthority(t)
+	own := held{a.Material(meshDomain, webID)}
+	mine := a.Issue(reviewsID)
+	const only13 = "apiVersion: mesh.istio.io/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {meshMTLS: {minProtocolVersion: TLSV1_3}}\n---\n"
+	for config, least := range map[string]uint16{"": tls.VersionTLS12, only13: tls.VersionTLS13} {
+		for version := uint16(tls.VersionTLS11); version <= tls.VersionTLS13; version++ {
+			want := version >= least
+			for _, d := range doors {
+				addr := d.open(t, inboundMesh(t, config+peerAuthentication("STRICT"), mesh.WithIdentity(own)))
+				as := d.as(mine)
+				as.MinVersion, as.MaxVersion = version, version
+				if status, _ := d.knock(t, addr, as); (status == http.StatusOK) != want {
+					t.Errorf("%s, %s, least %s: %d", d.name, tls.VersionName(version), tls.VersionName(least), status)
+				}
+			}
+			for _, caller := range callers {
+				addr, heard := overhears(t, handshakes(&tls.Config{Certificates: []tls.Certificate{mine}, ClientAuth: tls.RequestClientCert,
+					NextProtos: []string{"h2", "http/1.1"}, MinVersion: version, MaxVersion: version}))
+				caller.start(t, config+serviceAt("s", caller.protocol, addr), own)("s")
+				if got := <-heard; (got != "") != want {
+					t.Errorf("%s, %s, least %s: heard %q", caller.name, tls.VersionName(version), tls.VersionName(least), got)
+				}
+			}
+		}
+	}
+}
+
 // describes meets a client of TLS and gives, to be read, the names in its hello and who it proves to be: "plain" for one that says no
 // hello.
 func describes(own tls.Certificate) func(net.Conn) io.Reader {

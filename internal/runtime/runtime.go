@@ -5,14 +5,17 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
@@ -36,6 +39,9 @@ type Options struct {
 	Decided      func(transport.PolicyEvent)                      // transport.Config.Decided
 	Identity     identity.Source                                  // nil for none
 	LoopbackKeys bool                                             // keys of tokens may be fetched from this machine
+	// Authorizers and DialAuthorizer are transport.Config's.
+	Authorizers    map[string]external.Authorizer
+	DialAuthorizer transport.DialAuthorizer
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -86,8 +92,9 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
-		Decided: o.Decided,
+		Decided: o.Decided, Authorizers: o.Authorizers, DialAuthorizer: o.DialAuthorizer,
 	})
+	o.Config.Authorizers, o.Config.GRPCAuthorizers = slices.Sorted(maps.Keys(o.Authorizers)), o.DialAuthorizer != nil
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {
 		o.Resolver = new(net.Resolver)

@@ -77,14 +77,16 @@ func received(ctx context.Context, method string) call.Request {
 	return q
 }
 
-// addressOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
-func addressOf(a net.Addr) netip.Addr {
+// addressOf is remoteOf without the port.
+func addressOf(a net.Addr) netip.Addr { return remoteOf(a).Addr() }
+
+// remoteOf reads an address: behind net/http it is a text (grpc.Server.ServeHTTP).
+func remoteOf(a net.Addr) netip.AddrPort {
+	var at netip.AddrPort
 	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		at = tcp.AddrPort()
+	} else if a != nil {
+		at, _ = netip.ParseAddrPort(a.String())
 	}
-	if a == nil {
-		return netip.Addr{}
-	}
-	at, _ := netip.ParseAddrPort(a.String())
-	return at.Addr().Unmap()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }

@@ -38,6 +38,7 @@ func (r *rpc) retry(err error) (wait time.Duration, again bool) {
 	if err == nil || r.direct || r.rejected != nil || r.told != nil || r.gaveUp(err) != nil || r.unanswerable() {
 		return 0, false
 	}
+	r.heedMark()
 	return r.call.Next(r.last, true)
 }
 
@@ -86,6 +87,9 @@ func (r *rpc) gaveUp(told error) error {
 // expired reports whether the rule's time-out has ended the RPC, and not its caller: it has passed, as an endpoint that
 // keeps it too can say before our own timer does, and the caller's deadline has not.
 func (r *rpc) expired() bool {
+	if r.root != nil {
+		return r.root.expired()
+	}
 	if r.stop == nil || r.caller.Err() != nil {
 		return false
 	}

@@ -80,6 +80,7 @@ type conn struct {
 type status struct {
 	ready    bool
 	dialing  bool
+	sick     bool   // it is connected, and says that it does not serve
 	err      error  // why the last try to connect failed; it stays until one succeeds
 	failures uint64 // tries that failed since the conn was made
 }
@@ -183,9 +184,14 @@ func (b *connector) changed(c *conn, s balancer.SubConnState) {
 		b.publish()
 		return
 	}
-	next.ready, next.dialing = false, false
+	next.ready, next.dialing, next.sick = false, false, false
 	switch s.ConnectivityState {
 	case connectivity.Ready:
+		if c.made.asked {
+			next.dialing = true // as far as calls are concerned
+			c.sub.RegisterHealthListener(func(s balancer.SubConnState) { b.told(c, s) })
+			break
+		}
 		next.ready, next.err = true, nil
 		b.limit(c)
 	case connectivity.TransientFailure:
@@ -197,18 +203,49 @@ func (b *connector) changed(c *conn, s balancer.SubConnState) {
 	case connectivity.Connecting, connectivity.Idle:
 		next.dialing = true
 	}
-	c.status.Store(&next)
-	state := s.ConnectivityState
-	if next.err != nil {
-		state = connectivity.TransientFailure // until it is ready, as grpc-go's own balancers have it
-	}
-	b.states.RecordTransition(c.recorded, state)
-	c.recorded = state
+	b.become(c, &next, s.ConnectivityState)
 	if s.ConnectivityState == connectivity.Idle {
 		c.sub.Connect() // lost, or the back-off is over
 	}
 	b.publish()
 }
+
+// become notes what is known of a conn now. b.mu is held.
+func (b *connector) become(c *conn, next *status, state connectivity.State) {
+	c.status.Store(next)
+	if next.err != nil {
+		state = connectivity.TransientFailure // until it is ready, as grpc-go's own balancers have it
+	}
+	b.states.RecordTransition(c.recorded, state)
+	c.recorded = state
+}
+
+// told hears from an endpoint that is connected whether it serves.
+func (b *connector) told(c *conn, s balancer.SubConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.removed {
+		return
+	}
+	next := *c.status.Load()
+	next.ready, next.dialing, next.sick = false, false, false
+	switch s.ConnectivityState {
+	case connectivity.Ready:
+		next.ready, next.err = true, nil
+		b.limit(c)
+	case connectivity.TransientFailure:
+		next.sick, next.err = true, s.ConnectionError
+		if next.err == nil {
+			next.err = errNotServing
+		}
+	default:
+		next.dialing = true
+	}
+	b.become(c, &next, s.ConnectivityState)
+	b.publish()
+}
+
+var errNotServing = errors.New("the endpoint says that it does not serve")
 
 func (b *connector) publish() {
 	b.cc.UpdateState(balancer.State{ConnectivityState: b.states.CurrentState(), Picker: &picker{b.conns}})

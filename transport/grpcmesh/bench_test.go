@@ -94,8 +94,26 @@ func carried() *transport.Carried {
 		"Tracestate": {"a=b"}, "X-Request-Id": {"c0ffee"}}))
 }
 
-// TestAllocs holds the budget of DESIGN.md §6: what a unary RPC through the mesh allocates in the client
-// beyond one of plain grpc-go, with the server in another process.
+// message gives what sends one message on an open stream and receives one.
+func message(t *testing.T, cc *grpc.ClientConn) func() {
+	t.Helper()
+	s, err := cc.NewStream(t.Context(), bothDesc, both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := wrapperspb.String("x"), new(wrapperspb.StringValue)
+	return func() {
+		if err := s.SendMsg(in); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RecvMsg(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAllocs holds the budget of DESIGN.md §6: what a unary RPC through the mesh, and a message of a stream, allocates in the
+// client beyond one of plain grpc-go, with the server in another process.
 func TestAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -117,7 +135,12 @@ func TestAllocs(t *testing.T) {
 	base := measure(t.Context(), plain(t, addr))
 	nothing := measure(t.Context(), meshed)
 	carrying := measure(transport.WithCarried(t.Context(), carried()), meshed)
-	t.Logf("plain %.1f, through the mesh %+.1f, carrying three headers %+.1f", base, nothing-base, carrying-base)
+	const messages = 2000
+	streamed := testing.AllocsPerRun(messages, message(t, meshed)) - testing.AllocsPerRun(messages, message(t, plain(t, addr)))
+	if streamed >= 1 { // AllocsPerRun rounds down, and the transport's own vary by a part of one
+		t.Errorf("a message adds %.1f allocations, the budget is none", streamed)
+	}
+	t.Logf("plain %.1f, through the mesh %+.1f, carrying three headers %+.1f; a message %+.1f", base, nothing-base, carrying-base, streamed)
 	if nothing-base > 4 {
 		t.Errorf("the mesh adds %.1f allocations, the budget is 4", nothing-base)
 	}

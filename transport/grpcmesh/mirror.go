@@ -21,12 +21,13 @@ func (r *rpc) mirror(req any, invoke grpc.UnaryInvoker, opts []grpc.CallOption) 
 	if copies == nil {
 		return
 	}
-	codec, message, err := encode(req, opts)
+	codec := codecOf(opts)
+	message, err := codec.marshal(req)
 	if err != nil {
 		return // the RPC will say why it cannot be sent, and is not
 	}
 	of := append(copied(opts), r.opts...)
-	of = append(of, grpc.ForceCodecV2(codec))
+	of = append(of, grpc.ForceCodecV2(encoded{codec.name}))
 	md, _ := metadata.FromOutgoingContext(r.Context)
 	for _, p := range copies {
 		_, outside := p.Direct() // the channel has no connection there
@@ -72,53 +73,61 @@ func copied(opts []grpc.CallOption) []grpc.CallOption {
 	return rest
 }
 
-// encode makes bytes of the message by the codec that grpc-go would take, and gives one that takes those as they are, under
-// the same name.
-func encode(req any, opts []grpc.CallOption) (codec encoded, message []byte, err error) {
-	var old encoding.Codec
-	var own encoding.CodecV2
+// A codec is what grpc-go would encode an RPC's messages by, and the name that it goes by.
+type codec struct {
+	name string
+	own  encoding.CodecV2
+	old  encoding.Codec
+}
+
+func codecOf(opts []grpc.CallOption) (c codec) {
 	name := ""
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.ContentSubtypeCallOption:
-			codec.name, name = o.ContentSubtype, o.ContentSubtype
+			c.name, name = o.ContentSubtype, o.ContentSubtype
 		case grpc.ForceCodecV2CallOption:
-			own, old = o.CodecV2, nil
+			c.own, c.old = o.CodecV2, nil
 		case grpc.ForceCodecCallOption:
-			own, old = nil, o.Codec
+			c.own, c.old = nil, o.Codec
 		}
 	}
 	switch {
-	case own != nil && name == "":
-		codec.name = own.Name()
-	case old != nil && name == "":
-		codec.name = old.Name()
-	case own == nil && old == nil:
+	case c.own != nil && name == "":
+		c.name = c.own.Name()
+	case c.old != nil && name == "":
+		c.name = c.old.Name()
+	case c.own == nil && c.old == nil:
 		if name == "" {
 			name = "proto"
 		}
-		if own = encoding.GetCodecV2(name); own == nil {
-			old = encoding.GetCodec(name)
+		if c.own = encoding.GetCodecV2(name); c.own == nil {
+			c.old = encoding.GetCodec(name)
 		}
 	}
+	return c
+}
+
+// marshal makes bytes of a message.
+func (c codec) marshal(req any) (message []byte, err error) {
 	switch {
-	case own != nil:
+	case c.own != nil:
 		var data mem.BufferSlice
-		if data, err = own.Marshal(req); err == nil {
+		if data, err = c.own.Marshal(req); err == nil {
 			message = data.Materialize()
 			data.Free()
 		}
-	case old != nil:
-		message, err = old.Marshal(req)
+	case c.old != nil:
+		message, err = c.old.Marshal(req)
 	default:
 		err = errNoCodec
 	}
-	return codec, message, err
+	return message, err
 }
 
 var errNoCodec = errors.New("grpcmesh: no codec of the RPC's content-subtype")
 
-// An encoded is the codec of messages that are bytes already, and of answers that nobody reads.
+// An encoded is the codec of messages that are bytes already. An answer is given as bytes to who asks for them.
 type encoded struct{ name string }
 
 // Marshal implements encoding.CodecV2, as do Unmarshal and Name.
@@ -127,6 +136,11 @@ func (encoded) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(message)}, nil
 }
 
-func (encoded) Unmarshal(mem.BufferSlice, any) error { return nil }
+func (encoded) Unmarshal(data mem.BufferSlice, v any) error {
+	if b, ok := v.(*[]byte); ok && b != nil {
+		*b = data.Materialize()
+	}
+	return nil
+}
 
 func (c encoded) Name() string { return c.name }

@@ -1,11 +1,13 @@
 package grpcmesh
 
 import (
+	"encoding/json"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/health" // what asks, for WithHealthCheck
 
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -16,7 +18,8 @@ type Option interface {
 }
 
 type options struct {
-	creds credentials.TransportCredentials
+	creds  credentials.TransportCredentials
+	health *string
 }
 
 type option func(*options)
@@ -31,6 +34,13 @@ func WithCredentials(c credentials.TransportCredentials) Option {
 	return option(func(o *options) { o.creds = c })
 }
 
+// WithHealthCheck has channels ask each endpoint over its connection whether it serves the service, "" for all of it, by
+// grpc.health.v1.Health/Watch (gRPC health checking protocol). One that says no, or nothing, gets no RPCs while there are others; RPCs
+// under way go on. One that does not know the protocol serves. Default: nobody is asked. It means nothing to a server.
+func WithHealthCheck(service string) Option {
+	return option(func(o *options) { o.health = &service })
+}
+
 // DialOptions makes a channel a client of the mesh. Give them to grpc.NewClient after your own options, with
 // a target made by [Target]; they may serve any number of channels. They set the resolver, the balancer,
 // transport credentials, dialer, connect back-off (0.1 s to 5 s) and no proxy, and add interceptors that run
@@ -39,7 +49,7 @@ func DialOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []gr
 	d := newDriver(m.Engine(), opts)
 	return []grpc.DialOption{
 		grpc.WithResolvers(d),
-		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultServiceConfig(d.serviceConfig()),
 		grpc.WithTransportCredentials(meshCredentials{engine: d.engine, own: d.creds}),
 		grpc.WithContextDialer(d.dial),
 		grpc.WithNoProxy(),
@@ -57,7 +67,7 @@ var connectParams = grpc.ConnectParams{
 }
 
 // ServerOptions makes a server one of the mesh. RPCs that the AuthorizationPolicies of the workload do not allow end with
-// PERMISSION_DENIED before the method runs; one under way ends so at once when policies change and no longer allow it, its
+// PERMISSION_DENIED before the method runs, or as an authorizer says whom those of action CUSTOM ask; one under way ends so at once when policies change and no longer allow it, its
 // context with it. The method of a stream runs in a goroutine of its own, which may outlast the RPC then.
 //
 // The trace headers and request id of an RPC travel, by its context, to the calls made for it over the same or another mesh;
@@ -76,7 +86,7 @@ func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grp
 		grpc.ChainStreamInterceptor(v.stream),
 	}
 	if v.inbound.Identified() {
-		list = append(list, grpc.Creds(serverCredentials{v.engine, v.inbound}))
+		list = append(list, grpc.Creds(serverCredentials(v)))
 	}
 	return list
 }
@@ -85,6 +95,16 @@ func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grp
 type driver struct {
 	engine *transport.Engine
 	creds  credentials.TransportCredentials // nil for none
+	health *string                          // the service that endpoints are asked about, nil for none
+}
+
+// serviceConfig keeps the balancer on, and says what endpoints are asked about.
+func (d *driver) serviceConfig() string {
+	if d.health == nil {
+		return serviceConfig
+	}
+	name, _ := json.Marshal(*d.health) // of a string it does not fail
+	return serviceConfig[:len(serviceConfig)-1] + `,"healthCheckConfig":{"serviceName":` + string(name) + `}}`
 }
 
 func newDriver(e *transport.Engine, opts []Option) *driver {
@@ -94,5 +114,5 @@ func newDriver(e *transport.Engine, opts []Option) *driver {
 			opt.apply(&o)
 		}
 	}
-	return &driver{engine: e, creds: o.creds}
+	return &driver{engine: e, creds: o.creds, health: o.health}
 }

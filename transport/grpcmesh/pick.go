@@ -63,7 +63,7 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 			}
 			c.begin()
 			return r.over(c), nil // waits for a stream
-		case s.err != nil && s.failures != r.since:
+		case s.sick && !r.waits || s.err != nil && s.failures != r.since:
 			r.failed(s.err)
 			if !r.waits {
 				return balancer.PickResult{}, grpcstatus.Error(codes.Unavailable, s.err.Error())
@@ -109,10 +109,13 @@ func (r *rpc) choose(conns *connSet) error {
 		return r.reject(err)
 	}
 	r.attempt, r.pinned, r.since = a, true, 0
+	if r.picked != nil {
+		r.picked(a)
+	}
 	if c := conns.byID[a.Endpoint.ID()]; c != nil {
 		s := c.status.Load()
 		r.since = s.failures
-		if s.err != nil && !s.dialing {
+		if s.err != nil && !s.dialing && !s.sick {
 			r.cc.ResetConnectBackoff()
 		}
 	}
@@ -135,8 +138,8 @@ func (r *rpc) renew() error {
 	return nil
 }
 
-// errGone ends a copy whose cluster is gone.
-var errGone = grpcstatus.Error(codes.Unavailable, "the mirror is not there any more")
+// errGone ends a copy or a leg whose cluster is gone.
+var errGone = grpcstatus.Error(codes.Unavailable, "the configuration it was made by is gone")
 
 var errAnew = grpcstatus.Error(codes.Unavailable, "the configuration has changed")
 

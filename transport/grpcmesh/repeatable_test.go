@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
@@ -274,4 +275,43 @@ func TestRepeatedStreamIsGivenUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDetails: what an endpoint says with a status reaches the caller as it is, after retries and of streams too; an error of the mesh is
+// a status, and is found in it again.
+func TestDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told, err := status.New(codes.Unavailable, "not now").WithDetails(text("why"), text("until when"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := newEcho("e")
+		e.answer = func(context.Context, string) (string, error) { return "", told.Err() }
+		e.answers = func(grpc.ServerStream, string, int64) error { return told.Err() }
+		w := newWorld(t, careful("attempts: 2, retryOn: unavailable"), e)
+		defer w.ends()
+		_, unary := ask(t.Context(), w.cc, who)
+		s, err := w.cc.NewStream(t.Context(), downDesc, down)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, s, "x")
+		_, streaming := receive(s)
+		for kind, err := range map[string]error{"unary": unary, "server streaming": streaming} {
+			got := status.Convert(err)
+			if got.Code() != codes.Unavailable || got.Message() != "not now" || len(got.Details()) != 2 || got.Details()[1].(*wrapperspb.StringValue).Value != "until when" {
+				t.Errorf("%s: %v with %v", kind, err, got.Details())
+			}
+		}
+		if n := e.calls.Load(); n != 6 {
+			t.Errorf("%d attempts, want 6", n)
+		}
+		apply(t, w.Mesh, service(e.addr)+rules("  - {match: [{uri: {prefix: /no}}], route: [{destination: {host: echo}}]}\n"))
+		_, err = ask(t.Context(), w.cc, who)
+		var own *mesh.Error
+		wrapped := fmt.Errorf("load the page: %w", err)
+		if s, ok := status.FromError(wrapped); !ok || s.Code() != codes.Unimplemented || !errors.As(wrapped, &own) || own.Flag() != "NR" || !errors.Is(wrapped, mesh.ReasonNoRoute) {
+			t.Errorf("%v", wrapped)
+		}
+	})
 }

@@ -24,7 +24,7 @@ func (d *driver) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.Bui
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{driver: d, to: to, cc: cc, config: cc.ParseServiceConfig(serviceConfig),
+	w := &watch{driver: d, to: to, cc: cc, config: cc.ParseServiceConfig(d.serviceConfig()),
 		stop: make(chan struct{}), done: make(chan struct{})}
 	forget := d.engine.OnPublish(w.prepare)
 	go func() {
@@ -117,7 +117,7 @@ func (w *watch) state() resolver.State {
 			seen[e.ID()] = true
 			s.Endpoints = append(s.Endpoints, endpointOf(&member{
 				id: e.ID(), cluster: c.Cluster, address: e.Def.Address, policy: *w.driver.engine.EndpointPolicy(&c.Policy, e.Def),
-				rests: new(atomic.Int64)}))
+				rests: new(atomic.Int64), asked: w.driver.health != nil}))
 		}
 	}
 	if w.driver.creds != nil && (w.now.Direct || w.ahead.Direct || w.driver.engine.Outbound() == transport.AllowAny) {
@@ -135,6 +135,7 @@ type member struct {
 	address discovery.Address
 	policy  snapshot.Policy
 	outside bool
+	asked   bool // whether it serves
 	// rests is when the newest connection's certificates are too old for another RPC to begin on it, in Unix nanoseconds;
 	// 0 for never. It is nil for a host outside.
 	rests *atomic.Int64

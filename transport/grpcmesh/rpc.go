@@ -42,7 +42,12 @@ type rpc struct {
 	once   bool // unary: an attempt is one stream
 	waits  bool // for ready: failing to connect does not end it
 	direct bool // to the host itself, outside the mesh
-	fixed  bool // a copy: its cluster is what it was drawn for
+	fixed  bool // a copy, or a leg: its cluster is what it was drawn for
+	looked bool // for a mark of the method
+
+	// Of a leg: the RPC that it is of, and what hears where it is.
+	root   *rpc
+	picked func(transport.Attempt)
 
 	// The attempt under way.
 	attempt transport.Attempt

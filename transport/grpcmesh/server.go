@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ type server struct {
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	g := new(guest)
+	g := &guest{sent: bodyOf(req)}
 	defer g.end()
 	ctx, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
 	if err != nil {
@@ -43,7 +44,7 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 // stream runs the method in a goroutine of its own: one that waits for a message hears of nothing else, and the end of the RPC
 // ends that wait.
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	s := &serverStream{ServerStream: ss}
+	s := &serverStream{ServerStream: ss, guest: guest{sent: bodyOf(nil)}}
 	defer s.end()
 	ctx, err := v.receive(ss.Context(), &s.guest, info.FullMethod, ss)
 	if err != nil {
@@ -169,10 +170,19 @@ func (s *serverStream) RecvMsg(m any) error {
 type guest struct {
 	stay   transport.Stay
 	view   call.Request
+	ctx    context.Context // of the RPC, for who is asked about it
+	md     metadata.MD     // as it came
+	sent   sentBody
+	remote netip.AddrPort
 	cancel context.CancelFunc // nil until it is let in
 
 	mu     sync.Mutex // guards what follows
 	denied error
+}
+
+// Ask implements transport.Guest.
+func (g *guest) Ask(gate transport.Gate, rule string) transport.Verdict {
+	return gate.Ask(g.ctx, &g.stay.Arrival, rule, &asked{g.md, g.sent, g.remote})
 }
 
 // Denied implements transport.Guest: the RPC's context ends, and so does a stream.
@@ -232,7 +242,8 @@ func (g *guest) arrive(ctx context.Context, method string) context.Context {
 	q := &g.stay.Arrival
 	q.Request = authz.Request{Request: &g.view, Authority: g.view.Authority, Peer: transport.PolicyPeer(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
-		g.view.Source = addressOf(p.Addr)
+		g.remote = remoteOf(p.Addr)
+		g.view.Source = g.remote.Addr()
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
@@ -246,6 +257,7 @@ func (g *guest) arrive(ctx context.Context, method string) context.Context {
 		}
 	}
 	q.Unsound = !sound || !q.Prepare()
+	g.ctx, g.md = ctx, md
 	return ctx
 }
 
@@ -254,10 +266,18 @@ func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Con
 	if verdict.Status != 0 {
 		g.cancel()
 		g.cancel = nil
-		if verdict.Challenge != "" {
-			_ = grpc.SetTrailer(ctx, metadata.Pairs("www-authenticate", verdict.Challenge))
+		told := metadata.MD{}
+		verdict.Refusal(editor{headers(told)})
+		delete(told, "content-type")
+		if len(told) > 0 {
+			_ = grpc.SetTrailer(ctx, told)
 		}
 		return ctx, refusal(&verdict)
+	}
+	if verdict.EditsAnswer() {
+		told := metadata.MD{}
+		verdict.EditAnswer(editor{headers(told)})
+		_ = grpc.SetHeader(ctx, told)
 	}
 	if verdict.Edits() {
 		md, _ := metadata.FromIncomingContext(ctx) // a copy: what was decided on stays as it came
@@ -272,5 +292,5 @@ func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Con
 
 // refusal is a verdict as an RPC's status. What is HTTP's 400 is Internal to gRPC.
 func refusal(v *transport.Verdict) error {
-	return rpcstatus.Error(codes.Code(call.GRPCCode(v.Status)), v.Body)
+	return rpcstatus.Error(codes.Code(call.GRPCCode(v.Status)), v.Message())
 }

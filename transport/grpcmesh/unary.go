@@ -3,6 +3,7 @@ package grpcmesh
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -22,6 +23,18 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 	opts, hooks := r.withhold(opts)
 	r.once = true
 	r.mirror(req, invoke, opts)
+	finish := func(err error) error {
+		r.editAnswer(err, opts)
+		for _, hook := range hooks {
+			hook(err)
+		}
+		return err
+	}
+	if after := r.hedges(); after > 0 {
+		if ok, err := r.hedged(req, reply, invoke, opts, after); ok {
+			return finish(err)
+		}
+	}
 	for {
 		ctx, stop := r.begins()
 		err := invoke(ctx, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...)
@@ -30,12 +43,17 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 		if again {
 			continue
 		}
-		r.editAnswer(err, opts)
-		for _, hook := range hooks {
-			hook(err)
-		}
-		return err
+		return finish(err)
 	}
+}
+
+// hedges gives how long an attempt goes on alone, 0 where it is never beside another.
+func (r *rpc) hedges() time.Duration {
+	if r.direct || !r.call.MayHedge() {
+		return 0
+	}
+	r.heedMark()
+	return r.call.Hedges()
 }
 
 // withhold takes grpc.OnFinish hooks out of the options where grpc-go may see several RPCs for what is one:
