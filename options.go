@@ -224,6 +224,11 @@ func WithInboundPort(port uint16) InboundOption { return transport.WithInboundPo
 // or DISABLE. Default: such connections are closed.
 func WithAppTLS(config *tls.Config) InboundOption { return transport.WithAppTLS(config) }
 
+// WithOpaque says of a [Mesh.Listener] that what is spoken on its connections is not HTTP: AuthorizationPolicies decide about
+// each connection, by what is known of it, and again when they change; what they do not let in is closed. Default: they decide
+// about requests, in [Mesh.Handler].
+func WithOpaque() InboundOption { return transport.WithOpaque() }
+
 // WithServerCodec has [Mesh.Serve] read HTTP/1.1 by the mesh's own codec instead of net/http's: what RFC 9112 calls invalid,
 // and what two readers can understand in two ways, is refused, and a connection costs one goroutine. HTTP/2 stays
 // net/http's. It counts for the first Serve of a server; docs/serving.md says what is different. Default: net/http.

@@ -41,6 +41,76 @@ func CanonicalPath(path string) (string, bool) {
 	return ResolveDots(decodeUnreserved(path)), true
 }
 
+// PathNormalization is how the path of a request that comes in is spelt for the program (MeshConfig.pathNormalization).
+type PathNormalization uint8
+
+const (
+	PathBase           PathNormalization = iota // as CanonicalPath has it
+	PathNone                                    // as it came
+	PathMerge                                   // MERGE_SLASHES: then slashes are merged
+	PathDecodeAndMerge                          // DECODE_AND_MERGE_SLASHES: and escaped ones were slashes before all that
+)
+
+// Spell gives the path as the level has it. It reports false for what CanonicalPath has no safe spelling for, whatever the
+// level. It allocates only where something changes.
+func (n PathNormalization) Spell(path string) (string, bool) {
+	canonical, ok := CanonicalPath(path)
+	if ok && n == PathDecodeAndMerge {
+		if decoded := decodeSlashes(path); decoded != path {
+			canonical, ok = CanonicalPath(decoded)
+		}
+	}
+	switch {
+	case !ok:
+		return "", false
+	case n == PathNone:
+		return path, true
+	case n == PathBase:
+		return canonical, true
+	}
+	return MergeSlashes(canonical), true
+}
+
+// decodeSlashes undoes the escapes of slash and backslash, once.
+func decodeSlashes(path string) string {
+	at := func(i int) bool {
+		c, ok := unhex(path, i)
+		return ok && path[i] == '%' && (c == '/' || c == '\\')
+	}
+	first := 0
+	for first < len(path) && !at(first) {
+		first++
+	}
+	if first == len(path) {
+		return path
+	}
+	b := append(make([]byte, 0, len(path)), path[:first]...)
+	for i := first; i < len(path); i++ {
+		if at(i) {
+			c, _ := unhex(path, i)
+			b = append(b, c)
+			i += 2
+			continue
+		}
+		b = append(b, path[i])
+	}
+	return string(b)
+}
+
+// MergeSlashes makes one slash of several that stand together.
+func MergeSlashes(s string) string {
+	if !strings.Contains(s, "//") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if s[i] != '/' || i == 0 || s[i-1] != '/' {
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
 // endsDots reports whether what follows a segment's first dot can make it a dot segment.
 func endsDots(rest string) bool {
 	return rest == "" || strings.IndexByte(`/\.%`, rest[0]) >= 0

@@ -189,3 +189,64 @@ func FuzzCanonicalPath(f *testing.F) {
 		}
 	})
 }
+
+// TestPathNormalization: Istio's levels (MeshConfig.pathNormalization), in the order in which Envoy does what they ask for.
+func TestPathNormalization(t *testing.T) {
+	t.Parallel()
+	levels := []call.PathNormalization{call.PathNone, call.PathBase, call.PathMerge, call.PathDecodeAndMerge}
+	for in, want := range map[string][4]string{
+		"/a":          {"/a", "/a", "/a", "/a"},
+		"//a///b":     {"//a///b", "//a///b", "/a/b", "/a/b"},
+		"/x/../a":     {"/x/../a", "/a", "/a", "/a"},
+		`/a\b`:        {`/a\b`, "/a/b", "/a/b", "/a/b"},
+		"/%61%2fb":    {"/%61%2fb", "/a%2fb", "/a%2fb", "/a/b"},
+		"/a%5cb":      {"/a%5cb", "/a%5cb", "/a%5cb", "/a/b"},
+		"/a%2F%2Fb":   {"/a%2F%2Fb", "/a%2F%2Fb", "/a%2F%2Fb", "/a/b"},
+		"/a%252fb":    {"/a%252fb", "/a%252fb", "/a%252fb", "/a%252fb"},
+		"/x%2f..%2fa": {"/x%2f..%2fa", "/x%2f..%2fa", "/x%2f..%2fa", "/a"},
+		"/a//../b":    {"/a//../b", "/a/b", "/a/b", "/a/b"},
+		"/%2e%2e%2fa": {"/%2e%2e%2fa", "/..%2fa", "/..%2fa", "/a"},
+		"/a;b":        {"/a;b", "/a;b", "/a;b", "/a;b"},
+		"/caf%C3%A9":  {"/caf%C3%A9", "/caf%C3%A9", "/caf%C3%A9", "/caf%C3%A9"},
+		"*":           {"*", "*", "*", "*"},
+	} {
+		for i, level := range levels {
+			got, ok := level.Spell(in)
+			if !ok || got != want[i] {
+				t.Errorf("level %d: %s becomes %s, %v; want %s", level, in, got, ok, want[i])
+			}
+			if again, ok := level.Spell(got); !ok || again != got {
+				t.Errorf("level %d: %s becomes %s and then %s", level, in, got, again)
+			}
+		}
+	}
+	for _, in := range []string{"", "a", "/%00", "/%zz", "/a b", "/a#b", "/%"} {
+		for _, level := range levels {
+			if got, ok := level.Spell(in); ok {
+				t.Errorf("level %d: %q becomes %q", level, in, got)
+			}
+		}
+	}
+}
+
+// FuzzPathNormalization: what a level makes of a path it leaves as it is, and the levels agree on what has no safe spelling.
+func FuzzPathNormalization(f *testing.F) {
+	for _, s := range []string{"/a//b", "/%2f%5c", `/a\..\b`, "/%252f", "/x/%2e%2e%2f%2Fa", "/%", "*"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		_, sound := call.PathBase.Spell(in)
+		for level := call.PathBase; level <= call.PathDecodeAndMerge; level++ {
+			got, ok := level.Spell(in)
+			if ok != sound {
+				t.Fatalf("level %d: %q is sound: %v, by BASE %v", level, in, ok, sound)
+			}
+			if again, _ := level.Spell(got); ok && again != got {
+				t.Errorf("level %d: %q becomes %q and then %q", level, in, got, again)
+			}
+			if ok && level >= call.PathMerge && strings.Contains(got, "//") {
+				t.Errorf("level %d: %q becomes %q", level, in, got)
+			}
+		}
+	})
+}

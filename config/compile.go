@@ -67,7 +67,7 @@ func compileSet(docs []*document, o *Options) compiled {
 	hosts := c.virtualHosts()
 	c.limitHosts(hosts)
 	authentication := c.authentication(docs)
-	authorization, provider := c.authorization(docs)
+	requests, connections, provider := c.authorization(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
@@ -79,8 +79,8 @@ func compileSet(docs []*document, o *Options) compiled {
 			Inbound:  c.inbound(),
 
 			Authentication: authentication,
-			Authorization:  authorization,
-			Provider:       provider,
+			Authorization:  requests, ConnAuthorization: connections,
+			Provider: provider,
 		},
 		findings: c.findings,
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // authorization compiles the AuthorizationPolicies for the workload: those of its namespace and of the root namespace
-// that select it, and whom those of action CUSTOM ask. It gives nil where there are none.
-func (c *compiler) authorization(docs []*document) (*authz.Set, *external.Provider) {
+// that select it, as they are for requests and for connections that are not HTTP, and whom those of action CUSTOM ask. It gives
+// nil where there are none.
+func (c *compiler) authorization(docs []*document) (requests, connections *authz.Set, provider *external.Provider) {
 	var policies []authz.Policy
 	var custom []customPolicy
 	for _, d := range docs {
@@ -32,17 +33,20 @@ func (c *compiler) authorization(docs []*document) (*authz.Set, *external.Provid
 		}
 	}
 	if len(policies) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	provider := c.provider(custom)
+	provider = c.provider(custom)
 	if slices.ContainsFunc(custom, func(p customPolicy) bool { return p.name != custom[0].name }) {
-		return nil, nil // and the set is refused
+		return nil, nil, nil // and the set is refused
 	}
-	set, err := authz.New(policies)
+	requests, err := authz.New(policies)
+	if err == nil {
+		connections, err = authz.New(authz.ForTCP(policies))
+	}
 	if err != nil { // what validation lets through compiles; a policy is not lost where it does not
 		c.add(Finding{Code: codeSchema, Level: Error, Refused: true, Message: err.Error()})
 	}
-	return set, provider
+	return requests, connections, provider
 }
 
 // isFor reports whether a policy of the document is for the workload.

@@ -7,6 +7,7 @@ import (
 
 	meshapi "istio.io/api/mesh/v1alpha1"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -66,6 +67,7 @@ func TestValidateMeshConfig(t *testing.T) {
   pathNormalization: {normalization: BASE}
   localityLbSetting: {enabled: true}
   enableAutoMtls: false
+  defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}
   inboundTrafficPolicy: {mode: PASSTHROUGH}
   h2UpgradePolicy: DO_NOT_UPGRADE
   meshMTLS: {minProtocolVersion: TLS_AUTO}
@@ -90,11 +92,11 @@ func TestValidateMeshConfig(t *testing.T) {
 		{"refused", `
   discoverySelectors: [{matchLabels: {a: b}}]
   serviceEntryVisibility: {defaultVisibility: NONE}
-  pathNormalization: {normalization: MERGE_SLASHES}
+  defaultConfig: {gatewayTopology: {numTrustedProxies: 1001}}
   outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tls: {mode: SIMPLE}}`, []string{
 			`HDL0008! 5:3 spec.discoverySelectors ~ namespaces that it leaves out`,
 			`HDL0008! 6:3 spec.serviceEntryVisibility ~ those that it hides them from`,
-			`HDL0008! 7:38 spec.pathNormalization.normalization ~ is not built`,
+			`IST0106! 7:56 spec.defaultConfig.gatewayTopology.numTrustedProxies ~ more than there can be`,
 			`HDL0008! 8:56 spec.outboundTrafficPolicy.tls ~ in plain text`,
 		}},
 		{"warned about", `
@@ -261,5 +263,26 @@ func TestMeshDefaults(t *testing.T) {
 	w := newWorld(t, Options{}, meshDoc("m", "{rootNamespace: control}"), shown, root)
 	if _, _, timeout := look(w); timeout != 8*time.Second {
 		t.Errorf("the root's policy: %v", timeout)
+	}
+}
+
+// TestMeshInbound: what the mesh says of requests that come in.
+func TestMeshInbound(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]snapshot.Inbound{
+		"{}": {},
+		"{pathNormalization: {normalization: BASE}}":                                 {},
+		"{pathNormalization: {normalization: NONE}}":                                 {Paths: call.PathNone},
+		"{pathNormalization: {normalization: MERGE_SLASHES}}":                        {Paths: call.PathMerge},
+		"{pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}}":             {Paths: call.PathDecodeAndMerge},
+		"{defaultConfig: {gatewayTopology: {}}}":                                     {Hops: 1},
+		"{defaultConfig: {gatewayTopology: {numTrustedProxies: 2}}}":                 {Hops: 3},
+		"{defaultConfig: {gatewayTopology: {numTrustedProxies: 0}}}":                 {Hops: 1},
+		"{defaultConfig: {concurrency: 2, gatewayTopology: {numTrustedProxies: 1}}}": {Hops: 2},
+	} {
+		w := newWorld(t, Options{}, meshDoc("m", spec))
+		if w.live == nil || w.live.Inbound.Paths != want.Paths || w.live.Inbound.Hops != want.Hops {
+			t.Errorf("%s: %+v", spec, w.Status())
+		}
 	}
 }

@@ -39,10 +39,8 @@ func scopeFields() register {
 			{name: "cipherSuites", outcome: Warned, value: "[ECDHE-ECDSA-AES256-GCM-SHA384]"},
 			{name: "ecdhCurves", outcome: Warned, value: "[P-256]"},
 		}},
-		"MeshConfig.ProxyPathNormalization": {test: "TestValidateMeshConfig", fields: []fieldEntry{
-			{name: "normalization", outcome: Refused},
-			{name: "normalization=DEFAULT"},
-			{name: "normalization=BASE"},
+		"MeshConfig.ProxyPathNormalization": {test: "TestPathLevels", fields: []fieldEntry{
+			{name: "normalization", note: "of requests that come in; rules of calls see paths as BASE has them"},
 		}},
 	}
 }

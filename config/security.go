@@ -9,6 +9,7 @@ import (
 	meshapi "istio.io/api/mesh/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/snapshot"
 )
@@ -151,10 +152,21 @@ func (c *compiler) peerMode(namespace string, labels map[string]string) snapshot
 	return in
 }
 
+// pathLevels are the levels of MeshConfig.pathNormalization.
+var pathLevels = map[meshapi.MeshConfig_ProxyPathNormalization_NormalizationType]call.PathNormalization{
+	meshapi.MeshConfig_ProxyPathNormalization_NONE:                     call.PathNone,
+	meshapi.MeshConfig_ProxyPathNormalization_MERGE_SLASHES:            call.PathMerge,
+	meshapi.MeshConfig_ProxyPathNormalization_DECODE_AND_MERGE_SLASHES: call.PathDecodeAndMerge,
+}
+
 // inbound is what the workload itself takes of its callers.
 func (c *compiler) inbound() snapshot.Inbound {
 	in := c.peerMode(c.workload.Namespace, c.workload.Labels)
 	in.Aliases = c.mesh.GetTrustDomainAliases()
+	in.Paths = pathLevels[c.mesh.GetPathNormalization().GetNormalization()]
+	if t := c.mesh.GetDefaultConfig().GetGatewayTopology(); t != nil {
+		in.Hops = 1 + int(t.GetNumTrustedProxies())
+	}
 	in.TLS13 = c.onlyTLS13()
 	return in
 }

@@ -30,7 +30,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
-	"path_normalization":                 meshHonoured, // BASE, which is what is always done
+	"path_normalization":                 meshHonoured,
 	"root_namespace":                     meshHonoured,
 	"trust_domain":                       meshHonoured, // kept: a program's trust domain is that of its SVID
 	"enable_auto_mtls":                   meshHonoured,
@@ -40,7 +40,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"ca":                              meshElsewhere,
 	"certificates":                    meshElsewhere,
 	"config_sources":                  meshElsewhere,
-	"default_config":                  meshElsewhere,
+	"default_config":                  meshElsewhere, // but for gatewayTopology.numTrustedProxies
 	"default_providers":               meshElsewhere,
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
@@ -89,6 +89,9 @@ var meshRefusals = map[protoreflect.Name]string{
 	"service_entry_visibility": "services would be seen by those that it hides them from",
 }
 
+// mostProxies is more than any request goes through.
+const mostProxies = 1000
+
 var trustDomain = regexp.MustCompile(`^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$`)
 
 // meshConfig checks the mesh's own settings.
@@ -103,6 +106,9 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		}
 		switch meshFields[fd.Name()] {
 		case meshElsewhere:
+			if fd.Name() == "default_config" && onlyTopology(m) {
+				return true
+			}
 			v.inform(at, codeNotServed, fd.JSONName()+" is for Istio's own proxies and control plane: not read", "")
 		case meshMissing:
 			what := fd.JSONName()
@@ -142,9 +148,8 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	v.meshRetries(p.at("defaultHttpRetryPolicy"), m.GetDefaultHttpRetryPolicy())
 	v.meshTLS(p.at("meshMTLS"), m.GetMeshMTLS())
 	v.meshOutbound(p.at("outboundTrafficPolicy"), m.GetOutboundTrafficPolicy())
-	if n := m.GetPathNormalization().GetNormalization(); n != meshapi.MeshConfig_ProxyPathNormalization_DEFAULT &&
-		n != meshapi.MeshConfig_ProxyPathNormalization_BASE {
-		v.unbuilt(p.at("pathNormalization", "normalization"), "paths are spelled as BASE has it, and rules would not see them as they are meant to")
+	if t := m.GetDefaultConfig().GetGatewayTopology(); t.GetNumTrustedProxies() > mostProxies {
+		v.refuseValue(p.at("defaultConfig", "gatewayTopology", "numTrustedProxies"), "is more than there can be", "write how many proxies stand before the gateway")
 	}
 	if l := m.GetLocalityLbSetting(); l != nil {
 		v.localities(p.at("localityLbSetting"), l)
@@ -152,6 +157,18 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	if zone := m.GetZoneAwareLbSetting(); len(zone.GetFailover())+len(zone.GetFailoverPriority()) > 0 {
 		v.unbuilt(p.at("zoneAwareLbSetting"), elsewhere)
 	}
+}
+
+// onlyTopology reports a defaultConfig that says nothing but what is read of it.
+func onlyTopology(m *meshapi.MeshConfig) bool {
+	rest := proto.CloneOf(m.GetDefaultConfig())
+	if rest.GetGatewayTopology() != nil {
+		rest.GatewayTopology.NumTrustedProxies = 0
+		if proto.Size(rest.GatewayTopology) == 0 {
+			rest.GatewayTopology = nil
+		}
+	}
+	return proto.Size(rest) == 0
 }
 
 // meshTLS checks what is said of mutual TLS of the mesh.

@@ -29,6 +29,7 @@ func (x *exchange) aim() *LocalReply {
 			return &l
 		}
 	}
+	x.forth.asked = x.s.caller == nil
 	x.forth.sift(&q.Fields)
 	x.forth.caller = x.s.caller
 	if x.forth.alike {
@@ -37,7 +38,11 @@ func (x *exchange) aim() *LocalReply {
 	}
 	x.protocol = x.offer()
 	path, anew := spell(q.Path())
-	canonical, ok := call.CanonicalPath(path)
+	level := call.PathBase
+	if inbound {
+		level = x.s.wire.engine.Paths()
+	}
+	canonical, ok := level.Spell(path)
 	if !ok && inbound {
 		l := badRequest("the path has no safe spelling")
 		return &l

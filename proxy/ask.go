@@ -22,7 +22,7 @@ func (x *exchange) put(gate transport.Gate, rule string) bool {
 	defer cancel()
 	a := &askedWire{x: x, ctx: ctx}
 	if x.s.attendCall(func() { cancel(); a.stop() }) {
-		x.verdict = gate.Ask(ctx, &x.asked, rule, a)
+		x.verdict = gate.Ask(ctx, &x.stay.Arrival, rule, a)
 	}
 	switch {
 	case !x.s.attendCall(nil):

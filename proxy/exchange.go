@@ -41,7 +41,9 @@ type exchange struct {
 	few    [4]transport.Mark
 
 	admission transport.Admission // of a request for the application
-	asked     transport.Arrival
+	stay      transport.Stay      // of that request
+	entered   bool
+	over      bool              // while somebody was asked about it
 	verdict   transport.Verdict // of the policies on it
 
 	up     *http1.Conn
@@ -111,6 +113,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	// The end of it, and of the connection where the client has not sent everything.
 	x.stopUpload()
 	x.giveUp()
+	x.leave()
 	s.finish()
 	x.f.active.Add(-1)
 	switch {
@@ -137,7 +140,7 @@ func (x *exchange) release() {
 		x.edited.reset()
 	}
 	x.call.End(nil) // where the client has gone nobody is told
-	x.call, x.view, x.admission, x.asked, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
+	x.call, x.view, x.admission, x.stay.Arrival, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
 	x.verdict = transport.Verdict{}
 	x.room.Empty()
 	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
@@ -399,6 +402,9 @@ func (x *exchange) lose(o call.Outcome, err error) {
 	switch {
 	case x.s.cause() == streamStill:
 		x.reply(x.stillReply(err))
+		return
+	case x.s.cause() == turnedOut:
+		x.refused(x.s.verdict)
 		return
 	case o.Reason == call.ReasonCanceled:
 		x.aborted = true // for whom

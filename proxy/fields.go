@@ -26,6 +26,7 @@ type passage struct {
 	f     *http1.Fields
 	stays [maxFields / 64]uint64 // bit i: field i does not go on
 	alike bool                   // a name is like that of a field that frames (see http1.FramingAlike)
+	asked bool                   // by one who is not proved to be of the mesh
 	// caller is the one that was proved, and x-forwarded-client-cert his; nil for nobody, or of an answer.
 	caller *transport.Caller
 }
@@ -43,7 +44,7 @@ func (p *passage) sift(f *http1.Fields) {
 		id := f.ID(i)
 		if id == http1.FieldOther {
 			name := f.Name(i)
-			if name[0]|0x20 == 'x' && reservedName(name) || nominates && nominatedField(f, name) {
+			if name[0]|0x20 == 'x' && (reservedName(name) || p.asked && transport.Claims(name, false)) || nominates && nominatedField(f, name) {
 				p.hold(i)
 			} else if http1.FramingAlike(name) {
 				p.alike = true

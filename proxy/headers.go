@@ -5,6 +5,7 @@ import (
 	"net/textproto"
 	"strings"
 
+	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
@@ -30,6 +31,12 @@ func reserved(key string) bool {
 		key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
 	}
 	return key == "X-Forwarded-Client-Cert" || strings.HasPrefix(key, "X-Heddle-")
+}
+
+// claims reports fields of a request that whoever asks may not say: on the inbound side the mesh's handler has taken them off.
+func claims(r *http.Request, key string) bool {
+	_, proved := transport.PeerFromContext(r.Context())
+	return transport.Claims(key, proved)
 }
 
 // protected reports fields that Connection cannot nominate for removal: what frames, routes, authenticates or
@@ -60,7 +67,7 @@ func requestHeader(r *http.Request, protocol string) http.Header {
 		if changes {
 			break
 		}
-		changes = hopByHop(k) || reserved(k) || k == "Host" || k == "Expect"
+		changes = hopByHop(k) || reserved(k) || claims(r, k) || k == "Host" || k == "Expect"
 	}
 	if !changes {
 		return h
@@ -68,7 +75,7 @@ func requestHeader(r *http.Request, protocol string) http.Header {
 	out := make(http.Header, len(h)+2)
 	nominated := h["Connection"]
 	for k, v := range h {
-		if k == "Host" || hopByHop(k) || reserved(k) || nominated != nil && nominates(nominated, k) && !protected(k) {
+		if k == "Host" || hopByHop(k) || reserved(k) || claims(r, k) || nominated != nil && nominates(nominated, k) && !protected(k) {
 			continue
 		}
 		out[k] = v

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
@@ -76,42 +77,32 @@ const (
 	ExternalFailed  = "ext_authz_error"         // who could not be asked, or did not decide
 )
 
-// enters asks the policies whether the application is to see the request, and answers it where not. token is the one that was
-// verified, nil for none. HTTP/2 meets them in the mesh's handler.
+// enters asks the policies whether the application is to see the request, and answers it where not; where they change before
+// its end they are asked again. token is the one that was verified, nil for none. HTTP/2 meets them in the mesh's handler.
 func (x *exchange) enters() (token *jwt.Token, ok bool) {
-	e := x.s.wire.engine
-	gate := e.Gate()
-	if gate.None() {
-		return nil, true
-	}
-	x.asked = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
+	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
 	if c := x.s.caller; c != nil {
-		x.asked.Peer = c.Policy
+		x.stay.Peer = c.Policy
 	}
 	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
-		x.asked.Local = at.AddrPort()
+		x.stay.Local = at.AddrPort()
 	}
-	if !x.asked.Prepare() {
+	if !x.stay.Prepare() {
 		x.closing, x.unread = true, true
 		x.reply(badRequest("malformed host"))
 		return nil, false
 	}
-	x.verdict = transport.Verdict{}
-	if rule := gate.Custom(&x.asked); rule != "" && !x.put(gate, rule) {
+	x.over = false
+	v := x.stay.Enter(x.s.wire.engine, x)
+	switch {
+	case x.over:
+		return nil, false
+	case v.Status != 0:
+		x.refused(v)
 		return nil, false
 	}
-	if x.verdict.Status == 0 {
-		x.verdict = gate.Decide(&x.asked)
-	}
-	v := &x.verdict
-	if v.Status != 0 {
-		flag := v.Flag
-		if flag == "" {
-			flag = "-"
-		}
-		x.reply(LocalReply{Status: v.Status, Flag: flag, Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
-		return nil, false
-	}
+	x.verdict = v
+	x.entered = true
 	if v.Edits() {
 		x.edits = true
 		x.edited.take(&x.forth)
@@ -122,4 +113,48 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 		x.aimAt(x.view.Path, query)
 	}
 	return v.Token, true
+}
+
+// refused answers a request that policies do not let in.
+func (x *exchange) refused(v transport.Verdict) {
+	x.verdict = v
+	flag := v.Flag
+	if flag == "" {
+		flag = "-"
+	}
+	x.reply(LocalReply{Status: v.Status, Flag: flag, Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
+}
+
+// Ask implements transport.Guest.
+func (x *exchange) Ask(gate transport.Gate, rule string) transport.Verdict {
+	if x.verdict = (transport.Verdict{}); !x.put(gate, rule) {
+		x.over = true
+		return transport.Verdict{Status: http.StatusBadRequest}
+	}
+	return x.verdict
+}
+
+// Denied implements transport.Guest: where no answer has begun it is that of the policies, else the connection is cut.
+func (x *exchange) Denied(v *transport.Verdict) { x.s.deny(v) }
+
+// leave ends what enters has begun.
+func (x *exchange) leave() {
+	if x.entered {
+		x.entered = false
+		x.stay.Leave()
+	}
+}
+
+// own keeps what was decided on while the buffers go.
+func (x *exchange) own() {
+	if !x.entered {
+		return
+	}
+	x.stay.Own(func(q *transport.Arrival) {
+		x.q.Own()
+		x.view.Method, x.view.Path, x.view.Query = x.q.Method(), strings.Clone(x.view.Path), x.q.Query()
+		x.view.Authority, x.view.Host = strings.Clone(x.view.Authority), strings.Clone(x.view.Host)
+		q.Authority = x.q.Authority()
+		q.Prepare()
+	})
 }

@@ -12,11 +12,16 @@ import (
 // Envoy's does.
 func (x *exchange) join() {
 	up, client := x.up, x.s.conn
+	x.own()
 	x.s.finish()
 	x.s.tunnelled.Store(true)
-	x.s.attend(up.NetConn()) // for those who cut it off
+	more := x.s.attend(up.NetConn()) // for those who cut it off
 	x.w.Release()
 	x.uw.Release()
+	if !more {
+		_ = beneath(x.s.nc).Close()
+		return
+	}
 	early := taken(client)
 	first := taken(up)
 	done := make(chan struct{})

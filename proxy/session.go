@@ -33,18 +33,19 @@ type session struct {
 	// and still ends a request of which nothing moves (see session.stalled).
 	reading, working, still *http1.Deadline
 
-	mu      sync.Mutex // guards what follows
-	watch   bool       // a request is under way
-	up      net.Conn   // to the endpoint, nil between attempts
-	cancel  func()     // ends a wait that is none for bytes, nil for none
-	until   time.Time  // when the route's time-out has passed, zero for none
-	try     time.Time  // when the attempt's own has, zero for none
-	over    bool       // it has
-	why     ending     // of the request
-	begun   bool       // the answer is on its way
-	splices [2]splice  // under way: of the request's body, and of the answer's
-	probes  int        // looks at them one after the other that found that nothing had moved
-	halted  bool       // the request's body is not to be read on
+	mu      sync.Mutex        // guards what follows
+	watch   bool              // a request is under way
+	up      net.Conn          // to the endpoint, nil between attempts
+	cancel  func()            // ends a wait that is none for bytes, nil for none
+	until   time.Time         // when the route's time-out has passed, zero for none
+	try     time.Time         // when the attempt's own has, zero for none
+	over    bool              // it has
+	why     ending            // of the request
+	begun   bool              // the answer is on its way
+	splices [2]splice         // under way: of the request's body, and of the answer's
+	probes  int               // looks at them one after the other that found that nothing had moved
+	halted  bool              // the request's body is not to be read on
+	verdict transport.Verdict // of who was turned out
 }
 
 // An ending is why a request is not waited for any longer.
@@ -55,6 +56,7 @@ const (
 	clientGone         // for whom
 	tooLate            // the route's time-out has passed
 	streamStill        // nothing has moved for the stream's idle time-out
+	turnedOut          // policies have changed and do not let it in any more
 )
 
 type sessionState int32
@@ -276,6 +278,19 @@ func (s *session) cause() ending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.why
+}
+
+// deny ends the request that is under way, also where it has become a tunnel.
+func (s *session) deny(v *transport.Verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tunnelled.Load() {
+		s.why = clientGone
+		_ = beneath(s.nc).Close()
+	} else if s.why == notEnded {
+		s.why, s.verdict = turnedOut, *v
+	}
+	s.interrupt()
 }
 
 // left notes that the client has gone.

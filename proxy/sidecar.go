@@ -134,7 +134,7 @@ func (s *Sidecar) open() error {
 	c := &s.config
 	for _, in := range c.Inbound {
 		app := newApplication(in.App)
-		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(in.App), via: app.via})
+		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(in.App, c.Mesh.Engine()), via: app.via})
 		if err != nil {
 			return err
 		}

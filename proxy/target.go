@@ -122,7 +122,7 @@ func outboundTarget(r *http.Request) (destination, *LocalReply) {
 }
 
 // inboundTarget sends every request to the application, host and path in the one spelling that was decided on.
-func inboundTarget(app string) func(*http.Request) (destination, *LocalReply) {
+func inboundTarget(app string, e *transport.Engine) func(*http.Request) (destination, *LocalReply) {
 	return func(r *http.Request) (destination, *LocalReply) {
 		if refused := sound(r); refused != nil {
 			return destination{}, refused
@@ -140,7 +140,7 @@ func inboundTarget(app string) func(*http.Request) (destination, *LocalReply) {
 		if path == "" {
 			path = "/"
 		}
-		canonical, ok := call.CanonicalPath(path)
+		canonical, ok := e.Paths().Spell(path)
 		u := *r.URL
 		u.Scheme, u.Host = "http", app
 		if !ok || (anew || canonical != path) && !setPath(&u, canonical) {

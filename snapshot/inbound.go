@@ -1,6 +1,10 @@
 package snapshot
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/heddlemesh/mesh/call"
+)
 
 // MTLS says which connections a port takes (PeerAuthentication mtls.mode).
 type MTLS uint8
@@ -33,6 +37,11 @@ type Inbound struct {
 	// Aliases are trust domains that the workload's own authorities speak for as well
 	// (MeshConfig.trustDomainAliases).
 	Aliases []string
+	// Paths is how the paths of requests are spelt for the program (MeshConfig.pathNormalization).
+	Paths call.PathNormalization
+	// Hops is how many proxies before the workload are believed what they write into x-forwarded-for: a gateway and those
+	// before it (MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies); 0 for none.
+	Hops int
 	// TLS13 takes TLS 1.3 of the mesh and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
 	TLS13 bool
 	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where

@@ -24,8 +24,9 @@ type Snapshot struct {
 	Inbound  Inbound                   // what is taken of callers
 	// Authentication verifies the tokens of requests that come in; nil looks at none.
 	Authentication *jwt.Set
-	// Authorization decides about requests that come in to the workload; nil lets all in.
-	Authorization *authz.Set
+	// Authorization decides about requests that come in to the workload, ConnAuthorization about connections that are not
+	// HTTP; nil lets all in.
+	Authorization, ConnAuthorization *authz.Set
 	// Provider is whom the CUSTOM policies of Authorization ask; nil where nobody is, or where it is not known who that
 	// is: then what they match is refused.
 	Provider *external.Provider

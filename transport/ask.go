@@ -69,6 +69,8 @@ func (g Gate) Answers() bool { return g.asks != nil && g.asks.authorizer != nil 
 // with: with the header and the query as the authorizer has changed them. It tells who wants to know.
 func (g Gate) Ask(ctx context.Context, q *Arrival, rule string, of Asked) Verdict {
 	a, e := g.asks, g.engine
+	q.begin()
+	q.asked = true
 	if a.authorizer == nil {
 		return g.failed(q, rule, &external.Answer{}, a.err)
 	}
@@ -127,7 +129,7 @@ func (g Gate) Ask(ctx context.Context, q *Arrival, rule string, of Asked) Verdic
 	if len(answer.Request) > 0 {
 		over := &overlay{Headers: q.Headers}
 		external.Apply(answer.Request, over)
-		q.Headers = over
+		q.Headers, q.over = over, over
 	}
 	q.Query = answer.Query(q.Query)
 	return Verdict{}

@@ -56,10 +56,19 @@ func CallerFrom(ctx context.Context) *Caller {
 	return c
 }
 
-// ConnContext gives a connection's context who its verified peer is, as http.Server.ConnContext. Serve sets it; a server
-// of the program's own, behind Listener and Handler, needs it for Handler to know its peers.
+type connKey struct{}
+
+// connOf gives the connection that the context's request came on, nil where it is not known.
+func connOf(ctx context.Context) net.Conn {
+	c, _ := ctx.Value(connKey{}).(net.Conn)
+	return c
+}
+
+// ConnContext gives a connection's context what Handler has to know of it, as http.Server.ConnContext: who its verified peer
+// is, and which connection is to be closed when policies do not let its requests in any more. Serve sets it; a server of the
+// program's own, behind Listener and Handler, needs it.
 func (in *Inbound) ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	return WithCaller(ctx, in.engine.Caller(conn))
+	return WithCaller(context.WithValue(ctx, connKey{}, conn), in.engine.Caller(conn))
 }
 
 // PeerFromContext says who made the request that the context is of; ok is false where nobody was proved to be.
@@ -126,19 +135,19 @@ func quoteForwarded(s string) string {
 }
 
 // attested gives the header with the caller's own word about who he is replaced by ours: the request's own where nothing
-// changes, else a copy, which may be written to.
-func (h *handler) attested(r *http.Request, c *Caller) (header http.Header, own bool) {
-	if h.in.live == nil {
-		return r.Header, false
+// changes, else a copy.
+func (h *handler) attested(r *http.Request, c *Caller) http.Header {
+	if !h.in.Identified() {
+		return r.Header
 	}
 	forged := false
 	for name := range r.Header {
 		forged = forged || forges(name)
 	}
 	if !forged && c == nil {
-		return r.Header, false
+		return r.Header
 	}
-	header = make(http.Header, len(r.Header)+2)
+	header := make(http.Header, len(r.Header)+2)
 	for name, v := range r.Header {
 		if !forges(name) {
 			header[name] = v
@@ -147,7 +156,7 @@ func (h *handler) attested(r *http.Request, c *Caller) (header http.Header, own 
 	if c != nil {
 		header[ForwardedCert.Canonical()] = []string{c.Forwarded}
 	}
-	return header, true
+	return header
 }
 
 // forges reports a name under which a caller could give himself out for another: some servers take '_' for '-'.

@@ -68,7 +68,7 @@ type Engine struct {
 	trace    func(context.Context) (parent, state string) // nil for none
 	istio    bool                                         // retries do as Istio's
 	identity *identity.Identity                           // nil for none
-	live     *live                                        // of the identity, nil for none
+	live     *live                                        // what is under way, of the identity's connections and of requests
 
 	onDecided func(PolicyEvent) // nil for nobody
 	decided   struct {
@@ -122,11 +122,10 @@ func NewEngine(c Config) *Engine {
 		e.now = func() time.Duration { return time.Since(base) }
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
-	if e.identity != nil {
-		e.live = newLive(e.identity, e.background.Done())
-		if l, ok := e.pools.(*Leaves); ok {
-			l.live = e.live
-		}
+	e.live = newLive(e.identity, e.background.Done())
+	e.live.rolling = func() bool { return e.Snapshot().Authentication != nil }
+	if l, ok := e.pools.(*Leaves); ok && e.identity != nil {
+		l.live = e.live
 	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
@@ -196,6 +195,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	e.clusters = live
 	e.tell()
+	e.live.changed()
 	for _, f := range told {
 		f()
 	}

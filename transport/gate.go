@@ -21,6 +21,9 @@ type Gate struct {
 	tokens   *jwt.Set
 	keys     uint64 // as they were by tokens.Changes
 	policies *authz.Set
+	conns    *authz.Set // for connections that are not HTTP
+	paths    call.PathNormalization
+	hops     int
 	asks     *authorization // whom CUSTOM policies ask, nil for nobody
 }
 
@@ -28,13 +31,14 @@ type Gate struct {
 func (e *Engine) Gate() Gate {
 	st := e.state.Load()
 	s := st.snap
-	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization, st.asks}
+	return Gate{e, s.Authentication, s.Authentication.Changes(), s.Authorization, s.ConnAuthorization, s.Inbound.Paths, s.Inbound.Hops, st.asks}
 }
 
 // Admitted says of an RPC what Handler has let it in by, for a gRPC server behind it not to do so again.
 type Admitted struct {
 	Gate   Gate
 	Header http.Header // as it came; it must not be changed
+	visit  *guest
 }
 
 type admittedKey struct{}
@@ -47,15 +51,34 @@ func (e *Engine) Admitted(ctx context.Context) *Admitted {
 	return nil
 }
 
+// Join notes an RPC that Handler has let in as the gRPC server's from now on: it is for that to end it.
+func (a *Admitted) Join(s *Stay, g Guest) Verdict {
+	v := s.join(a.Gate, g)
+	a.visit.Leave()
+	return v
+}
+
 // None reports that nothing is asked.
-func (g Gate) None() bool { return g.tokens == nil && g.policies == nil }
+func (g Gate) None() bool { return g.tokens == nil && g.policies == nil && g.paths == call.PathBase }
+
+// Paths says how paths are spelt for the program (MeshConfig.pathNormalization).
+func (e *Engine) Paths() call.PathNormalization { return e.state.Load().snap.Inbound.Paths }
 
 // An Arrival is a request that has come in. Fill in its Request; it may be used again, by one at a time.
 type Arrival struct {
 	authz.Request
-	view   arrived
-	answer *external.Answer // of who was asked, nil where nobody was
+	came    call.Headers // before tokens were taken off, nil until it is decided on
+	query   string       // as it came
+	over    call.Headers // as who was asked has changed it, nil where nobody has
+	asked   bool         // somebody was
+	opaque  bool         // it is a connection that is not HTTP
+	Unsound bool         // it has two readings, or none: where anything is asked it is answered with 400
+	view    arrived
+	answer  *external.Answer // of who was asked, nil where nobody was
 }
+
+// decided reports whether anything was asked about it.
+func (q *Arrival) decided() bool { return q.came != nil }
 
 // A Verdict says what becomes of an arrival. Of the request it holds nothing.
 type Verdict struct {
@@ -69,6 +92,7 @@ type Verdict struct {
 
 	Decision authz.Decision // of the policies, where they were asked
 
+	gate    Gate       // that has let it in
 	Token   *jwt.Token // that was verified, nil for none
 	at      *jwt.Location
 	outputs []*call.Name
@@ -78,12 +102,44 @@ type Verdict struct {
 // Decide decides, and tells who wants to know (Config.Decided). q is prepared. It does not allocate where the request is
 // let in and its token was verified before.
 func (g Gate) Decide(q *Arrival) Verdict {
+	q.begin()
+	v := g.judge(q)
+	g.engine.report(&v, &q.Request)
+	return v
+}
+
+// begin notes how the request came.
+func (q *Arrival) begin() {
+	if q.came == nil {
+		q.came, q.query = q.Headers, q.Query
+	}
+}
+
+// again has it as it came.
+func (q *Arrival) again() {
+	q.begin()
+	q.Headers, q.Query, q.Token, q.over, q.answer, q.asked = q.came, q.query, nil, nil, nil, false
+}
+
+// judge decides, and tells nobody.
+func (g Gate) judge(q *Arrival) Verdict {
+	if q.Unsound {
+		return badRequest()
+	}
+	q.Headers, q.Token, q.Hops = q.came, nil, g.hops
+	if q.over != nil {
+		q.Headers = q.over
+	}
 	v := Verdict{answer: q.answer}
+	if q.opaque {
+		q.Hops = 0
+		return v.of(g.conns.Decide(&q.Request))
+	}
 	if g.tokens != nil {
 		if !preflight(&q.Request) {
 			found := g.tokens.Check(&jwt.Request{Headers: q.Headers, Query: q.Query}, time.Now())
 			if found.Err != nil {
-				return g.engine.unauthenticated(q, found.Err)
+				return unauthenticated(q, found.Err)
 			}
 			v.Token, v.at = found.Token, found.At
 		}
@@ -94,9 +150,13 @@ func (g Gate) Decide(q *Arrival) Verdict {
 			q.Token = v.Token
 		}
 	}
-	v.Decision = g.engine.authorize(g.policies, &q.Request)
-	if d := &v.Decision; !d.Allowed {
-		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, "rbac_access_denied", d.Details()
+	return v.of(g.policies.Decide(&q.Request))
+}
+
+// of makes it what policies decide.
+func (v Verdict) of(d authz.Decision) Verdict {
+	if v.Decision = d; !d.Allowed {
+		v.Status, v.Body, v.Reason, v.Details = http.StatusForbidden, authz.Body, reasonDenied, d.Details()
 	}
 	return v
 }
@@ -116,17 +176,13 @@ var (
 	preflightName = call.NewName("access-control-request-method")
 )
 
-func (e *Engine) unauthenticated(q *Arrival, err error) Verdict {
-	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: "jwt_authn_access_denied",
+func unauthenticated(q *Arrival, err error) Verdict {
+	v := Verdict{Status: http.StatusUnauthorized, Body: err.Error(), Reason: reasonUnauthenticated,
 		Challenge: `Bearer realm="` + realm(&q.Request) + `", error="invalid_token"`}
 	if errors.Is(err, jwt.NoAudience) { // whose it is is known
 		v.Status = http.StatusForbidden
 	}
 	v.Details = v.Reason + "{" + strings.ReplaceAll(v.Body, " ", "_") + "}"
-	e.decided.unauthenticated.Add(1)
-	if e.onDecided != nil {
-		e.onDecided(eventOf(&authz.Decision{}, &q.Request, v.Status, v.Details))
-	}
 	return v
 }
 

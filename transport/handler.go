@@ -28,7 +28,11 @@ const MaxHeaderFields = 100
 // A request that came without mutual TLS of the mesh to a port whose PeerAuthentication is STRICT is answered with 403,
 // and its connection ends: also where the program forgot Listener, and on connections that are older than the policy.
 // Where the mesh has an identity, x-forwarded-client-cert is the verified peer's, and a caller's own is taken off; see
-// PeerFromContext.
+// PeerFromContext. Fields by which a caller speaks for the mesh are taken off (see Claims).
+//
+// What policies have let in they are asked about again when they change: a request that they do not let in any more is cut
+// off, whatever of its answer has gone, and so is a connection that next has taken over. Of a server of the program's own
+// that needs ConnContext.
 //
 // Where WithAppTLS has a configuration for each name (tls.Config.GetConfigForClient), a request for another name than that
 // of its connection is answered with 421: HTTP/2 lets a client come on a connection that was asked less.
@@ -70,30 +74,29 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
-	header, own := h.attested(r, caller)
+	header := h.attested(r, caller)
 	admission, ok := h.admit(w, r, header)
 	if !ok {
 		return
 	}
-	gate, path := h.in.engine.Gate(), ""
-	var verdict Verdict
-	if !gate.None() {
-		if path, verdict, ok = h.enter(gate, w, r, header); !ok {
-			return
-		}
+	header = unclaimed(header, caller != nil)
+	visit, path, verdict := h.enter(w, r, header)
+	if visit == nil {
+		return
 	}
+	defer visit.leave(h.in.engine)
 	if !h.admitClaims(w, r, header, admission, verdict.Token) {
 		return
 	}
-	header = h.settle(r, header, own, &verdict)
+	header = h.settle(r, header, &verdict)
 	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
 	defer end()
 	if call.IsGRPC(r.Header.Get("Content-Type")) {
-		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{gate, r.Header})
+		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{verdict.gate, r.Header, visit})
 	}
 	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
 	inner.Header = header
-	if !gate.None() {
+	if visit.decided() {
 		spell(inner, path, verdict.Query(r.URL.RawQuery))
 	}
 	h.next.ServeHTTP(answerWith(w, &verdict), inner)
@@ -113,18 +116,13 @@ func tooManyFields(h http.Header) bool {
 	return n > MaxHeaderFields
 }
 
-// settle gives the header that the program sees: as it is, or a copy where something changes. own says that it may be
-// changed itself.
-func (h *handler) settle(r *http.Request, header http.Header, own bool, v *Verdict) http.Header {
-	named := header.Get("X-Request-Id") != ""
-	h2c := r.ProtoMajor == 1 && offersH2C(header)
-	if named && !h2c && !v.Edits() {
-		return header
-	}
-	if !own {
-		if header = maps.Clone(header); header == nil {
-			header = make(http.Header, 1)
-		}
+// settle gives the header that the program sees. It is a copy, so that what was decided on stays as it came.
+func (h *handler) settle(r *http.Request, came http.Header, v *Verdict) http.Header {
+	named := came.Get("X-Request-Id") != ""
+	h2c := r.ProtoMajor == 1 && offersH2C(came)
+	header := maps.Clone(came)
+	if header == nil {
+		header = make(http.Header, 1)
 	}
 	v.Edit(call.HTTPHeaders(header))
 	if !named {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
@@ -39,13 +41,21 @@ type InboundDecided struct {
 	ExternalOpened uint64 `json:"external_opened"` // let in all the same (failOpen)
 }
 
-// authorize asks the policies and tells who wants to know. q does not escape.
-func (e *Engine) authorize(s *authz.Set, q *authz.Request) authz.Decision {
-	d := s.Decide(q)
-	status, details := 0, ""
-	if !d.Allowed {
+// The reasons of verdicts that are counted.
+const (
+	reasonDenied          = "rbac_access_denied"
+	reasonUnauthenticated = "jwt_authn_access_denied"
+	reasonUnsound         = "bad_request"
+)
+
+// report counts a verdict, and tells who wants to know. q does not escape.
+func (e *Engine) report(v *Verdict, q *authz.Request) {
+	d := &v.Decision
+	switch v.Reason {
+	case reasonDenied:
 		e.decided.denied.Add(1)
-		status = http.StatusForbidden
+	case reasonUnauthenticated:
+		e.decided.unauthenticated.Add(1)
 	}
 	if d.Audit != "" {
 		e.decided.audited.Add(1)
@@ -53,13 +63,9 @@ func (e *Engine) authorize(s *authz.Set, q *authz.Request) authz.Decision {
 	if d.Shadow == authz.WouldDeny {
 		e.decided.shadow.Add(1)
 	}
-	if e.onDecided != nil && (!d.Allowed || d.Audit != "" || d.Shadow != authz.None) {
-		if !d.Allowed {
-			details = d.Details()
-		}
-		e.onDecided(eventOf(&d, q, status, details))
+	if e.onDecided != nil && (v.Status != 0 || d.Audit != "" || d.Shadow != authz.None) {
+		e.onDecided(eventOf(d, q, v.Status, v.Details))
 	}
-	return d
 }
 
 // eventOf keeps what is told: strings of the request may be a buffer's.
@@ -75,20 +81,35 @@ func (e *Engine) Decided() InboundDecided {
 		ExternalFailed: e.decided.externalFailed.Load(), ExternalOpened: e.decided.externalOpened.Load()}
 }
 
-// enter decides about a request of net/http, with the header as the program is to see it. Where it is refused, the answer is
-// written and ok is false. path is the one spelling that was decided on, for the program to see.
-func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, header http.Header) (path string, v Verdict, ok bool) {
+// A guest is a request of net/http's that is under way.
+type guest struct {
+	Stay
+	view   call.Request
+	w      http.ResponseWriter
+	r      *http.Request
+	header http.Header // as the program is to see it
+}
+
+var guests = sync.Pool{New: func() any { return new(guest) }}
+
+// enter decides about a request of net/http, with the header as the program is to see it. Where it is refused the answer is
+// written, and there is no guest. path is the one spelling that was decided on, for the program to see where anything is asked.
+func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header) (g *guest, path string, v Verdict) {
+	g = guests.Get().(*guest)
+	g.w, g.r, g.header = w, r, came
 	path = r.URL.EscapedPath()
 	if path == "" && r.URL.Host != "" {
 		path = "/"
 	}
-	path, sound := call.CanonicalPath(path)
-	view := call.Request{Method: r.Method, Scheme: "http", Authority: r.Host, Path: path, Query: r.URL.RawQuery, Protocol: r.Proto,
-		Headers: call.HTTPHeaders(header)}
+	path, sound := h.in.engine.Paths().Spell(path)
+	fragment := strings.IndexByte(r.RequestURI, '#') >= 0 // at which some readers cut a target off
+	g.view = call.Request{Method: r.Method, Scheme: "http", Authority: r.Host, Path: path, Query: r.URL.RawQuery, Protocol: r.Proto,
+		Headers: call.HTTPHeaders(came)}
 	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		view.Source = from.Addr()
+		g.view.Source = from.Addr()
 	}
-	q := Arrival{Request: authz.Request{Request: &view, Authority: r.Host}}
+	q := &g.Arrival
+	*q = Arrival{Request: authz.Request{Request: &g.view, Authority: r.Host}}
 	if at, is := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); is {
 		q.Local = at.AddrPort()
 	}
@@ -96,25 +117,56 @@ func (h *handler) enter(g Gate, w http.ResponseWriter, r *http.Request, header h
 		q.Local = netip.AddrPortFrom(q.Local.Addr(), port)
 	}
 	if r.TLS != nil {
-		view.Scheme, q.SNI = "https", r.TLS.ServerName
+		g.view.Scheme, q.SNI = "https", r.TLS.ServerName
 	}
 	q.Peer = PolicyPeer(r.Context())
-	fragment := strings.IndexByte(r.RequestURI, '#') >= 0 // at which some readers cut a target off
-	if !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare() {
-		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
-		return "", v, false
-	}
-	if rule := g.Custom(&q); rule != "" {
-		v = g.Ask(r.Context(), &q, rule, &askedRequest{r, header})
-	}
-	if v.Status == 0 {
-		v = g.Decide(&q)
-	}
-	if v.Status != 0 {
+	q.Unsound = !sound || fragment || smallLetters(r.Method) || twoHosts(r) || !q.Prepare()
+	v = g.Enter(h.in.engine, g)
+	switch {
+	case v.Status == 0:
+		return g, path, v
+	case v.Reason == reasonUnsound:
+		http.Error(w, v.Body, v.Status)
+	default:
 		refuse(w, r, &v)
-		return "", v, false
 	}
-	return path, v, true
+	g.forget()
+	return nil, "", v
+}
+
+// Ask implements Guest.
+func (g *guest) Ask(gate Gate, rule string) Verdict {
+	return gate.Ask(g.r.Context(), &g.Arrival, rule, &askedRequest{g.r, g.header})
+}
+
+// Denied implements Guest: the answer is cut off, the request's body too.
+func (g *guest) Denied(*Verdict) {
+	rc := http.NewResponseController(g.w) // of HTTP/2 it resets the stream
+	_ = rc.SetReadDeadline(past)
+	_ = rc.SetWriteDeadline(past)
+	if conn := connOf(g.r.Context()); conn != nil && g.r.ProtoMajor == 1 {
+		conn = beneath(conn)
+		if tcp, ok := conn.(*net.TCPConn); ok && g.r.ProtoMinor == 0 {
+			_ = tcp.SetLinger(0) // its end would look like the answer's
+		}
+		_ = conn.Close()
+	}
+}
+
+// leave ends the request, when the program has returned.
+func (g *guest) leave(e *Engine) {
+	if g.r.ProtoMajor == 1 && (g.r.Method == http.MethodConnect || g.r.Header["Upgrade"] != nil) {
+		if _, err := g.w.Write(nil); errors.Is(err, http.ErrHijacked) {
+			e.outlive(connOf(g.r.Context()), &g.Arrival)
+		}
+	}
+	g.Leave()
+	g.forget()
+}
+
+func (g *guest) forget() {
+	g.Arrival, g.view, g.guest, g.gate, g.w, g.r, g.header = Arrival{}, call.Request{}, nil, Gate{}, nil, nil, nil
+	guests.Put(g)
 }
 
 // smallLetters reports a method that a program could take for another: methods are told apart by case (RFC 9110 §9.1).

@@ -21,6 +21,15 @@ type inboundOptions struct {
 	port   uint16 // 0 for the listener's own
 	appTLS *tls.Config
 	codec  func(format string, args ...any) // what the server codec reports to; nil for net/http's
+	opaque bool                             // what is spoken is not HTTP
+}
+
+// WithOpaque says of a Listener that what is spoken on its connections is not HTTP: AuthorizationPolicies decide about each
+// connection, by what is known of it, and again when they change. What they do not let in is closed. A rule of ALLOW that asks
+// for anything of HTTP lets nothing in, a rule of DENY denies without regard to that (istio.io, AuthorizationPolicy).
+// Default: they decide about requests, in Handler.
+func WithOpaque() InboundOption {
+	return func(o *inboundOptions) { o.opaque = true }
 }
 
 // WithInboundPort says which workload port the policies of a server are those of. Default: the listener's own.
@@ -77,6 +86,7 @@ var (
 	errPlaintext = errors.New("plain text where mutual TLS is required")
 	errNotMesh   = errors.New("TLS that is not the mesh's")
 	errNotTaken  = errors.New("TLS where plain text is served")
+	errDenied    = errors.New("a connection that policies do not let in")
 )
 
 // admit takes a connection whose first byte has come, by the policy of the port: mutual TLS is shaken hands on, which
@@ -99,7 +109,7 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 		g.watch(conn)
 		return conn, nil
 	}
-	if g.in.live == nil && g.o.appTLS == nil {
+	if !g.in.Identified() && g.o.appTLS == nil {
 		return nil, errNotTaken
 	}
 	var peer identity.Peer
@@ -138,8 +148,8 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
 	switch {
 	case mode == snapshot.Strict:
-		return g.in.live != nil
-	case mode == snapshot.Disabled || g.in.live == nil:
+		return g.in.Identified()
+	case mode == snapshot.Disabled || !g.in.Identified():
 		return false
 	}
 	for _, p := range hello.SupportedProtos {
@@ -150,12 +160,24 @@ func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
 	return false
 }
 
+// allowed asks the policies about a connection that is not HTTP.
+func (g *guard) allowed(conn net.Conn) bool {
+	if !g.o.opaque {
+		return true
+	}
+	var local netip.AddrPort
+	if at, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+		local = at.AddrPort()
+	}
+	return g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
+}
+
 // open reports whether the port takes callers who prove nothing.
 func (g *guard) open() bool { return g.mode() != snapshot.Strict }
 
 // watch has a plain connection closed when the port takes none any more.
 func (g *guard) watch(conn net.Conn) {
-	if g.in.live == nil {
+	if !g.in.Identified() {
 		return
 	}
 	if peeked, ok := conn.(*peekedTCP); ok {
@@ -215,4 +237,4 @@ func (in *Inbound) Requires(port uint16) bool {
 }
 
 // Identified reports whether the mesh has an identity.
-func (in *Inbound) Identified() bool { return in.live != nil }
+func (in *Inbound) Identified() bool { return in.live.identified() }

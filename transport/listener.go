@@ -339,8 +339,17 @@ func (l *listener) sniff(s *sniffed, e *list.Element) {
 	}
 }
 
-// hear waits for what a connection begins with: err is that nothing came, refused that the port does not take it.
+// hear waits for what a connection begins with: err is that nothing came, refused that the port does not take it, or
+// policies do not let it in.
 func (g *guard) hear(inner net.Conn, timeout time.Duration) (conn net.Conn, refused, err error) {
+	conn, refused, err = g.begin(inner, timeout)
+	if refused == nil && err == nil && !g.allowed(conn) {
+		refused = errDenied
+	}
+	return conn, refused, err
+}
+
+func (g *guard) begin(inner net.Conn, timeout time.Duration) (conn net.Conn, refused, err error) {
 	var first byte
 	conn = inner
 	// The program's own TLS stays as it is: net/http does its handshake, and HTTP/2 needs the type.
@@ -365,6 +374,7 @@ func (g *guard) hear(inner net.Conn, timeout time.Duration) (conn net.Conn, refu
 
 func (c *inboundCounters) refused(why error) {
 	switch {
+	case errors.Is(why, errDenied): // InboundDecided has it
 	case errors.Is(why, errPlaintext):
 		c.plaintext.Add(1)
 	case errors.Is(why, errNotTaken), errors.Is(why, errNotMesh):

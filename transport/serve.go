@@ -29,7 +29,7 @@ const (
 type Inbound struct {
 	engine   *Engine
 	counters inboundCounters
-	live     *live // nil where the mesh has no identity
+	live     *live
 
 	mu       sync.Mutex // guards what follows
 	servers  map[*http.Server]*served
@@ -138,14 +138,12 @@ func (in *Inbound) configure(srv *http.Server, opts []InboundOption) {
 	if !ours {
 		h = in.Handler(srv.Handler, opts...).(*handler)
 	}
-	if in.live != nil {
-		connContext := srv.ConnContext
-		srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-			if connContext != nil {
-				ctx = connContext(ctx, conn)
-			}
-			return in.ConnContext(ctx, conn)
+	connContext := srv.ConnContext
+	srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, conn)
 		}
+		return in.ConnContext(ctx, conn)
 	}
 	if !srv.DisableGeneralOptionsHandler {
 		srv.DisableGeneralOptionsHandler = true // or OPTIONS * would go past Handler

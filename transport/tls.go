@@ -76,7 +76,7 @@ func (o *originator) secure(ctx context.Context, conn net.Conn, host string) (*t
 // config is what one handshake is made by; a peer that is verified by its identity is put into peer.
 func (o *originator) config(host string, peer *identity.Peer) (*tls.Config, error) {
 	if o.policy.Mesh {
-		if o.live == nil {
+		if !o.live.identified() {
 			return nil, identity.ErrNoIdentity
 		}
 		return o.live.identity.ClientConfig(identity.ClientOptions{ServerName: host, Protocols: o.offers, TLS13: o.policy.TLS13, Names: o.names,

@@ -66,6 +66,9 @@ func factsOf(q *authz.Request, t *authz.Term) facts {
 		if q.Source.IsValid() {
 			f = text(q.Source.Unmap().String())
 		}
+		if t.Attribute == authz.RemoteIP && q.Hops > 0 {
+			return plainClient(q, f)
+		}
 		if t.Attribute == authz.RemoteIP {
 			for _, line := range q.Headers.(call.HTTPHeaders)["X-Forwarded-For"] {
 				for _, one := range strings.Split(line, ",") {
@@ -127,8 +130,51 @@ func factsOf(q *authz.Request, t *authz.Term) facts {
 	return f
 }
 
+// plainClient is the address that proxies tell of who are believed.
+func plainClient(q *authz.Request, peer facts) facts {
+	lines, there := q.Headers.(call.HTTPHeaders)["X-Forwarded-For"]
+	if !there {
+		return peer
+	}
+	list := slices.DeleteFunc(strings.Split(strings.ReplaceAll(strings.Join(lines, ","), " ", ""), ","), func(s string) bool { return s == "" })
+	if len(list) < q.Hops {
+		return facts{}
+	}
+	a, err := netip.ParseAddr(list[len(list)-q.Hops])
+	if err != nil {
+		return facts{}
+	}
+	one := []string{a.Unmap().String()}
+	return facts{known: true, certain: one, possible: one}
+}
+
+var unreservedEscape = regexp.MustCompile(`%(?i:2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])`)
+
+// plainBase is Istio's BASE normalisation.
+func plainBase(s string) string {
+	s = unreservedEscape.ReplaceAllStringFunc(s, func(e string) string { d, _ := url.PathUnescape(e); return d })
+	var kept []string
+	segments := strings.Split(strings.ReplaceAll(s, `\`, "/"), "/")[1:]
+	for i, one := range segments {
+		switch one {
+		case "..":
+			kept = kept[:max(len(kept)-1, 0)]
+			fallthrough
+		case ".":
+			if i == len(segments)-1 {
+				kept = append(kept, "")
+			}
+		default:
+			kept = append(kept, one)
+		}
+	}
+	return "/" + strings.Join(kept, "/")
+}
+
 // plainReadings gives the readings of a path.
 func plainReadings(s string) []string {
+	came := s
+	s = plainBase(s)
 	clean := func(s string) string {
 		s = strings.ReplaceAll(s, `\`, "/")
 		c := pathpkg.Clean(s)
@@ -142,7 +188,7 @@ func plainReadings(s string) []string {
 		return unescape.ReplaceAllStringFunc(s, func(e string) string { d, _ := url.PathUnescape(e); return d })
 	}
 	twice := strings.ReplaceAll(decode(s), `\`, "/")
-	all := []string{s, regexp.MustCompile(`/+`).ReplaceAllString(s, "/"), clean(decode(s))}
+	all := []string{came, s, regexp.MustCompile(`/+`).ReplaceAllString(s, "/"), clean(decode(s))}
 	for range 3 {
 		twice = strings.ReplaceAll(decode(twice), `\`, "/")
 	}
@@ -337,6 +383,11 @@ func (d drawer) request() *authz.Request {
 	var edits []func(*authz.Request)
 	add := func(e func(*authz.Request)) { edits = append(edits, e) }
 	add(path(d.of("/a", "/a/b", "//a", "/a//b", "/a%2fb", "/a%2Fb", "/a%252fb", "/x/..%2fa", "/x/%2e%2e%2f/a", "/caf%C3%A9", "/b", "/", "/a/b/", "/%5ca", "/x%2f..%2f..")))
+	if d.IntN(4) == 0 { // as it came, where MeshConfig says NONE
+		add(func(q *authz.Request) {
+			q.Path = d.of("/x/../a", "/%61", `/a\b`, "/./a/b", "//x/../a", "/a/b/..", "/%2e%2e/a%2fb", `/x%5c..\a`)
+		})
+	}
 	add(host(d.of("h", "H", "h.", "h:80", "h:90", "h.example", "H.EXAMPLE:080", "")))
 	add(method(d.of("GET", "POST", "PUT")))
 	add(sni(d.of("", "a", "ab")))
@@ -345,8 +396,9 @@ func (d drawer) request() *authz.Request {
 		q.Source = netip.MustParseAddr(d.of("10.0.0.1", "::ffff:10.0.0.7", "192.0.2.200", "::1"))
 	})
 	if d.IntN(2) == 0 {
-		add(header("x-forwarded-for", d.of("10.0.0.1", "192.0.2.1, 10.0.0.3", "junk", "")))
+		add(header("x-forwarded-for", d.of("10.0.0.1", "192.0.2.1, 10.0.0.3", "junk", "", "junk, 10.0.0.7", "10.0.0.7,10.0.0.200,192.0.2.1", "::ffff:10.0.0.1")))
 	}
+	add(func(q *authz.Request) { q.Hops = d.IntN(3) })
 	switch d.IntN(4) {
 	case 0:
 		add(header("x-role", d.of("a", "b", "ab", "a,b", "a, b", "", "a\xff")))
@@ -419,30 +471,36 @@ func FuzzPolicies(f *testing.F) {
 
 // FuzzReadings: the readings of a path begin with it, do not repeat, and are those of the plain evaluator.
 func FuzzReadings(f *testing.F) {
-	for _, s := range []string{"/", "/a//b", "/%2e%2e/a", "/x%252f..%252fa", "/a%5c..%5cb", "/..%2f..%2f", "/a%2f%2e", "/%zz", "/a%2"} {
+	for _, s := range []string{"/", "/a//b", "/%2e%2e/a", "/x%252f..%252fa", "/a%5c..%5cb", "/..%2f..%2f", "/a%2f%2e", "/%zz", "/a%2", `/a\..\b`, "/%2e%2e/%61"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		p, ok := call.CanonicalPath(s)
-		if !ok || p == "*" {
+		canonical, ok := call.CanonicalPath(s)
+		if !ok || canonical == "*" || s[0] != '/' {
 			return
 		}
-		got := authz.Readings(p)
-		plain := plainReadings(p)
-		if got[0] != p {
-			t.Errorf("%q begins with %q", p, got[0])
-		}
-		for i, one := range got {
-			if !slices.Contains(plain, one) || slices.Contains(got[:i], one) {
-				t.Errorf("%q is read as %q, plainly as %q", p, got, plain)
-			}
-		}
-		for _, one := range plain {
-			if !slices.Contains(got, one) {
-				t.Errorf("%q is read as %q, plainly as %q", p, got, plain)
-			}
+		for _, p := range []string{canonical, s} {
+			sameReadings(t, p)
 		}
 	})
+}
+
+func sameReadings(t *testing.T, p string) {
+	t.Helper()
+	got, plain := authz.Readings(p), plainReadings(p)
+	if got[0] != p {
+		t.Errorf("%q begins with %q", p, got[0])
+	}
+	for i, one := range got {
+		if !slices.Contains(plain, one) || slices.Contains(got[:i], one) {
+			t.Errorf("%q is read as %q, plainly as %q", p, got, plain)
+		}
+	}
+	for _, one := range plain {
+		if !slices.Contains(got, one) {
+			t.Errorf("%q is read as %q, plainly as %q", p, got, plain)
+		}
+	}
 }
 
 // FuzzHost: whatever the spelling of an authority, its forms are canonical and of one host.

@@ -38,6 +38,9 @@ type Request struct {
 	Token     Token          // nil for none
 	Local     netip.AddrPort // where the request came in; invalid or with port 0 where that is not known
 	SNI       string         // "" for a connection without TLS
+	// Hops says whom x-forwarded-for is believed of: the client's address is the last but Hops-1 in it, for Hops proxies have
+	// each written down who asked them. Where the field is not there it is Source. 0 believes nobody.
+	Hops int
 
 	paths  [readings]string
 	spelt  int // how many of paths there are

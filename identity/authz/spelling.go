@@ -7,17 +7,18 @@ import (
 	"github.com/heddlemesh/mesh/call"
 )
 
-// readings is how many readings a path can have: as it is passed on, with slashes merged, with escapes decoded once, and
-// with escapes decoded for as long as there are some.
-const readings = 4
+// readings is how many readings a path can have: as it is passed on and, where that is not its canonical form, in that; with
+// slashes merged, with escapes decoded once, and with escapes decoded for as long as there are some.
+const readings = 5
 
 // maxDecodes bounds the last of them. No known server decodes more than twice.
 const maxDecodes = 4
 
-// readPath finds the different readings of a path in canonical form. The first is the path itself.
+// readPath finds the different readings of a path that has a canonical form. The first is the path itself.
 func readPath(into *[readings]string, path string) int {
 	into[0] = path
-	if strings.IndexByte(path, '%') < 0 && !strings.Contains(path, "//") {
+	canonical, ok := call.CanonicalPath(path)
+	if strings.IndexByte(path, '%') < 0 && !strings.Contains(path, "//") && (canonical == path || !ok) {
 		return 1
 	}
 	n := 1
@@ -30,7 +31,11 @@ func readPath(into *[readings]string, path string) int {
 		into[n] = s
 		n++
 	}
-	add(mergeSlashes(path))
+	if ok {
+		add(canonical)
+		path = canonical
+	}
+	add(call.MergeSlashes(path))
 	decoded := decode(path)
 	add(reduce(decoded))
 	for range maxDecodes - 1 {
@@ -67,20 +72,7 @@ func decode(s string) string {
 }
 
 // reduce merges slashes and then resolves dot segments, as path.Clean and its like do.
-func reduce(path string) string { return mergeSlashes(call.ResolveDots(mergeSlashes(path))) }
-
-func mergeSlashes(s string) string {
-	if !strings.Contains(s, "//") {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := range len(s) {
-		if s[i] != '/' || i == 0 || s[i-1] != '/' {
-			b = append(b, s[i])
-		}
-	}
-	return string(b)
-}
+func reduce(path string) string { return call.MergeSlashes(call.ResolveDots(call.MergeSlashes(path))) }
 
 // spell gives what is written in a rule as the last reading of a path has it.
 func spell(s string) string {
@@ -91,7 +83,7 @@ func spell(s string) string {
 		}
 		s = again
 	}
-	return mergeSlashes(s)
+	return call.MergeSlashes(s)
 }
 
 // readHost finds the canonical forms of an authority: without the port of http, and with it where it is written.

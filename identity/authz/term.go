@@ -161,25 +161,55 @@ func elementIn(s string, v *values) bool {
 	return false
 }
 
-// lookRemote takes the address at the other end for the client's, for that is all that is certain: x-forwarded-for is
-// what the caller says. Each address in it may be the client's.
+// lookRemote compares the client's address. Where nobody is believed that is the address at the other end, for that is all
+// that is certain, and each address that x-forwarded-for has may be the client's.
 func (q *Request) lookRemote(v *values) look {
+	if q.Hops > 0 {
+		if _, ok := q.Headers.Value(forwardedFor, 0); !ok {
+			return address(q.Source, v)
+		}
+		return address(q.client(), v)
+	}
 	l := address(q.Source, v)
+	for one := range q.forwarded {
+		a, err := netip.ParseAddr(one)
+		in := err == nil && v.contains(a.Unmap().WithZone(""))
+		l.some = l.some || in
+		l.every = l.every && in
+	}
+	return l
+}
+
+// client is the address that the first of the proxies that are believed was asked from, invalid where they do not say.
+func (q *Request) client() netip.Addr {
+	n := 0
+	for range q.forwarded {
+		n++
+	}
+	n -= q.Hops
+	for one := range q.forwarded {
+		if n == 0 {
+			a, _ := netip.ParseAddr(one)
+			return a
+		}
+		n--
+	}
+	return netip.Addr{}
+}
+
+// forwarded lists what x-forwarded-for has, from the client's side.
+func (q *Request) forwarded(yield func(string) bool) {
 	for i := 0; ; i++ {
 		s, ok := q.Headers.Value(forwardedFor, i)
 		if !ok {
-			return l
+			return
 		}
 		for s != "" {
 			var one string
 			one, s, _ = strings.Cut(s, ",")
-			if one = strings.Trim(one, " \t"); one == "" {
-				continue
+			if one = strings.Trim(one, " \t"); one != "" && !yield(one) {
+				return
 			}
-			a, err := netip.ParseAddr(one)
-			in := err == nil && v.contains(a.Unmap().WithZone(""))
-			l.some = l.some || in
-			l.every = l.every && in
 		}
 	}
 }

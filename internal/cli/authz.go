@@ -1,24 +1,19 @@
 package cli
 
 import (
-	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/heddlemesh/mesh/call"
-	"github.com/heddlemesh/mesh/identity/authz"
-	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/transport"
 )
 
 // authzFlags are those of explain, whose workload is here the one that is asked.
 type authzFlags struct {
 	explainFlags
-	as     string
 	source string
+	claims string
 	port   uint16
 }
 
@@ -29,15 +24,17 @@ func authzCommand() *cobra.Command {
 }
 
 func authzCheckCommand() *cobra.Command {
-	o := &authzFlags{explainFlags: explainFlags{headers: headers{}, from: workload{namespace: "default"}, labels: labels{}, policy: outboundPolicy()}}
+	o := &authzFlags{explainFlags: explainFlags{headers: headers{}, from: workload{namespace: "default"}, labels: labels{}, policy: outboundPolicy(),
+		preset: presets(), output: choice{"text", []string{"text", "json"}}}}
 	cmd := &cobra.Command{
-		Use:   "check --config PATH [--as ID] [-X METHOD] [-H 'name: value']... URL",
+		Use:   "check --config PATH [--as ID] [--claims JSON] [-X METHOD] [-H 'name: value']... URL",
 		Short: "Say whether a workload's policies let a request in, and by which rule",
 		Long: `check loads configuration as a program would and decides about a request that comes in to it, by its
 RequestAuthentications and AuthorizationPolicies, as m.Serve, gRPC servers and heddle proxy do. Nothing is sent: where
 a policy of action CUSTOM would have somebody asked, check says whom.
 
 Without --as the caller has no certificate. Tokens are verified where they stand, in -H 'Authorization: Bearer ...';
+--claims takes the place of one that was verified: --claims '{"iss": "https://issuer.example", "sub": "alice"}'.
 for a request that has headers or a query, keys are fetched where a rule has a jwksUri or its issuer is to be asked.
 
 Exit codes: 0 the request was decided on, whatever the verdict; 79 the configuration is refused, the findings
@@ -66,6 +63,8 @@ are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.Var(&o.from, "workload", "`namespace[/name]` of the workload that is called")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	f.Uint16Var(&o.port, "port", 0, "its `port`; default: the URL's")
+	f.StringVar(&o.claims, "claims", "", "the claims of its token, a `JSON` object, as if that had been verified")
+	f.VarP(&o.output, "output", "o", "`format`: text or json")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
 	f.StringArrayVar(&o.asked, "authorizer", nil, authorizerUsage)
 	return cmd
@@ -76,7 +75,7 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
-	q, err := o.arrival(req)
+	caller, err := o.caller()
 	if err != nil {
 		return err
 	}
@@ -86,103 +85,30 @@ func (o *authzFlags) run(cmd *cobra.Command, target string) error {
 		return err
 	}
 	defer m.Close()
-	gate := m.Engine().Gate()
-	var v transport.Verdict
-	asking := ""
-	switch rule := gate.Custom(q); {
-	case rule == "":
-	case gate.Answers():
-		asking = rule + " asks " + asked(gate.Provider()) + ": nobody was asked, the verdict is for where that allows"
-	default:
-		asking = rule + fmt.Sprintf(" asks %q, whom nobody can ask", gate.Provider().Name)
-		v = gate.Ask(cmd.Context(), q, rule, nil)
+	v, err := m.Engine().Authorize(req, caller)
+	if err != nil {
+		return &failure{exitUsage, err}
 	}
-	if v.Status == 0 {
-		v = gate.Decide(q)
+	text := []byte(v.String())
+	if o.output.value == "json" {
+		if text, err = toJSON(v); err != nil {
+			return err
+		}
 	}
-	return emit(cmd, []byte(o.text(q, &v, asking)))
+	return emit(cmd, text)
 }
 
-// arrival makes what a server would see of the request.
-func (o *authzFlags) arrival(req *http.Request) (*transport.Arrival, error) {
-	path, ok := call.CanonicalPath(req.URL.EscapedPath())
-	if req.URL.Path == "" {
-		path, ok = "/", true
-	}
-	if !ok {
-		return nil, usageError("the path of %s has no safe spelling: it is answered with 400", req.URL)
-	}
-	host := req.Host
-	q := &transport.Arrival{Request: authz.Request{Authority: host, Request: &call.Request{
-		Method: req.Method, Scheme: req.URL.Scheme, Authority: host, Path: path, Query: req.URL.RawQuery, Headers: call.HTTPHeaders(req.Header)}}}
-	if o.as != "" {
-		peer, err := authz.ParsePrincipal(o.as)
-		if err != nil {
-			return nil, &failure{exitUsage, err}
-		}
-		q.Peer = peer
+func (o *authzFlags) caller() (transport.Inquiry, error) {
+	c := transport.Inquiry{ID: o.as, Port: o.port}
+	if o.claims != "" {
+		c.Claims = []byte(o.claims)
 	}
 	if o.source != "" {
 		addr, err := netip.ParseAddr(o.source)
 		if err != nil {
-			return nil, usageError("--source %s: expected an address", o.source)
+			return c, usageError("--source %s: expected an address", o.source)
 		}
-		q.Source = addr
+		c.Source = addr
 	}
-	port := o.port
-	if _, written, err := call.SplitAuthority(req.URL.Host); port == 0 && err == nil {
-		port = written
-	}
-	q.Local = netip.AddrPortFrom(netip.Addr{}, port)
-	if !q.Prepare() {
-		return nil, usageError("%q is no host: it is answered with 400", host)
-	}
-	return q, nil
-}
-
-// asked names a provider for people.
-func asked(p *external.Provider) string {
-	if p.Kind == external.Program {
-		return fmt.Sprintf("%q (%s)", p.Name, p.Kind)
-	}
-	return fmt.Sprintf("%q (%s, %s:%d)", p.Name, p.Kind, p.Host, p.Port)
-}
-
-// text is the verdict for people.
-func (o *authzFlags) text(q *transport.Arrival, v *transport.Verdict, asking string) string {
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s  "+format+"\n", append([]any{name}, args...)...)
-	}
-	line("request", "%s %s%s", q.Method, call.Printable(q.Authority), call.Printable(q.Path))
-	caller := "nobody: no certificate"
-	if q.Peer.Principal != "" {
-		caller = call.Printable(q.Peer.Principal)
-	}
-	line("caller", "%s", caller)
-	if v.Token != nil {
-		line("token", "%s", call.Printable(v.Token.Principal()))
-	}
-	if asking != "" {
-		line("custom", "%s", asking)
-	}
-	if v.Status != 0 {
-		line("verdict", "%s", strings.TrimSpace(fmt.Sprint(v.Status, " ", v.Body)))
-		line("because", "%s", v.Details)
-	} else {
-		line("verdict", "allowed")
-		switch {
-		case v.Decision.Rule != "":
-			line("because", "%s", v.Decision.Rule)
-		default:
-			line("because", "no policy restricts it")
-		}
-	}
-	if v.Decision.Audit != "" {
-		line("audit", "%s", v.Decision.Audit)
-	}
-	if v.Decision.Shadow != authz.None {
-		line("dry run", "%s", strings.TrimSpace(v.Decision.Shadow.String()+" "+v.Decision.ShadowRule))
-	}
-	return b.String()
+	return c, nil
 }

@@ -21,6 +21,14 @@ spec: {action: DENY, rules: [{to: [{operation: {paths: [/admin*]}}]}]}
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
+metadata: {name: no-dev}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  action: DENY
+  rules: [{to: [{operation: {paths: [/groups]}}], when: [{key: 'request.auth.claims[groups]', values: [dev]}]}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
 metadata: {name: posts, annotations: {istio.io/dry-run: "true"}}
 spec: {action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}
 `
@@ -62,6 +70,14 @@ func TestAuthzCheck(t *testing.T) {
 		{"denied path", append(reviews, "--as", who, "-X", "POST", "reviews:9080//admin"), result{0,
 			"request    POST reviews:9080//admin\ncaller     " + who + "\nverdict    403 RBAC: access denied\nbecause    rbac_access_denied_matched_policy[ns[default]-policy[no-admin]-rule[0]]\n" +
 				"dry run    allowed\n", ""}},
+		{"no safe spelling", append(reviews, "reviews:9080/%00"), result{0,
+			"request    GET reviews:9080\ncaller     nobody: no certificate\nverdict    400 Bad Request\nbecause    the path, the host or the method has no safe spelling\n", ""}},
+		{"by a claim", append(reviews, "--as", who, "--claims", `{"iss": "i", "sub": "alice", "groups": ["dev"]}`, "reviews:9080/groups"), result{0,
+			"request    GET reviews:9080/groups\ncaller     " + who + "\ntoken      i/alice\nverdict    403 RBAC: access denied\n" +
+				"because    rbac_access_denied_matched_policy[ns[default]-policy[no-dev]-rule[0]]\ndry run    denied ns[default]-policy[posts]-rule[0]\n", ""}},
+		{"by another claim", append(reviews, "--as", who, "--claims", `{"iss": "i", "sub": "alice", "groups": ["ops"]}`, "-o", "json", "reviews:9080/groups"), result{0,
+			"{\n  \"method\": \"GET\",\n  \"host\": \"reviews:9080\",\n  \"path\": \"/groups\",\n  \"caller\": \"" + who + "\",\n  \"token\": \"i/alice\",\n" +
+				"  \"allowed\": true,\n  \"why\": \"ns[default]-policy[productpage-only]-rule[0]\",\n  \"dryRun\": \"denied ns[default]-policy[posts]-rule[0]\"\n}\n", ""}},
 		{"another workload", []string{"--config", "p.yaml", "-X", "POST", "ratings:9080/x"}, result{0,
 			"request    POST ratings:9080/x\ncaller     nobody: no certificate\nverdict    allowed\nbecause    no policy restricts it\ndry run    allowed\n", ""}},
 	} {
@@ -98,12 +114,49 @@ func TestAuthzCheck(t *testing.T) {
 			t.Errorf("analyze %s: %+v", args, got)
 		}
 	}
-	for _, args := range [][]string{{"--config", "p.yaml"}, {"x"}, {"--config", "p.yaml", "--as", "spiffe://a/b", "x"}, {"--config", "p.yaml", "--source", "a", "x"}, {"--config", "p.yaml", "x/%00"}} {
+	for _, args := range [][]string{{"--config", "p.yaml"}, {"x"}, {"--config", "p.yaml", "--as", "spiffe://a/b", "x"}, {"--config", "p.yaml", "--source", "a", "x"},
+		{"--config", "p.yaml", "--claims", "[]", "x"}} {
 		if got := heddle(t, "", append([]string{"authz", "check"}, args...)...); got.code != exitUsage {
 			t.Errorf("%v: %+v", args, got)
 		}
 	}
 	if got := heddle(t, "", "authz", "check", "--config", "broken.yaml", "x"); got.code != exitInput {
 		t.Errorf("broken: %+v", got)
+	}
+}
+
+// TestExplainAs: explain says what those who are called let in, told apart by their labels.
+func TestExplainAs(t *testing.T) {
+	files(t, map[string]string{"p.yaml": authzPolicies, "s.yaml": `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews, namespace: default}
+spec:
+  hosts: [reviews.default.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 9080}]
+  endpoints:
+  - {address: 10.0.0.1, labels: {app: reviews, version: v1}}
+  - {address: 10.0.0.2, labels: {app: reviews, version: v1}}
+  - {address: 10.0.0.3, labels: {app: other}}
+`})
+	args := []string{"explain", "--config", "p.yaml", "--config", "s.yaml"}
+	got := heddle(t, "", append(args, "--as", "spiffe://cluster.local/ns/default/sa/web", "reviews/reviews/1")...)
+	const want = "policies   namespace default, app=reviews, version=v1\n" +
+		"           403 RBAC: access denied: rbac_access_denied_matched_policy[none]\n" +
+		"           dry run: denied ns[default]-policy[posts]-rule[0]\n" +
+		"policies   namespace default, app=other\n" +
+		"           allowed: no policy restricts it\n" +
+		"           dry run: denied ns[default]-policy[posts]-rule[0]\n"
+	if got.code != 0 || !strings.HasSuffix(got.stdout, want) || strings.Count(got.stdout, "policies ") != 2 {
+		t.Errorf("%d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	if got = heddle(t, "", append(args, "--as", "cluster.local/ns/default/sa/productpage", "-o", "json", "reviews/reviews/1")...); !strings.Contains(got.stdout, `"allowed": true`) {
+		t.Errorf("%s%s", got.stdout, got.stderr)
+	}
+	if got = heddle(t, "", append(args, "reviews/reviews/1")...); strings.Contains(got.stdout, "policies") {
+		t.Errorf("nobody asked: %s", got.stdout)
+	}
+	if got = heddle(t, "", append(args, "--as", "web", "reviews/")...); got.code != exitUsage {
+		t.Errorf("%+v", got)
 	}
 }

@@ -32,6 +32,7 @@ type explainFlags struct {
 	policy  choice
 	preset  choice
 	output  choice
+	as      string
 	fetch   bool // keys of tokens
 }
 
@@ -45,7 +46,7 @@ func explainCommand() *cobra.Command {
 		output:  choice{"text", []string{"text", "json"}},
 	}
 	cmd := &cobra.Command{
-		Use:   "explain --config PATH [-X METHOD] [-H 'name: value']... URL",
+		Use:   "explain --config PATH [--as ID] [-X METHOD] [-H 'name: value']... URL",
 		Short: "Say where a request would go, and why, without sending it",
 		Long: `explain loads configuration as a program would and says what becomes of a request: the virtual host,
 each rule in list order with its conditions and why it did or did not match, the route, its clusters with
@@ -54,6 +55,9 @@ written. Nothing is sent and nothing is looked up.
 
 A URL without a scheme is an http URL; without a port it is port 80. "-H 'Host: ...'" decides the host, as
 in a request of net/http; the port is the URL's.
+
+With --as it also says of each kind of endpoint that the request may go to what the policies of that workload do with it,
+and by which rule.
 
 Exit codes: 0 the request was explained, whatever the verdict; 79 the configuration is refused, the
 findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
@@ -82,6 +86,7 @@ findings are on stderr; 65 it cannot be read or is no YAML; 64 wrong usage.`,
 	f.StringVarP(&o.method, "method", "X", http.MethodGet, "`method` of the request")
 	f.VarP(&o.headers, "header", "H", "a header of the request, `'name: value'` (repeatable)")
 	f.Var(&o.from, "from", "`namespace[/name]` of the workload that calls")
+	f.StringVar(&o.as, "as", "", "say what policies of those that are called do: who calls is `spiffe://<trust domain>/ns/<namespace>/sa/<account>`")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	f.Var(&o.place, "locality", "`region/zone/subzone` where it runs")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
@@ -105,18 +110,30 @@ func (o *explainFlags) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return &failure{exitUsage, err}
 	}
-	text, err := o.text(d, m)
+	var judged []judgment
+	if o.as != "" {
+		if judged, err = o.judge(cmd, req, &d); err != nil {
+			return err
+		}
+	}
+	text, err := o.text(d, judged, m)
 	if err != nil {
 		return err
 	}
 	return emit(cmd, text)
 }
 
-func (o *explainFlags) text(d mesh.Decision, m *mesh.Mesh) ([]byte, error) {
+func (o *explainFlags) text(d mesh.Decision, judged []judgment, m *mesh.Mesh) ([]byte, error) {
 	if o.output.value == "json" {
-		return toJSON(d)
+		return toJSON(struct {
+			mesh.Decision
+			Policies []judgment `json:"policies,omitempty"`
+		}{d, judged})
 	}
 	text := d.String()
+	for i := range judged {
+		text += judged[i].String()
+	}
 	if hint := otherNamespace(d, o.from.namespace, m.Status().Clusters); hint != "" {
 		text += "hint       " + hint + "\n"
 	}

@@ -38,6 +38,7 @@ type face struct {
 var faces = []face{
 	{name: "Serve", serve: plainlyByMesh},
 	{name: "Serve, HTTP/2", serve: plainlyByMesh, http2: true},
+	{name: "Serve by the codec", serve: serveByCodec},
 	{name: "proxy", serve: serveByProxy},
 	{name: "proxy, HTTP/2", serve: serveByProxy, http2: true},
 }
@@ -69,6 +70,10 @@ func plainlyByMesh(t testing.TB, m *mesh.Mesh, app http.Handler) string {
 	return serveByMesh(t, m, app)
 }
 
+func serveByCodec(t testing.TB, m *mesh.Mesh, app http.Handler) string {
+	return serveByMesh(t, m, app, mesh.WithServerCodec())
+}
+
 func serveByMesh(t testing.TB, m *mesh.Mesh, app http.Handler, opts ...mesh.InboundOption) string {
 	l := listenLocal(t)
 	srv := &http.Server{Handler: app, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
@@ -91,7 +96,17 @@ func serveByProxy(t testing.TB, m *mesh.Mesh, app http.Handler) string {
 		defer close(done)
 		_ = srv.Serve(l)
 	}()
-	s, err := proxy.Start(proxy.Config{Mesh: m, Inbound: []proxy.Inbound{{Listen: "127.0.0.1:0", App: l.Addr().String()}}})
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return sidecarBefore(t, m, l.Addr().String())
+}
+
+// sidecarBefore stands a sidecar before a program that listens already.
+func sidecarBefore(t testing.TB, m *mesh.Mesh, app string) string {
+	t.Helper()
+	s, err := proxy.Start(proxy.Config{Mesh: m, Inbound: []proxy.Inbound{{Listen: "127.0.0.1:0", App: app}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +114,6 @@ func serveByProxy(t testing.TB, m *mesh.Mesh, app http.Handler) string {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = s.Shutdown(ctx)
-		_ = srv.Close()
-		<-done
 	})
 	return s.InboundAddrs()[0].String()
 }

@@ -17,17 +17,17 @@ import (
 
 // arrive takes an RPC through rate limits and policies, and gives the context that its method runs in. What the answer says of
 // the limits goes with its header or, where that is a status alone, with its trailer: grpc-go sends the two in one then.
-func (v server) arrive(ctx context.Context, method string, w answer, g transport.Gate, sent sentBody) (context.Context, error) {
+func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (context.Context, error) {
 	limits, claims := v.engine.Limits()
 	if !limits && !claims {
-		return v.enter(ctx, method, g, sent)
+		return g.enter(ctx, method, v.engine)
 	}
 	q, who := received(ctx, method), transport.CallerFrom(ctx).Principal()
 	a := v.engine.Admit(&q, who)
 	if a.Err != nil {
 		return ctx, tooMany(&a, w)
 	}
-	inner, err := v.enter(ctx, method, g, sent)
+	inner, err := g.enter(ctx, method, v.engine)
 	if err == nil {
 		if a = v.engine.AdmitClaims(a, &q, who, transport.TokenFrom(inner)); a.Err != nil {
 			return ctx, tooMany(&a, w)

@@ -67,11 +67,13 @@ var connectParams = grpc.ConnectParams{
 }
 
 // ServerOptions makes a server one of the mesh. RPCs that the AuthorizationPolicies of the workload do not allow end with
-// PERMISSION_DENIED before the method runs, or as an authorizer says whom those of action CUSTOM ask; a stream under way ends so with its next message once policies have changed
-// and no longer allow it. The trace headers and request id of an RPC travel, by its context, to the calls made for it over
-// the same or another mesh; an RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too.
-// One that is too many for a rate limit ends with Unavailable, or ResourceExhausted where the limit says so; a stream counts
-// once. The interceptors run before those given after them.
+// PERMISSION_DENIED before the method runs, or as an authorizer says whom those of action CUSTOM ask; one under way ends so at once when policies change and no longer allow it, its
+// context with it. The method of a stream runs in a goroutine of its own, which may outlast the RPC then.
+//
+// The trace headers and request id of an RPC travel, by its context, to the calls made for it over the same or another mesh;
+// an RPC without x-request-id is given one, as Envoy does, which is in its incoming metadata too. One that is too many for a
+// rate limit ends with Unavailable, or ResourceExhausted where the limit says so; a stream counts once. The interceptors run
+// before those given after them.
 //
 // A mesh with an identity makes the server's handshakes: mutual TLS, plain text or neither, as the PeerAuthentication of
 // the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls, and so does

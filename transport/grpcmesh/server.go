@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -27,45 +28,57 @@ type server struct {
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx}, bodyOf(req))
+	g := &guest{sent: bodyOf(req)}
+	defer g.end()
+	ctx, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
 	if err != nil {
 		return nil, err
 	}
-	return handler(v.carrying(in.ctx), req)
+	answer, err := handler(v.carrying(ctx), req)
+	if denied := g.again(); denied != nil {
+		return nil, denied
+	}
+	return answer, err
 }
 
+// stream runs the method in a goroutine of its own: one that waits for a message hears of nothing else, and the end of the RPC
+// ends that wait.
 func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	in, err := v.receive(ss.Context(), info.FullMethod, ss, bodyOf(nil))
+	s := &serverStream{ServerStream: ss, guest: guest{sent: bodyOf(nil)}}
+	defer s.end()
+	ctx, err := v.receive(ss.Context(), &s.guest, info.FullMethod, ss)
 	if err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(in.ctx), server: v, came: in.came, method: info.FullMethod, gate: in.gate})
-}
-
-// A reception is an RPC that has been let in.
-type reception struct {
-	ctx  context.Context // that the method runs in
-	came context.Context // before anything was changed
-	gate transport.Gate  // that has let it through
+	s.ctx = v.carrying(ctx)
+	returned := make(chan returned, 1)
+	go s.run(srv, handler, returned)
+	select {
+	case r := <-returned:
+		return s.result(r)
+	case <-ctx.Done():
+	}
+	if denied := s.reason(); denied != nil {
+		return denied
+	}
+	return s.result(<-returned)
 }
 
 // receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
-// allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice.
-func (v server) receive(ctx context.Context, method string, w answer, sent sentBody) (in reception, err error) {
-	in.gate = v.engine.Gate()
+// allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice. It gives
+// the context that the method runs in.
+func (v server) receive(ctx context.Context, g *guest, method string, w answer) (context.Context, error) {
 	if before := v.engine.Admitted(ctx); before != nil {
-		in.came = arrivedWith(ctx, before.Header)
-		if in.ctx = ctx; before.Gate == in.gate {
-			return in, nil
-		}
-		in.ctx, err = v.enter(in.came, method, in.gate, sent)
-		return in, err
+		g.arrive(arrivedWith(ctx, before.Header), method)
+		inner, cancel := context.WithCancel(ctx)
+		g.cancel = cancel
+		return g.let(inner, before.Join(&g.stay, g))
 	}
-	if in.came, err = v.proved(ctx); err != nil {
-		return in, err
+	came, err := v.proved(ctx)
+	if err != nil {
+		return ctx, err
 	}
-	in.ctx, err = v.arrive(in.came, method, w, in.gate, sent)
-	return in, err
+	return v.arrive(came, g, method, w)
 }
 
 // arrivedWith gives a context whose RPC has the header as its metadata: the Handler's policies may have changed what grpc-go
@@ -79,6 +92,38 @@ func arrivedWith(ctx context.Context, h http.Header) context.Context {
 		}
 	}
 	return metadata.NewIncomingContext(ctx, md)
+}
+
+// A returned is how a method ended: by an error or without, by a panic, or by runtime.Goexit.
+type returned struct {
+	err      error
+	panicked any
+	whole    bool
+}
+
+// run runs the method. A panic is the interceptors' that are before ours.
+func (s *serverStream) run(srv any, handler grpc.StreamHandler, to chan<- returned) {
+	var r returned
+	defer func() {
+		if !r.whole {
+			r.panicked = recover()
+		}
+		to <- r
+	}()
+	r.err = handler(srv, s)
+	r.whole = true
+}
+
+func (s *serverStream) result(r returned) error {
+	switch denied := s.again(); {
+	case r.panicked != nil:
+		panic(r.panicked)
+	case !r.whole:
+		runtime.Goexit()
+	case denied != nil:
+		return denied
+	}
+	return r.err
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
@@ -97,14 +142,8 @@ func (v server) carrying(ctx context.Context) context.Context {
 // A serverStream is a stream under another context that policies can end.
 type serverStream struct {
 	grpc.ServerStream
-	ctx    context.Context
-	came   context.Context // before anything was changed
-	server server
-	method string
-
-	mu     sync.Mutex     // guards what follows: messages are sent and received concurrently
-	gate   transport.Gate // that has let it through
-	denied error
+	guest
+	ctx context.Context
 }
 
 // Context implements grpc.ServerStream.
@@ -120,77 +159,128 @@ func (s *serverStream) SendMsg(m any) error {
 
 // RecvMsg implements grpc.ServerStream. It asks when the message is there: that may have taken long.
 func (s *serverStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return err
+	err := s.ServerStream.RecvMsg(m)
+	if denied := s.again(); denied != nil {
+		return denied
 	}
-	return s.again()
+	return err
+}
+
+// A guest is an RPC that policies have let in, until its end.
+type guest struct {
+	stay   transport.Stay
+	view   call.Request
+	ctx    context.Context // of the RPC, for who is asked about it
+	md     metadata.MD     // as it came
+	sent   sentBody
+	remote netip.AddrPort
+	cancel context.CancelFunc // nil until it is let in
+
+	mu     sync.Mutex // guards what follows
+	denied error
+}
+
+// Ask implements transport.Guest.
+func (g *guest) Ask(gate transport.Gate, rule string) transport.Verdict {
+	return gate.Ask(g.ctx, &g.stay.Arrival, rule, &asked{g.md, g.sent, g.remote})
+}
+
+// Denied implements transport.Guest: the RPC's context ends, and so does a stream.
+func (g *guest) Denied(v *transport.Verdict) {
+	g.mu.Lock()
+	g.denied = refusal(v)
+	g.mu.Unlock()
+	g.cancel()
+}
+
+func (g *guest) reason() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.denied
 }
 
 // again asks the policies where they have changed.
-func (s *serverStream) again() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
-		_, s.denied = s.server.enter(s.came, s.method, now, bodyOf(nil))
-		s.gate = now
-	}
-	return s.denied
+func (g *guest) again() error {
+	g.stay.Ask()
+	return g.reason()
 }
 
-// enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
-// is on the wire.
-func (v server) enter(ctx context.Context, method string, g transport.Gate, sent sentBody) (context.Context, error) {
-	if g.None() {
-		return ctx, nil
+func (g *guest) end() {
+	if g.cancel != nil {
+		g.stay.Leave()
+		g.cancel()
 	}
+}
+
+// enter asks whether the method is to run, and gives the context that it runs in.
+func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (context.Context, error) {
+	ctx = g.arrive(ctx, method)
+	ctx, cancel := context.WithCancel(ctx)
+	g.cancel = cancel // Denied may come at once
+	return g.let(ctx, g.stay.Enter(e, g))
+}
+
+// arrive makes what is decided on, the metadata as it is on the wire, and gives the context without what callers may not claim.
+func (g *guest) arrive(ctx context.Context, method string) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
-	path, sound := call.CanonicalPath(method)
-	view := call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
-	if host := md[":authority"]; len(host) > 0 {
-		view.Authority = host[0]
+	_, proved := transport.PeerFromContext(ctx)
+	claimed := false
+	for name := range md {
+		if transport.Claims(name, proved) {
+			delete(md, name)
+			claimed = true
+		}
 	}
-	q := transport.Arrival{Request: authz.Request{Request: &view, Authority: view.Authority, Peer: transport.PolicyPeer(ctx)}}
-	var remote netip.AddrPort
+	if claimed {
+		ctx = metadata.NewIncomingContext(ctx, md.Copy())
+	}
+	path, sound := call.CanonicalPath(method)
+	g.view = call.Request{Method: http.MethodPost, Scheme: "http", Path: path, Protocol: "HTTP/2", Headers: headers(md)}
+	if host := md[":authority"]; len(host) > 0 {
+		g.view.Authority = host[0]
+	}
+	q := &g.stay.Arrival
+	q.Request = authz.Request{Request: &g.view, Authority: g.view.Authority, Peer: transport.PolicyPeer(ctx)}
 	if p, ok := peer.FromContext(ctx); ok {
-		remote = remoteOf(p.Addr)
-		view.Source = remote.Addr()
+		g.remote = remoteOf(p.Addr)
+		g.view.Source = g.remote.Addr()
 		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
 			q.Local = at.AddrPort()
 		}
 		switch secure := p.AuthInfo.(type) {
 		case credentials.TLSInfo: // the program's own
-			view.Scheme, q.SNI = "https", secure.State.ServerName
+			g.view.Scheme, q.SNI = "https", secure.State.ServerName
 		case authInfo:
 			if q.SNI = secure.sni; secure.SecurityLevel == credentials.PrivacyAndIntegrity {
-				view.Scheme = "https"
+				g.view.Scheme = "https"
 			}
 		}
 	}
-	if !sound || !q.Prepare() {
-		return ctx, rpcstatus.Error(codes.Internal, http.StatusText(http.StatusBadRequest)) // as HTTP's 400 is to gRPC
-	}
-	var verdict transport.Verdict
-	if rule := g.Custom(&q); rule != "" {
-		verdict = g.Ask(ctx, &q, rule, &asked{md, sent, remote})
-	}
-	if verdict.Status == 0 {
-		verdict = g.Decide(&q)
-	}
+	q.Unsound = !sound || !q.Prepare()
+	g.ctx, g.md = ctx, md
+	return ctx
+}
+
+// let acts on a verdict: ctx is what the method runs in, and what it changes.
+func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Context, error) {
 	if verdict.Status != 0 {
+		g.cancel()
+		g.cancel = nil
 		told := metadata.MD{}
 		verdict.Refusal(editor{headers(told)})
 		delete(told, "content-type")
 		if len(told) > 0 {
 			_ = grpc.SetTrailer(ctx, told)
 		}
-		return ctx, rpcstatus.Error(codes.Code(call.GRPCCode(verdict.Status)), verdict.Message())
+		return ctx, refusal(&verdict)
 	}
 	if verdict.EditsAnswer() {
 		told := metadata.MD{}
 		verdict.EditAnswer(editor{headers(told)})
-		_ = grpc.SetHeader(ctx, told) // a stream under way has sent it
+		_ = grpc.SetHeader(ctx, told)
 	}
 	if verdict.Edits() {
+		md, _ := metadata.FromIncomingContext(ctx) // a copy: what was decided on stays as it came
 		if md == nil {
 			md = metadata.MD{}
 		}
@@ -198,4 +288,9 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate, sent
 		ctx = metadata.NewIncomingContext(ctx, md)
 	}
 	return transport.WithToken(ctx, verdict.Token), nil
+}
+
+// refusal is a verdict as an RPC's status. What is HTTP's 400 is Internal to gRPC.
+func refusal(v *transport.Verdict) error {
+	return rpcstatus.Error(codes.Code(call.GRPCCode(v.Status)), v.Message())
 }
