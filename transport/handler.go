@@ -56,6 +56,15 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
 	caller := CallerFrom(r.Context())
+	a, w := h.arrive(w, r, caller)
+	whole := false
+	defer func() { a.end(whole) }()
+	h.serve(a, w, r, caller)
+	whole = true
+}
+
+// serve is the order of what happens to a request.
+func (h *handler) serve(a *arrivedRequest, w http.ResponseWriter, r *http.Request, caller *Caller) {
 	if caller == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
@@ -67,22 +76,28 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if tooManyFields(r.Header) {
+		a.flags = call.FlagDPE
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
 	header, own := h.attested(r, caller)
 	admission, ok := h.admit(w, r, header)
 	if !ok {
+		a.flags = call.FlagRL
 		return
 	}
 	gate, path := h.in.engine.Gate(), ""
 	var verdict Verdict
 	if !gate.None() {
 		if path, verdict, ok = h.enter(gate, w, r, header); !ok {
+			if a.flags = call.ParseFlags(verdict.Flag); verdict.Status == 0 {
+				a.flags = call.FlagDPE
+			}
 			return
 		}
 	}
 	if !h.admitClaims(w, r, header, admission, verdict.Token) {
+		a.flags = call.FlagRL
 		return
 	}
 	header = h.settle(r, header, own, &verdict)
@@ -91,8 +106,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if call.IsGRPC(r.Header.Get("Content-Type")) {
 		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{gate, r.Header})
 	}
-	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
-	inner.Header = header
+	a.Context, a.carried = ctx, Collect(call.HTTPHeaders(header))
+	inner := r.WithContext(a)
+	inner.Header, inner.Body = header, a.counting(r.Body)
 	if !gate.None() {
 		spell(inner, path, verdict.Query(r.URL.RawQuery))
 	}

@@ -17,20 +17,20 @@ import (
 
 // arrive takes an RPC through rate limits and policies, and gives the context that its method runs in. What the answer says of
 // the limits goes with its header or, where that is a status alone, with its trailer: grpc-go sends the two in one then.
-func (v server) arrive(ctx context.Context, method string, w answer, g transport.Gate, sent sentBody) (context.Context, error) {
+func (v server) arrive(ctx context.Context, method string, w answer, g transport.Gate, sent sentBody, to *arrival) (context.Context, error) {
 	limits, claims := v.engine.Limits()
 	if !limits && !claims {
-		return v.enter(ctx, method, g, sent)
+		return v.enter(ctx, method, g, sent, to)
 	}
 	q, who := received(ctx, method), transport.CallerFrom(ctx).Principal()
 	a := v.engine.Admit(&q, who)
 	if a.Err != nil {
-		return ctx, tooMany(&a, w)
+		return ctx, tooMany(&a, w, to)
 	}
-	inner, err := v.enter(ctx, method, g, sent)
+	inner, err := v.enter(ctx, method, g, sent, to)
 	if err == nil {
 		if a = v.engine.AdmitClaims(a, &q, who, transport.TokenFrom(inner)); a.Err != nil {
-			return ctx, tooMany(&a, w)
+			return ctx, tooMany(&a, w, to)
 		}
 	}
 	if md := limitsSay(&a); len(md) > 0 {
@@ -39,7 +39,8 @@ func (v server) arrive(ctx context.Context, method string, w answer, g transport
 	return inner, err
 }
 
-func tooMany(a *transport.Admission, w answer) error {
+func tooMany(a *transport.Admission, w answer, to *arrival) error {
+	to.flags = call.FlagRL
 	w.SetTrailer(limitsSay(a))
 	return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
 }

@@ -26,20 +26,41 @@ type server struct {
 	inbound *transport.Inbound
 }
 
-func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx}, bodyOf(req))
+func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	var a arrival
+	a.arrive(ctx, v, info.FullMethod)
+	a.received.Store(1)
+	err = errPanicked
+	defer func() { a.end(err) }()
+	in, err := v.receive(ctx, info.FullMethod, unaryAnswer{ctx}, bodyOf(req), &a)
 	if err != nil {
 		return nil, err
 	}
-	return handler(v.carrying(in.ctx), req)
+	err = errPanicked
+	if resp, err = handler(v.carrying(in.ctx, &a), req); err == nil {
+		a.sent.Store(1)
+	}
+	return resp, err
 }
 
-func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	in, err := v.receive(ss.Context(), info.FullMethod, ss, bodyOf(nil))
+// errPanicked stands for what a method did that has not returned.
+var errPanicked = rpcstatus.Error(codes.Unknown, "panic")
+
+func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	a, method := new(arrival), info.FullMethod
+	if srv == nil {
+		method = "" // of grpc.UnknownServiceHandler
+	}
+	a.arrive(ss.Context(), v, method)
+	err = errPanicked
+	defer func() { a.end(err) }()
+	in, err := v.receive(ss.Context(), info.FullMethod, ss, bodyOf(nil), a)
 	if err != nil {
 		return err
 	}
-	return handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(in.ctx), server: v, came: in.came, method: info.FullMethod, gate: in.gate})
+	err = errPanicked
+	err = handler(srv, &serverStream{ServerStream: ss, ctx: v.carrying(in.ctx, a), server: v, came: in.came, method: info.FullMethod, gate: in.gate, arrival: a})
+	return err
 }
 
 // A reception is an RPC that has been let in.
@@ -51,20 +72,21 @@ type reception struct {
 
 // receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
 // allow it. What a Handler of the mesh has decided before it, on a port that is shared with HTTP, is not decided twice.
-func (v server) receive(ctx context.Context, method string, w answer, sent sentBody) (in reception, err error) {
+func (v server) receive(ctx context.Context, method string, w answer, sent sentBody, a *arrival) (in reception, err error) {
 	in.gate = v.engine.Gate()
 	if before := v.engine.Admitted(ctx); before != nil {
 		in.came = arrivedWith(ctx, before.Header)
 		if in.ctx = ctx; before.Gate == in.gate {
 			return in, nil
 		}
-		in.ctx, err = v.enter(in.came, method, in.gate, sent)
+		in.ctx, err = v.enter(in.came, method, in.gate, sent, a)
 		return in, err
 	}
 	if in.came, err = v.proved(ctx); err != nil {
 		return in, err
 	}
-	in.ctx, err = v.arrive(in.came, method, w, in.gate, sent)
+	a.came = in.came
+	in.ctx, err = v.arrive(in.came, method, w, in.gate, sent, a)
 	return in, err
 }
 
@@ -82,8 +104,9 @@ func arrivedWith(ctx context.Context, h http.Header) context.Context {
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
-func (v server) carrying(ctx context.Context) context.Context {
+func (v server) carrying(ctx context.Context, a *arrival) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	a.named(md)
 	if id := md["x-request-id"]; len(id) == 0 || id[0] == "" {
 		if md == nil {
 			md = make(metadata.MD, 1)
@@ -102,6 +125,8 @@ type serverStream struct {
 	server server
 	method string
 
+	arrival *arrival
+
 	mu     sync.Mutex     // guards what follows: messages are sent and received concurrently
 	gate   transport.Gate // that has let it through
 	denied error
@@ -115,7 +140,11 @@ func (s *serverStream) SendMsg(m any) error {
 	if err := s.again(); err != nil {
 		return err
 	}
-	return s.ServerStream.SendMsg(m)
+	err := s.ServerStream.SendMsg(m)
+	if err == nil {
+		s.arrival.sent.Add(1)
+	}
+	return err
 }
 
 // RecvMsg implements grpc.ServerStream. It asks when the message is there: that may have taken long.
@@ -123,6 +152,7 @@ func (s *serverStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
+	s.arrival.received.Add(1)
 	return s.again()
 }
 
@@ -131,7 +161,7 @@ func (s *serverStream) again() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := s.server.engine.Gate(); now != s.gate && s.denied == nil {
-		_, s.denied = s.server.enter(s.came, s.method, now, bodyOf(nil))
+		_, s.denied = s.server.enter(s.came, s.method, now, bodyOf(nil), s.arrival)
 		s.gate = now
 	}
 	return s.denied
@@ -139,7 +169,7 @@ func (s *serverStream) again() error {
 
 // enter asks whether the method is to run, and gives the context that it runs in. What is decided on is the metadata as it
 // is on the wire.
-func (v server) enter(ctx context.Context, method string, g transport.Gate, sent sentBody) (context.Context, error) {
+func (v server) enter(ctx context.Context, method string, g transport.Gate, sent sentBody, a *arrival) (context.Context, error) {
 	if g.None() {
 		return ctx, nil
 	}
@@ -167,6 +197,7 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate, sent
 		}
 	}
 	if !sound || !q.Prepare() {
+		a.flags = call.FlagDPE
 		return ctx, rpcstatus.Error(codes.Internal, http.StatusText(http.StatusBadRequest)) // as HTTP's 400 is to gRPC
 	}
 	var verdict transport.Verdict
@@ -177,6 +208,7 @@ func (v server) enter(ctx context.Context, method string, g transport.Gate, sent
 		verdict = g.Decide(&q)
 	}
 	if verdict.Status != 0 {
+		a.flags |= call.ParseFlags(verdict.Flag)
 		told := metadata.MD{}
 		verdict.Refusal(editor{headers(told)})
 		delete(told, "content-type")
