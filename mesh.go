@@ -30,7 +30,9 @@ func New(ctx context.Context, opts ...Option) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Mesh{runtime: r, inbound: transport.NewInbound(r.Engine)}, nil
+	m := &Mesh{runtime: r, inbound: transport.NewInbound(r.Engine)}
+	m.Metrics().Collect(m.families)
+	return m, nil
 }
 
 // Client gives a new http.Client whose calls go through the mesh. It has no time-out of its own; redirects

@@ -18,6 +18,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/internal/runtime"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -109,6 +110,21 @@ func WithPassthrough(rt http.RoundTripper) Option {
 // case. Default: our own transport.
 func WithNetHTTPTransport() Option {
 	return option(func(o *runtime.Options) { o.NetHTTP = true })
+}
+
+// A MetricsSink hears of every request that is recorded in Mesh.Metrics, at its end.
+type MetricsSink = telemetry.MetricsSink
+
+// WithMetricsSink tells s of every call that is made and every request that is received, when it has ended. s is called
+// concurrently and must not wait. Default: nobody is told.
+func WithMetricsSink(s MetricsSink) Option {
+	return option(func(o *runtime.Options) { o.Metrics.Sink = s })
+}
+
+// WithMaxMetricSeries bounds the series of Istio's metrics of requests: each is a caller, a callee and an outcome, of about 1 KiB
+// of memory. What goes beyond is counted under labels that say "other". Default: 10 000, which 0 or less mean too.
+func WithMaxMetricSeries(n int) Option {
+	return option(func(o *runtime.Options) { o.Metrics.MaxSeries = n })
 }
 
 // An OutboundTrafficPolicy says what becomes of calls to hosts that the mesh does not know, and to ports that a

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// meshBytes is what the mesh may add to a stripped net/http service, an HTTP/1.1 codec of its own within. grpc-go alone would
+// meshBytes is what the mesh may add to a stripped net/http service, an HTTP/1.1 codec of its own and the metrics within. grpc-go alone would
 // add as much again.
 const meshBytes = 7_000_000
 

@@ -101,9 +101,15 @@ func ReasonOf(err error) Reason {
 	if err == nil {
 		return ReasonNone // without the allocation below
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := AsError(err); ok {
 		return e.Reason
 	}
 	return ReasonNone
+}
+
+// AsError finds the mesh's own error in err.
+func AsError(err error) (*Error, bool) {
+	var e *Error
+	ok := errors.As(err, &e)
+	return e, ok
 }

@@ -26,33 +26,35 @@ const (
 )
 
 var reasons = [reasonEnd]struct {
-	name, flag, text string
-	status           int
+	name   string
+	flags  Flags
+	text   string
+	status int
 }{
-	ReasonNone:           {"none", "-", "no failure", 0},
-	ReasonNoRoute:        {"no_route", "NR", "no route matches", 404},
-	ReasonNoCluster:      {"no_cluster", "NC", "the route's destination does not exist", 503},
-	ReasonNoEndpoint:     {"no_endpoint", "UH", "no healthy upstream", 503},
-	ReasonUnknownHost:    {"unknown_host", "UH", "the host is not in the registry", 502}, // Istio's BlackHoleCluster
-	ReasonConnect:        {"connect", "UF", "connect failure", 503},
-	ReasonReset:          {"reset", "UC", "connection ended before the response", 503},
-	ReasonRefused:        {"refused", "UR", "stream refused", 503},
-	ReasonProtocol:       {"protocol", "UPE", "malformed response", 502},
-	ReasonTimeout:        {"timeout", "UT", "upstream request timeout", 504},
-	ReasonCanceled:       {"canceled", "DC", "canceled by the caller", 499},
-	ReasonInvalidRequest: {"invalid_request", "DPE", "invalid request", 400},
-	ReasonClosed:         {"closed", "LR", "mesh is closed", 503},
-	ReasonOverflow:       {"overflow", "UO", "a limit of the cluster is reached", 503},
-	ReasonRateLimited:    {"rate_limited", "RL", "rate limit reached", 429},
-	ReasonCircuitOpen:    {"circuit_open", "UO", "circuit breaker open", 503},
+	ReasonNone:           {"none", 0, "no failure", 0},
+	ReasonNoRoute:        {"no_route", FlagNR, "no route matches", 404},
+	ReasonNoCluster:      {"no_cluster", FlagNC, "the route's destination does not exist", 503},
+	ReasonNoEndpoint:     {"no_endpoint", FlagUH, "no healthy upstream", 503},
+	ReasonUnknownHost:    {"unknown_host", FlagUH, "the host is not in the registry", 502}, // Istio's BlackHoleCluster
+	ReasonConnect:        {"connect", FlagUF, "connect failure", 503},
+	ReasonReset:          {"reset", FlagUC, "connection ended before the response", 503},
+	ReasonRefused:        {"refused", FlagUR, "stream refused", 503},
+	ReasonProtocol:       {"protocol", FlagUPE, "malformed response", 502},
+	ReasonTimeout:        {"timeout", FlagUT, "upstream request timeout", 504},
+	ReasonCanceled:       {"canceled", FlagDC, "canceled by the caller", 499},
+	ReasonInvalidRequest: {"invalid_request", FlagDPE, "invalid request", 400},
+	ReasonClosed:         {"closed", FlagLR, "mesh is closed", 503},
+	ReasonOverflow:       {"overflow", FlagUO, "a limit of the cluster is reached", 503},
+	ReasonRateLimited:    {"rate_limited", FlagRL, "rate limit reached", 429},
+	ReasonCircuitOpen:    {"circuit_open", FlagUO, "circuit breaker open", 503},
 }
 
-func (r Reason) entry() (name, flag, text string, status int) {
+func (r Reason) entry() (name string, flags Flags, text string, status int) {
 	if r >= reasonEnd {
-		return "unknown", "-", "unknown reason", 503
+		return "unknown", 0, "unknown reason", 503
 	}
 	e := &reasons[r]
-	return e.name, e.flag, e.text, e.status
+	return e.name, e.flags, e.text, e.status
 }
 
 // String gives the stable name, as metrics and logs carry it.
@@ -62,7 +64,10 @@ func (r Reason) String() string { n, _, _, _ := r.entry(); return n }
 func (r Reason) Error() string { _, _, t, _ := r.entry(); return t }
 
 // Flag gives Envoy's response flag (access log %RESPONSE_FLAGS%), "-" for none.
-func (r Reason) Flag() string { _, f, _, _ := r.entry(); return f }
+func (r Reason) Flag() string { return r.Flags().String() }
+
+// Flags is Flag among those of a call.
+func (r Reason) Flags() Flags { _, f, _, _ := r.entry(); return f }
 
 // HTTPStatus gives the status with which a proxy answers such a call, 0 for ReasonNone.
 func (r Reason) HTTPStatus() int { _, _, _, s := r.entry(); return s }

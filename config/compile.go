@@ -68,6 +68,7 @@ func compileSet(docs []*document, o *Options) compiled {
 	c.limitHosts(hosts)
 	authentication := c.authentication(docs)
 	requests, connections, provider := c.authorization(docs)
+	metrics := c.metricsView(docs)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
@@ -77,6 +78,7 @@ func compileSet(docs []*document, o *Options) compiled {
 			Outbound: c.outbound(),
 			Limits:   c.limits,
 			Inbound:  c.inbound(),
+			Metrics:  metrics,
 
 			Authentication: authentication,
 			Authorization:  requests, ConnAuthorization: connections,

@@ -101,7 +101,7 @@ type register map[string]objectEntry
 
 func newRegister() register {
 	all := make(register)
-	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), heddleFields(), kubernetesFields(), authorizationFields(), providerFields()} {
+	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), telemetryFields(), heddleFields(), kubernetesFields(), authorizationFields(), providerFields()} {
 		maps.Copy(all, part)
 	}
 	return all
@@ -184,5 +184,5 @@ func FieldKeys(text []byte) map[string]bool {
 var registeredKinds = []string{
 	"VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Sidecar", meshConfigKind, "PeerAuthentication", "RateLimit", "ResiliencePolicy",
 	"Service", "EndpointSlice", "Pod", "AuthorizationPolicy",
-	"RequestAuthentication",
+	"RequestAuthentication", "Telemetry",
 }

@@ -78,6 +78,8 @@ var kinds = map[string]kindInfo{
 
 	"PeerAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
 		object: func() any { return new(peerAuthentication) }},
+	"Telemetry": {group: telemetryGroup, versions: []string{"v1", "v1alpha1"}, state: kindServed,
+		object: func() any { return new(telemetryPolicy) }},
 	"AuthorizationPolicy": {group: securityGroup, versions: securityVersions, state: kindServed,
 		new: func() proto.Message { return new(security.AuthorizationPolicy) }},
 	"RequestAuthentication": {group: securityGroup, versions: securityVersions, state: kindServed,
@@ -89,7 +91,6 @@ var kinds = map[string]kindInfo{
 	"Gateway":          {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
 	"WorkloadGroup":    {group: networkingGroup, versions: networkingVersions, state: kindAdditive},
 	"ProxyConfig":      {group: networkingGroup, versions: []string{"v1beta1"}, state: kindAdditive},
-	"Telemetry":        {group: telemetryGroup, versions: []string{"v1", "v1alpha1"}, state: kindAdditive},
 	"TrafficExtension": {group: extensionsGroup, versions: []string{"v1alpha1"}, state: kindAdditive},
 	"IstioOperator":    {group: installGroup, versions: []string{"v1alpha1"}, state: kindAdditive},
 }

@@ -44,6 +44,8 @@ func (d *document) validate() []Finding {
 		v.requestAuthentication(p, s)
 	case *peerAuthentication:
 		v.peerAuthentication(&s.Spec)
+	case *telemetryPolicy:
+		v.telemetry(&s.Spec)
 	case *kubeService:
 		v.kubeService(&s.Spec)
 	case *kubeSlice:

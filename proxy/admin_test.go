@@ -46,7 +46,7 @@ func TestAdmin(t *testing.T) {
 		{"/stats/prometheus", []string{
 			`heddle_info{version="test",workload="web\"v1",namespace="shop"} 1` + "\n",
 			`heddle_endpoint_attempts_total{cluster="` + cluster + `",endpoint="` + up + `"} 1` + "\n",
-			`heddle_cluster_endpoints{cluster="` + cluster + `"} 1` + "\n",
+			`envoy_cluster_membership_total{cluster_name="` + cluster + `"} 1` + "\n", "istio_requests_total{",
 			"heddle_config_refused 0\n", "# TYPE heddle_endpoint_attempts_total counter\n",
 			`heddle_proxy_requests_total{direction="outbound",listener="` + r.sidecar.OutboundAddr().String() + `"} 2` + "\n",
 			`heddle_proxy_local_replies_total{direction="outbound",flag="UH",reason="destination_refused"} 1` + "\n"}},

@@ -21,7 +21,9 @@ func (x *exchange) reply(l LocalReply) {
 	x.told(l.Err)
 	x.f.report(l)
 	x.unfinished()
-	if x.grpc() {
+	rpc := x.grpc()
+	x.replied(&l, rpc)
+	if rpc {
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
 		x.editReply(&l, true)
 		x.w.Field("Content-Type", "application/grpc")
@@ -94,6 +96,7 @@ func (x *exchange) finishAnswer(body []byte) {
 	if x.q.Method() == http.MethodHead {
 		body = nil
 	}
+	x.account.bytes = int64(len(body))
 	if x.w.Finish(body) != nil {
 		x.aborted = true
 	}
@@ -108,8 +111,10 @@ func (x *exchange) answer(a *transport.Answer) {
 	x.edits = true
 	a.Header(h, &x.call, &x.view)
 	status, body := a.Status, a.Body
+	x.account.status = status
 	if x.grpc() {
 		code, message := a.ForGRPC()
+		x.account.status, x.account.grpc = http.StatusOK, uint8(min(code, 16))+1
 		status, body = http.StatusOK, nil
 		h.Set(contentTypeName, "application/grpc")
 		h.Set(grpcStatusName, strconv.FormatUint(uint64(code), 10))
@@ -162,6 +167,7 @@ func (x *exchange) tunnel() {
 		return
 	}
 	x.closing = true
+	x.account.status = p.Status()
 	if !x.f.tunnels.add(x.s.nc) {
 		return
 	}

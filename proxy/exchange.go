@@ -54,6 +54,8 @@ type exchange struct {
 	back   passage // of the response
 	splice splicer
 
+	account account
+
 	closing bool // the connection ends with the answer
 	unread  bool // and there may be bytes of the client's that nobody will read
 	torn    bool // it was not the client who ended the answer
@@ -92,6 +94,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.f.active.Add(1)
 	x.f.total.Add(1)
 	s.begin()
+	x.openAccount(true)
 	x.closing = !x.q.Persistent() || x.f.draining.Load()
 
 	// Where to, and what comes back: what has two readings goes nowhere, and its connection ends.
@@ -102,6 +105,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 		x.reply(*refused)
 	case x.q.Form() == http1.AsteriskForm: // OPTIONS * is about the server that it reaches
 		x.unfinished()
+		x.account.status = http.StatusOK
 		x.w.Response(http.StatusOK, "OK", x.q.Method())
 		x.finishAnswer(nil)
 	case s.wire.mesh != nil:
@@ -115,6 +119,7 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	x.giveUp()
 	x.leave()
 	s.finish()
+	x.record()
 	x.f.active.Add(-1)
 	switch {
 	case x.handed:
@@ -159,6 +164,9 @@ func (x *exchange) refuse(err error, first bool) {
 		return
 	}
 	x.closing = true
+	x.openAccount(false)
+	x.account.status, x.account.flags = bad.Status, call.FlagDPE
+	x.record()
 	x.f.report(LocalReply{Direction: x.f.direction, Status: bad.Status, Flag: "DPE", Reason: "bad_request", Text: bad.Text, Err: bad})
 	x.w.Response(bad.Status, http.StatusText(bad.Status), "")
 	x.write(bad.Text + "\n")
@@ -173,6 +181,7 @@ func (x *exchange) ask() {
 		x.info = new(transport.CallInfo)
 		ctx = transport.Capture(ctx, x.info)
 	}
+	x.account.called = true
 	step := m.engine.Begin(ctx, &x.call, &x.view)
 	if step.Delay > 0 && !x.pause(step.Delay) {
 		x.lose(x.outcome(nil), context.Canceled)
@@ -407,6 +416,7 @@ func (x *exchange) lose(o call.Outcome, err error) {
 		x.refused(x.s.verdict)
 		return
 	case o.Reason == call.ReasonCanceled:
+		x.account.flags |= call.FlagDC
 		x.aborted = true // for whom
 		return
 	}
@@ -416,6 +426,7 @@ func (x *exchange) lose(o call.Outcome, err error) {
 // brokenBody answers a client whose body is none, or does nothing where the client has gone.
 func (x *exchange) brokenBody(err error) {
 	if !refusedByCodec(err) {
+		x.account.flags |= call.FlagDC
 		x.aborted = true
 		return
 	}

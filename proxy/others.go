@@ -30,6 +30,7 @@ func (x *exchange) handOver(step transport.Step) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !x.s.attendCall(cancel) {
+		x.account.flags |= call.FlagDC
 		x.aborted = true
 		return
 	}
@@ -88,6 +89,7 @@ func (r resumed) editReply(h http.Header) { r.x.call.EditReply(call.HTTPHeaders(
 // RoundTrip implements http.RoundTripper.
 func (r resumed) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.x.view.Headers = call.HTTPHeaders(req.Header)
+	r.x.account.others = true
 	resp, err := r.x.s.wire.mesh.others.Resume(r.step, req, &r.x.call, &r.x.view)
 	r.x.told(err)
 	return resp, err

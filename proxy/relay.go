@@ -23,9 +23,16 @@ func (x *exchange) respond() bool {
 		// protocol that it was not let switch to.
 		x.closing, x.unread = true, true
 	}
+	x.account.status = x.p.Status()
 	x.s.answering()
 	x.relayHead()
-	if !x.relayBody() {
+	whole := x.relayBody()
+	x.account.bytes = x.p.Body.Taken()
+	if x.account.rpc {
+		x.account.ended(&x.p)
+	}
+	if !whole {
+		x.account.brokeOff(x)
 		x.aborted = true
 		return false
 	}

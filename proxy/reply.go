@@ -95,6 +95,7 @@ func (l *LocalReply) grpcStatus() string {
 // reply answers a request and reports it. gRPC callers get a trailers-only answer, as from Envoy: HTTP 200
 // and the status that grpc/doc/http-grpc-status-mapping.md gives for ours.
 func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) {
+	transport.Flagged(r.Context(), call.ParseFlags(l.Flag))
 	l.Direction, l.Method, l.Host = f.direction, r.Method, r.Host
 	if host, err := canonicalHost(r.Host); err == nil {
 		l.Host = host

@@ -53,6 +53,9 @@ type Config struct {
 	// OnCall hears of every call of the outbound side when its answer or its error is known and before the program
 	// hears of it; it is called concurrently and must not wait. Default: nobody does.
 	OnCall func(*mesh.CallInfo)
+	// AppMetrics is the URL of the application's own metrics in Prometheus's text format, which /stats/prometheus then has behind
+	// those of the mesh; it is asked at each scrape, for 5 s at most. Default: none.
+	AppMetrics string
 	// Quit is what POST /quitquitquit asks for; it must not wait. Default: the page does not exist.
 	Quit func()
 	// Workload and Version are what /server_info says.
@@ -71,6 +74,8 @@ type Sidecar struct {
 	admin    *server
 	draining atomic.Bool
 	replies  replies
+	app      *appMetrics // nil for none
+	forget   func()      // takes the sidecar's metrics out of the mesh's
 	wheel    *http1.Wheel
 	held     atomic.Int64 // bytes of buffers
 	failed   chan error
@@ -124,6 +129,10 @@ func Start(c Config) (*Sidecar, error) {
 		s.wheel.Close()
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
+	if c.AppMetrics != "" {
+		s.app = newAppMetrics(c.AppMetrics, c.Mesh.Metrics().Gather)
+	}
+	s.forget = c.Mesh.Metrics().Collect(s.families)
 	for _, srv := range s.servers() {
 		s.running.Go(func() { s.serve(srv) })
 	}
@@ -311,6 +320,10 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 	}
 	s.running.Wait()
 	s.wheel.Close()
+	s.forget()
+	if s.app != nil {
+		s.app.close()
+	}
 	return err
 }
 

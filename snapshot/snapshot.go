@@ -9,6 +9,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // Mesh is the scope of calls that workloads make. A gateway's scope will be its name.
@@ -22,6 +23,7 @@ type Snapshot struct {
 	Outbound Outbound                  // what becomes of calls to what Tables do not know
 	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 	Inbound  Inbound                   // what is taken of callers
+	Metrics  *telemetry.View           // what becomes of Istio's metrics on their way out, nil for what they are
 	// Authentication verifies the tokens of requests that come in; nil looks at none.
 	Authentication *jwt.Set
 	// Authorization decides about requests that come in to the workload, ConnAuthorization about connections that are not

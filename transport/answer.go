@@ -43,11 +43,11 @@ func (c *Call) answer(q *call.Request) (step Step, answered bool) {
 		c.faulted = true
 		delay, abort := r.Fault.Draw(c.engine.rand(), c.engine.rand())
 		if delay > 0 {
-			c.flag("DI")
+			c.flag(call.FlagDI)
 		}
 		step.Delay = delay
 		if abort {
-			c.flag("FI")
+			c.flag(call.FlagFI)
 			c.reply = Answer{Status: r.Fault.AbortStatus, GRPC: r.Fault.AbortGRPC, Body: bodyAbort, Details: detailsAbort}
 			if c.reply.Status == 0 {
 				c.reply.Status = http.StatusOK
@@ -81,14 +81,11 @@ func (c *Call) answer(q *call.Request) (step Step, answered bool) {
 // Reply gives the rule's own answer, where a Step says Reply. It must not be changed.
 func (c *Call) Reply() *Answer { return &c.reply }
 
-// flag notes what was injected, in Envoy's flags.
-func (c *Call) flag(f string) {
-	if c.flags != "" {
-		f = c.flags + "," + f
-	}
-	c.flags = f
+// flag notes what was injected, and that no retry was left.
+func (c *Call) flag(f call.Flags) {
+	c.flags |= f
 	if c.info != nil {
-		c.info.Flags = f
+		c.info.Flags = c.flags.String()
 	}
 }
 

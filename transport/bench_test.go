@@ -13,6 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // noop is a leaf that answers at once: what is measured over it is the mesh alone.
@@ -32,11 +33,17 @@ type noopPools struct{ leaf noop }
 func (p *noopPools) Open(*discovery.Endpoint, snapshot.Policy, *Load) any { return &p.leaf }
 func (p *noopPools) Release(any)                                          {}
 
-// benchRig: n hosts of three endpoints, each with ten rules ahead of the one that matches.
+// benchRig: n hosts of three endpoints, each with ten rules ahead of the one that matches, and metrics.
 func benchRig(tb testing.TB, n int) (*RoundTripper, []*http.Request) {
 	tb.Helper()
+	return benchRigWith(tb, n, telemetry.NewStore(telemetry.Options{}))
+}
+
+// benchRigWith is benchRig with the store, nil for no metrics.
+func benchRigWith(tb testing.TB, n int, metrics *telemetry.Store) (*RoundTripper, []*http.Request) {
+	tb.Helper()
 	registry := new(discovery.Registry)
-	e := NewEngine(Config{Registry: registry, Pools: new(noopPools)})
+	e := NewEngine(Config{Registry: registry, Pools: new(noopPools), Metrics: metrics})
 	tb.Cleanup(e.Close)
 	var hosts []*routing.VirtualHost
 	s := &snapshot.Snapshot{Version: "1"}

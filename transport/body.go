@@ -9,41 +9,59 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
-// track ends the attempt when the response's body does, or now where there is none to wait for. ctx is the call's, its
-// time-out included. stop, where it is not nil, is called then too.
-func track(ctx context.Context, resp *http.Response, a Attempt, stop func()) {
+// track ends the attempt when the response's body does, or now where there is none to wait for, and records the call then.
+func track(out *outgoing, resp *http.Response, c *Call, a Attempt) {
+	series, rpc := c.answering(out.original, resp)
+	req, stop, sent := out.req, out.giveTry(), out.body
+	a.bounded = out.cancel != nil
 	if resp.Body == nil || resp.Body == http.NoBody {
-		a.Finish()
+		took := a.finish()
+		if series != nil {
+			series.Record(telemetry.Measurement{Duration: took, RequestBytes: length(req.ContentLength)})
+		}
 		if stop != nil {
 			stop()
 		}
 		return
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if rwc, ok := resp.Body.(io.ReadWriteCloser); ok {
-			resp.Body = &upgraded{trackedBody: trackedBody{body: rwc, attempt: a, ctx: ctx, stop: stop}, writer: rwc}
-			return
-		}
+	var b *trackedBody
+	rwc, both := resp.Body.(io.ReadWriteCloser)
+	switch body := resp.Body; {
+	case both && resp.StatusCode == http.StatusSwitchingProtocols:
+		u := &upgraded{writer: rwc}
+		b, resp.Body = &u.trackedBody, u
+		b.body = body
+	case sent != nil && req.ContentLength < 0 || rpc || c.told > 0:
+		t := &tellingBody{counts: counts{ctx: c.heeded(out.ctx), sent: sent, resp: resp, rpc: rpc}}
+		b, resp.Body = &t.trackedBody, t
+		b.body = body
+	default:
+		b = &trackedBody{body: body}
+		resp.Body = b
 	}
-	resp.Body = &trackedBody{body: resp.Body, attempt: a, ctx: ctx, stop: stop}
+	b.attempt, b.req, b.stop, b.series = a, req, stop, series
 }
 
-// trackedBody is a response body whose end is the end of its attempt.
+// trackedBody is a response body whose end is the end of its attempt. There is one for every call: it stays within 96 bytes.
 type trackedBody struct {
 	body    io.ReadCloser
 	attempt Attempt
-	ctx     context.Context // the call's
-	stop    func()          // ends the attempt's context, nil where it has none
+	req     *http.Request     // as it was sent: its context is the call's, time-out included
+	series  *telemetry.Series // of the call, nil for none
+	bytes   int64             // of the answer, as far as it was read
+	stop    func()            // ends the attempt's context, nil where it has none
 	closing atomic.Bool
 	ended   atomic.Bool
 }
 
 func (b *trackedBody) Read(p []byte) (int, error) {
 	n, err := b.body.Read(p)
+	b.bytes += int64(n)
 	if err != nil {
-		b.end(err)
+		b.end(err, nil)
 	}
 	return n, err
 }
@@ -51,22 +69,49 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 func (b *trackedBody) Close() error {
 	b.closing.Store(true) // a read under way will fail of it
 	err := b.body.Close()
-	b.end(nil)
+	b.end(nil, nil)
 	return err
 }
 
-func (b *trackedBody) end(err error) {
+// judge says whose doing it is that the body breaks off, to the endpoint's record and in Envoy's flags.
+func (b *trackedBody) judge(err error, more *counts) call.Flags {
+	ctx := b.req.Context()
+	if more != nil {
+		ctx = more.ctx
+	}
+	// What the time-out cuts off once the answer has begun may be the reader's slowness (Envoy,
+	// Filter::onResponseTimeout), and a request's body that breaks off is the program's mistake.
+	if o := classify(ctx, nil, err); !o.Neutral() {
+		b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
+		return call.FlagUC
+	}
+	if b.attempt.bounded && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return call.FlagUT
+	}
+	return call.FlagDC
+}
+
+func (b *trackedBody) end(err error, more *counts) {
 	if b.ended.Swap(true) {
 		return
 	}
+	var flag call.Flags
 	if err != nil && !errors.Is(err, io.EOF) && !b.closing.Load() {
-		// What the time-out cuts off once the answer has begun may be the reader's slowness (Envoy,
-		// Filter::onResponseTimeout), and a request's body that breaks off is the program's mistake.
-		if o := classify(b.ctx, nil, err); !o.Neutral() {
-			b.attempt.Answered(call.Outcome{Reason: call.ReasonReset})
-		}
+		flag = b.judge(err, more)
 	}
-	b.attempt.Finish()
+	took := b.attempt.finish()
+	if b.series != nil {
+		m := telemetry.Measurement{Duration: took, RequestBytes: length(b.req.ContentLength), ResponseBytes: length(b.bytes)}
+		o := b.series.Outcome()
+		o.Flags |= flag
+		if more != nil {
+			more.put(&o, &m)
+		}
+		if o != b.series.Outcome() {
+			b.series = b.series.Instead(o)
+		}
+		b.series.Record(m)
+	}
 	if b.stop != nil {
 		b.stop()
 	}

@@ -27,12 +27,13 @@ type Call struct {
 	cluster *cluster
 	origin  string // of a browser's call, "" where it is not allowed to read the answer
 
-	routeName string // the route's, with the name of the match that took the request
-	path      string // as the rule rewrites it, "" where it does not
-	reply     Answer // the rule's own, where it has one
-	flags     string // Envoy's, of what was injected
+	routeName string     // the route's, with the name of the match that took the request
+	path      string     // as the rule rewrites it, "" where it does not
+	reply     Answer     // the rule's own, where it has one
+	flags     call.Flags // beside those of the reason
 
 	authority  string // what Host says whatever the rules say, "" for what they say
+	service    string // the host's own name, "" where the mesh does not know it
 	host       string // as the caller wrote it
 	port       uint16
 	began      time.Duration
@@ -86,10 +87,15 @@ func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	c.engine, c.host, c.port = e, q.Authority, q.Port
 	c.idempotent = resilience.Idempotent(q.Method)
 	c.heed(ctx)
-	if c.info = capture(ctx); c.info != nil {
-		c.began = e.now()
-	}
+	c.start(ctx)
 	return c.decide(q)
+}
+
+// start reads the clock where somebody wants to know how long the call takes.
+func (c *Call) start(ctx context.Context) {
+	if c.info = capture(ctx); c.info != nil || c.engine.metrics != nil {
+		c.began = c.engine.now()
+	}
 }
 
 // decide pins the live configuration and finds host, rule and cluster in it.
@@ -109,6 +115,7 @@ func (c *Call) decide(q *call.Request) Step {
 	if host == nil {
 		return c.outside()
 	}
+	c.service = host.Host
 
 	// Which rule. The program's own TLS and ports of other protocols are opaque to rules of HTTP.
 	if !host.HTTP || q.Scheme == "https" {
@@ -213,14 +220,15 @@ type Ready interface {
 func (c *Call) Pick(ready Ready) (Attempt, error) {
 	pass, ok := c.cluster.breaker.Enter()
 	if !ok {
+		c.cluster.records.load.counts.overflow.Add(1)
 		return Attempt{}, c.fail(call.ReasonCircuitOpen, nil, openBreaker(c.cluster))
 	}
-	var a Attempt
-	requests, err := c.admit()
+	limited, err := c.admit()
+	a := Attempt{cluster: c.cluster}
 	if err == nil {
 		a, err = c.pick(ready)
 	}
-	a.pass, a.requests = pass, requests
+	a.pass, a.limited = pass, limited
 	if err != nil {
 		a.leave()
 	}
@@ -228,16 +236,16 @@ func (c *Call) Pick(ready Ready) (Attempt, error) {
 }
 
 // admit counts the attempt against the limit of its cluster, where there is one.
-func (c *Call) admit() (*resilience.Gauge, error) {
+func (c *Call) admit() (limited bool, err error) {
 	most := c.cluster.def.Policy.Limits.Requests
 	if most == 0 {
-		return nil, nil //nolint:nilnil // nothing to count is no error
+		return false, nil
 	}
-	g := &c.cluster.records.load.Requests
-	if !g.Enter(most) {
-		return nil, c.fail(call.ReasonOverflow, nil, fmt.Sprintf("%d requests are under way, as many as http2MaxRequests allows", most))
+	if !c.cluster.records.load.Requests.Enter(most) {
+		c.cluster.records.load.counts.overflow.Add(1)
+		return false, c.fail(call.ReasonOverflow, nil, fmt.Sprintf("%d requests are under way, as many as http2MaxRequests allows", most))
 	}
-	return g, nil
+	return true, nil
 }
 
 func (c *Call) pick(ready Ready) (Attempt, error) {
@@ -251,9 +259,9 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 	}
 	if ep == nil {
 		if c.engine.closed.Load() { // while the call waited
-			return Attempt{}, c.fail(call.ReasonClosed, nil, "")
+			return Attempt{cluster: c.cluster}, c.fail(call.ReasonClosed, nil, "")
 		}
-		return Attempt{}, c.fail(call.ReasonNoEndpoint, nil, c.whyEmpty())
+		return Attempt{cluster: c.cluster}, c.fail(call.ReasonNoEndpoint, nil, c.whyEmpty())
 	}
 	c.attempts++
 	c.last = ep
@@ -261,7 +269,7 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}
 	ep.Begin()
-	return Attempt{Endpoint: ep, engine: c.engine, cluster: c.cluster, began: now}, nil
+	return Attempt{Endpoint: ep, cluster: c.cluster, began: now, before: before(now - c.began)}, nil
 }
 
 func (c *Call) wants(ep *balance.Endpoint, ready Ready) bool {
@@ -331,11 +339,16 @@ func (c *Call) whyEmpty() string {
 // An Attempt is one try on one endpoint. It is a value: copying it is free, but Finish is called once.
 type Attempt struct {
 	Endpoint *balance.Endpoint
-	engine   *Engine
 	cluster  *cluster
+	pass     resilience.Pass // of the service's circuit breaker
 	began    time.Duration
-	requests *resilience.Gauge // that counts it, nil for none
-	pass     resilience.Pass   // of the service's circuit breaker
+	before   uint32 // microseconds that the call had taken by then, of an hour at most; for the call's own duration
+	limited  bool   // counted against the limit of its cluster
+	bounded  bool   // the rule bounds the call's time
+}
+
+func before(d time.Duration) uint32 {
+	return uint32(min(max(d, 0), time.Hour) / time.Microsecond)
 }
 
 // Answered notes the verdict on the endpoint, at the response head or at the failure, and once more where
@@ -352,23 +365,31 @@ func (a Attempt) Answered(o call.Outcome) {
 		a.Endpoint.Succeeded()
 	}
 	if p := a.cluster.def.Policy.Outlier; p != nil && p.Note(a.Endpoint.Streaks(), &o) {
-		a.engine.eject(a.cluster.records, a.Endpoint)
+		a.cluster.engine.eject(a.cluster.records, a.Endpoint)
 	}
 }
 
-// Finish ends the accounting of the attempt, when its body has ended or there will be none.
-func (a Attempt) Finish() {
+// Finish ends the accounting of the attempt, when its body has ended or there will be none. It gives how long it took.
+func (a Attempt) Finish() time.Duration {
 	a.leave()
-	if a.Endpoint.End(a.engine.now() - a.began) {
-		a.engine.release(a.Endpoint)
+	e := a.cluster.engine
+	took := e.now() - a.began
+	if a.Endpoint.End(took) {
+		e.release(a.Endpoint)
 	}
+	return took
+}
+
+// finish is Finish, and gives how long the whole call took.
+func (a Attempt) finish() time.Duration {
+	return a.Finish() + time.Duration(a.before)*time.Microsecond
 }
 
 // leave ends the counting of the attempt, by the circuit breaker of its service and against the limit of its cluster.
 func (a Attempt) leave() {
 	a.pass.Release()
-	if a.requests != nil {
-		a.requests.Leave()
+	if a.limited {
+		a.cluster.records.load.Requests.Leave()
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 // A cluster is one definition of a cluster with its current endpoints. A snapshot that defines the cluster
 // anew makes another; both draw on the same records.
 type cluster struct {
+	engine  *Engine
 	def     *snapshot.Cluster
 	records *records
 	breaker *resilience.Breaker // of the service, nil for none
@@ -89,14 +90,14 @@ func (e *Engine) refresh(c *cluster) {
 			ep := c.records.byKey[key]
 			switch {
 			case ep == nil:
-				ep = balance.NewEndpoint(d, e.pools.Open(d, *policy, c.records.load))
+				ep = e.measure(balance.NewEndpoint(d, e.pools.Open(d, *policy, c.records.load)), c.def, policy.TLS)
 				ep.Join(now)
 			case reopen:
 				replaced = append(replaced, ep.Conns)
-				ep = ep.Redefined(d)
+				ep = e.measure(ep.Redefined(d), c.def, policy.TLS)
 				ep.Reopened(e.pools.Open(d, *policy, c.records.load))
 			case ep.Def != d:
-				ep = ep.Redefined(d) // the same state under new labels or weight
+				ep = e.measure(ep.Redefined(d), c.def, policy.TLS) // the same state under new labels or weight
 			}
 			c.records.byKey[key] = ep
 			keep[key] = true

@@ -104,10 +104,7 @@ func (c *Call) EditReply(h call.HeaderEditor) {
 
 // values is what templates can say about the call.
 func (c *Call) values(q *call.Request) call.Values {
-	v := call.Values{Request: *q, Protocol: q.Protocol, Route: c.routeName, Time: time.Now(), Flags: c.flags}
-	if v.Flags == "" {
-		v.Flags = "-"
-	}
+	v := call.Values{Request: *q, Protocol: q.Protocol, Route: c.routeName, Time: time.Now(), Flags: c.flags.String()}
 	if c.dest != nil {
 		v.Cluster = c.dest.Cluster
 	}

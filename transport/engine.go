@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // Pools makes and releases the connection pools of endpoints. An implementation is safe for concurrent
@@ -55,6 +57,10 @@ type Config struct {
 	DialAuthorizer DialAuthorizer
 	// Identity is who the program is. Default: nobody, and there is no mutual TLS of the mesh's.
 	Identity *identity.Identity
+	// Metrics are where calls and requests are recorded. Default: nowhere.
+	Metrics *telemetry.Store
+	// Workload is what metrics call the program. Default: unknown.
+	Workload telemetry.Workload
 }
 
 // An Engine holds the live configuration and the state that outlives it, and makes every decision of a
@@ -69,6 +75,9 @@ type Engine struct {
 	istio    bool                                         // retries do as Istio's
 	identity *identity.Identity                           // nil for none
 	live     *live                                        // what is under way, of the identity's connections and of requests
+	metrics  *telemetry.Store                             // nil for none
+	workload telemetry.Workload
+	arrived  arrivedGroups
 
 	onDecided func(PolicyEvent) // nil for nobody
 	decided   struct {
@@ -113,7 +122,9 @@ type state struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
 		identity: c.Identity, onDecided: c.Decided, authorizers: c.Authorizers, dialAuthorizer: c.DialAuthorizer, trail: newTrail(),
+		metrics: c.Metrics, workload: c.Workload,
 		clusters: make(map[string]*records)}
+	e.arrived.seed = maphash.MakeSeed()
 	if e.rand == nil {
 		e.rand = rand.Uint64
 	}
@@ -128,6 +139,9 @@ func NewEngine(c Config) *Engine {
 		l.live = e.live
 	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
+	if e.metrics != nil {
+		e.metrics.Collect(e.clusterFamilies)
+	}
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e
 }
@@ -165,7 +179,7 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 		live[def.Name] = rec
 		c := previous[def.Name]
 		if c == nil || !c.def.Same(def) {
-			c = &cluster{records: rec}
+			c = &cluster{engine: e, records: rec}
 			c.def = def
 			if def.Breaker != nil {
 				c.breaker = e.breakers[def.Breaker.Name]
@@ -177,6 +191,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	told := e.goLive(next)
 	asked, asks = old.asks, next.asks
+	if e.metrics != nil {
+		e.metrics.SetView(s.Metrics)
+	}
 	for i, c := range next.clusters {
 		if old := previous[c.def.Name]; old != c && old != nil {
 			old.giveUp(next.clusters[i])

@@ -60,6 +60,15 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	beginArrival(r.Context())
 	caller := CallerFrom(r.Context())
+	a, w := h.arrive(w, r, caller)
+	whole := false
+	defer func() { a.end(whole) }()
+	h.serve(a, w, r, caller)
+	whole = true
+}
+
+// serve is the order of what happens to a request.
+func (h *handler) serve(a *arrivedRequest, w http.ResponseWriter, r *http.Request, caller *Caller) {
 	if caller == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
@@ -71,21 +80,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if tooManyFields(r.Header) {
+		a.flags = call.FlagDPE
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
 	header := h.attested(r, caller)
 	admission, ok := h.admit(w, r, header)
 	if !ok {
+		a.flags = call.FlagRL
 		return
 	}
 	header = unclaimed(header, caller != nil)
 	visit, path, verdict := h.enter(w, r, header)
 	if visit == nil {
+		if a.flags = call.ParseFlags(verdict.Flag); verdict.Status == http.StatusBadRequest {
+			a.flags = call.FlagDPE
+		}
 		return
 	}
 	defer visit.leave(h.in.engine)
 	if !h.admitClaims(w, r, header, admission, verdict.Token) {
+		a.flags = call.FlagRL
 		return
 	}
 	header = h.settle(r, header, &verdict)
@@ -94,8 +109,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if call.IsGRPC(r.Header.Get("Content-Type")) {
 		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{verdict.gate, r.Header, visit})
 	}
-	inner := r.WithContext(WithCarried(ctx, Collect(call.HTTPHeaders(header))))
-	inner.Header = header
+	a.Context, a.carried = ctx, Collect(call.HTTPHeaders(header))
+	inner := r.WithContext(a)
+	inner.Header, inner.Body = header, a.counting(r.Body)
 	if visit.decided() {
 		spell(inner, path, verdict.Query(r.URL.RawQuery))
 	}

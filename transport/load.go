@@ -15,6 +15,7 @@ import (
 // value is ready for use; it is safe for concurrent use.
 type Load struct {
 	resilience.Load
+	counts clusterCounts
 
 	waiters atomic.Int32 // len(waiting), and those at leaves themselves
 	again   atomic.Bool  // something changed while mu was held
@@ -83,6 +84,7 @@ func (l *Load) pend(most int) error {
 	if l.Pending.Enter(most) {
 		return nil
 	}
+	l.counts.overflow.Add(1)
 	return &exchangeError{call.Outcome{Reason: call.ReasonOverflow},
 		fmt.Errorf("%d requests wait for a connection, as many as http1MaxPendingRequests allows", most)}
 }

@@ -43,6 +43,7 @@ func (r *records) eject(ep *balance.Endpoint, now time.Duration) bool {
 		r.history[ep.ID()] = x
 	}
 	p.Eject(x, r.began, now)
+	r.load.counts.ejections.Add(1)
 	ep.Eject()
 	ep.Streaks().Forget()
 	r.schedule(p)

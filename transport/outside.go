@@ -66,8 +66,6 @@ func onlyRegistry(known []uint16) string {
 // registry has it.
 func (e *Engine) beginUnnamed(ctx context.Context, c *Call, host string) Step {
 	c.engine, c.state, c.host = e, e.state.Load(), host
-	if c.info = capture(ctx); c.info != nil {
-		c.began = e.now()
-	}
+	c.start(ctx)
 	return c.outside()
 }

@@ -14,6 +14,7 @@ func (c *Call) Stale() bool { return c.engine.state.Load() != c.state || c.engin
 // request that Begin was given.
 func (c *Call) Renew(q *call.Request) Step {
 	c.route, c.match, c.dest, c.cluster, c.known, c.origin = nil, nil, nil, nil, nil, ""
+	c.service = ""
 	c.hashed, c.cookie = false, ""
 	return c.decide(q)
 }
@@ -27,6 +28,6 @@ func (c *Call) Drop(a Attempt) {
 	}
 	a.leave()
 	if a.Endpoint.Withdraw() {
-		a.engine.release(a.Endpoint)
+		c.engine.release(a.Endpoint)
 	}
 }

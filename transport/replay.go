@@ -21,8 +21,9 @@ type replay struct {
 
 	reading sync.Mutex // one reader of the source at a time; guards what follows
 	kept    []byte
-	read    int   // bytes the source has given
-	err     error // what ended the source
+	read    int       // bytes the source has given
+	frames  *messages // in them, nil where nobody counts
+	err     error     // what ended the source
 
 	mu        sync.Mutex // guards what follows; never held while reading
 	lost      bool       // more was read than is kept
@@ -139,6 +140,19 @@ func (r *replay) keep(b *replayBody, p []byte) {
 		r.lost = true
 	}
 	r.read += len(p)
+	if r.frames != nil {
+		r.frames.add(p)
+	}
+}
+
+// length says how much of the body has been read, in bytes and in messages of an RPC.
+func (r *replay) length() (bytes, messages uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.frames != nil {
+		messages = r.frames.count
+	}
+	return uint64(r.read), messages
 }
 
 func (b *replayBody) Close() error {

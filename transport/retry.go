@@ -29,7 +29,7 @@ func (c *Call) Next(o call.Outcome, replayable bool) (wait time.Duration, again 
 		c.info.Why = append(c.info.Why, v)
 	}
 	if v == resilience.AttemptsSpent {
-		c.flag("URX")
+		c.flag(call.FlagURX)
 	}
 	return wait, v == resilience.Repeated
 }
@@ -60,9 +60,11 @@ func (c *Call) judge(o *call.Outcome, replayable bool) (wait time.Duration, v re
 	case o.Pushback < 0 || o.Pushback > maxPushback || o.Pushback > 0 && c.over(o.Pushback):
 		return 0, resilience.PushedBack
 	case !c.afford():
+		c.cluster.records.load.counts.retryRefused.Add(1)
 		return 0, resilience.BudgetSpent
 	}
 	c.retries++
+	c.cluster.records.load.counts.retries.Add(1)
 	c.tried = append(c.tried, c.last)
 	c.away = c.elsewhere()
 	wait = r.Backoff.Wait(c.retries, c.engine.rand())

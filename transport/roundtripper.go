@@ -48,9 +48,7 @@ func (t *RoundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	default:
 		step = t.engine.beginUnnamed(req.Context(), &c, req.URL.Host)
 	}
-	resp, err := t.take(step, req, &c, &q)
-	c.End(err)
-	return resp, err
+	return t.Resume(step, req, &c, &q)
 }
 
 // take does what the engine has decided.
@@ -69,7 +67,9 @@ func (t *RoundTripper) take(step Step, req *http.Request, c *Call, q *call.Reque
 		return nil, step.Err
 	case Reply:
 		closeBody(req)
-		return c.Reply().response(req, c, q), nil
+		resp := c.Reply().response(req, c, q)
+		c.answeredBy(req, resp)
+		return resp, nil
 	}
 	return t.forward(req, c, q)
 }
@@ -92,6 +92,7 @@ func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*htt
 		return nil, c.FailDirect(err)
 	}
 	editResponse(resp, c, q)
+	c.answeredBy(req, resp)
 	out.limit(resp, c)
 	return resp, nil
 }
@@ -165,7 +166,7 @@ func (t *RoundTripper) attempts(out *outgoing, c *Call) (*http.Response, error) 
 			return nil, c.Fail(o, err)
 		}
 		out.commit()
-		track(c.heeded(out.ctx), resp, a, out.giveTry())
+		track(out, resp, c, a)
 		return resp, nil
 	}
 }
@@ -304,6 +305,9 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 	case !body:
 	case req.GetBody == nil:
 		o.body = newReplay(req)
+		if c.engine.metrics != nil && speaksGRPC(req.Header) {
+			o.body.frames = new(messages)
+		}
 		o.copy().Body = o.body.body()
 	case once:
 	case c.Policy().Protocol == snapshot.HTTP2 || c.Policy().Connections.ClientProtocol || safe(q.Method):

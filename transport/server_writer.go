@@ -70,6 +70,20 @@ func (w *codecWriter) begin(s *codecSession, b *codecBody, r *http.Request) {
 	w.waits.Store(s.q.ExpectContinue())
 }
 
+// account says what was answered: 0 for nothing yet, 101 for a connection that is the handler's.
+func (w *codecWriter) account() (status int, bytes int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch w.state {
+	case answerOpen:
+		return 0, 0
+	case answerHijacked:
+		return http.StatusSwitchingProtocols, 0
+	case answerBegun, answerHeaded, answerOver:
+	}
+	return w.status, w.written
+}
+
 // Header implements http.ResponseWriter. What it gives is looked at by WriteHeader, and for trailer fields at the end.
 func (w *codecWriter) Header() http.Header {
 	w.mu.Lock()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // What a driver needs that sends calls on connections of its own.
@@ -25,7 +26,7 @@ func (c *Call) Plain() bool {
 // its own, which names its service account.
 func (a Attempt) TLS() *snapshot.TLS {
 	if h, ok := a.Endpoint.Conns.(*lease); !ok {
-		return a.engine.EndpointPolicy(&a.cluster.def.Policy, a.Endpoint.Def).TLS
+		return a.cluster.engine.EndpointPolicy(&a.cluster.def.Policy, a.Endpoint.Def).TLS
 	} else if h.key.secured {
 		return &h.key.tls
 	}
@@ -43,6 +44,9 @@ func (c *Call) Mirrored() bool { return c.dest != nil && len(c.route.Mirrors) > 
 func (t *RoundTripper) Resume(step Step, req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
 	resp, err := t.take(step, req, c, q)
 	c.End(err)
+	if err != nil && c.engine.metrics != nil {
+		c.Record(Failure(err, speaksGRPC(req.Header)), telemetry.Measurement{RequestBytes: length(req.ContentLength)})
+	}
 	return resp, err
 }
 

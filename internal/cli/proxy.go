@@ -37,6 +37,7 @@ type proxyFlags struct {
 	inbound        inbounds
 	outbound       string
 	admin          string
+	appMetrics     string
 	policy         choice
 	preset         choice
 	settings       string
@@ -95,6 +96,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.StringVar(&o.appMetrics, "app-metrics", "", "`URL` of the program's own metrics, which /stats/prometheus then has too")
 	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY passes calls to unknown hosts through, REGISTRY_ONLY answers them with 502")
 	f.Var(&o.preset, "preset", "`preset`: production gives deadlines, time-outs of tries, retry budgets and ejection where no document has them; none")
 	f.StringVar(&o.svid.Certificate, "svid", "", "`file` of the program's X.509-SVID, PEM, for mutual TLS; with --svid-key and --svid-bundle")
@@ -164,7 +166,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	quit := make(chan struct{})
 	var once sync.Once
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
-		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report,
+		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ type proxySetting struct {
 
 var proxySettings = []proxySetting{
 	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
-	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"admin", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
+	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"admin", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
 	{"svid", aValue}, {"svid-key", aValue}, {"svid-bundle", aValue},
 	{"workload-api", aValue}, {"workload-api-hint", aValue},
 	{"ignore-kind", aList}, {"strict", aValue}, {"stream-idle-timeout", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},

@@ -27,6 +27,7 @@ inbound:
 - ':9081=:19081' # another
 outbound: 127.0.0.1:1
 admin: none
+app-metrics: http://127.0.0.1:9102/metrics
 outbound-traffic-policy: REGISTRY_ONLY
 preset: production
 allow-non-loopback: false
@@ -65,7 +66,7 @@ func TestSettingsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
-		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
+		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
 		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
 		"workload-api": "unix:///run/agent.sock", "workload-api-hint": "internal"} {

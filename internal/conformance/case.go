@@ -75,6 +75,8 @@ type Result struct {
 	Flag   string // "-" or the flag of the rejection
 	Cookie string // what the caller was given, with "?" for its value
 
+	unsaid bool // of an RPC: no grpc-status came back
+
 	SNI    string // the server name that the upstream was asked for by TLS
 	Caller string // the name in the caller's certificate
 

@@ -24,12 +24,21 @@ func run(t *testing.T, d Driver, c *Case, m *Mutation) (results []Result) {
 	if o, ok := d.(interface{ Options() []mesh.Option }); ok {
 		opts = o.Options()
 	}
+	do := func(t *testing.T) {
+		all := make(recorded, 2*max(c.Repeat, 1)+16)
+		results = d.Do(t, c, NewBench(t, c, m, append(opts, mesh.WithMetricsSink(all))...))
+		if m == nil {
+			_, rpc := d.(GRPC)
+			all.check(t, c, results, rpc)
+		}
+	}
 	if !c.Fake {
-		return d.Do(t, c, NewBench(t, c, m, opts...))
+		do(t)
+		return results
 	}
 	synctest.Test(t, func(t *testing.T) {
 		t.Cleanup(func() { time.Sleep(time.Minute) }) // servers take their time to end connections
-		results = d.Do(t, c, NewBench(t, c, m, opts...))
+		do(t)
 	})
 	return results
 }

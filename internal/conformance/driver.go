@@ -59,7 +59,7 @@ func (c *Case) settle() {
 // joinedBy adds the caller's side of a call to what its upstreams saw.
 func joinedBy(c *Case, r, answer Result) Result {
 	r.Status, r.GRPC, r.Flag, r.Cookie = answer.Status, answer.GRPC, answer.Flag, answer.Cookie
-	r.Answer, r.Text = answer.Answer, answer.Text
+	r.Answer, r.Text, r.unsaid = answer.Answer, answer.Text, answer.unsaid
 	if c.Fake {
 		r.Took = answer.Took
 	}
@@ -209,8 +209,10 @@ func roundTrip(rt http.RoundTripper, req *http.Request) Result {
 	case err != nil:
 		r.Flag = cutOff
 	}
+	r.unsaid = true
 	for _, h := range []http.Header{resp.Header, resp.Trailer} {
 		if s := h.Get("Grpc-Status"); s != "" {
+			r.unsaid = false
 			r.GRPC, _ = strconv.Atoi(s)
 		}
 	}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -42,6 +44,7 @@ type Options struct {
 	// Authorizers and DialAuthorizer are transport.Config's.
 	Authorizers    map[string]external.Authorizer
 	DialAuthorizer transport.DialAuthorizer
+	Metrics        telemetry.Options
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -93,6 +96,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
 		Decided: o.Decided, Authorizers: o.Authorizers, DialAuthorizer: o.DialAuthorizer,
+		Metrics:  telemetry.NewStore(o.Metrics),
+		Workload: telemetry.WorkloadOf(o.Config.Workload.Name, cmp.Or(o.Config.Workload.Namespace, "default"), o.Config.Workload.Labels),
 	})
 	o.Config.Authorizers, o.Config.GRPCAuthorizers = slices.Sorted(maps.Keys(o.Authorizers)), o.DialAuthorizer != nil
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)

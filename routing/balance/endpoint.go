@@ -6,6 +6,7 @@ import (
 
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/resilience"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // An Endpoint is the live record of one address in one cluster. What it counts outlives snapshots, pickers
@@ -13,7 +14,9 @@ import (
 type Endpoint struct {
 	Def   *discovery.Endpoint
 	Conns any // the connection pool that the driver made for this endpoint
-	state *state
+	// Metrics are what calls to the endpoint are recorded in, nil for nothing. They are set before the record is in use.
+	Metrics *telemetry.Group
+	state   *state
 }
 
 // state is what all definitions of one endpoint share.

@@ -25,12 +25,12 @@ func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (
 	q, who := received(ctx, method), transport.CallerFrom(ctx).Principal()
 	a := v.engine.Admit(&q, who)
 	if a.Err != nil {
-		return ctx, tooMany(&a, w)
+		return ctx, tooMany(&a, w, &g.arrival)
 	}
 	inner, err := g.enter(ctx, method, v.engine)
 	if err == nil {
 		if a = v.engine.AdmitClaims(a, &q, who, transport.TokenFrom(inner)); a.Err != nil {
-			return ctx, tooMany(&a, w)
+			return ctx, tooMany(&a, w, &g.arrival)
 		}
 	}
 	if md := limitsSay(&a); len(md) > 0 {
@@ -39,7 +39,8 @@ func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (
 	return inner, err
 }
 
-func tooMany(a *transport.Admission, w answer) error {
+func tooMany(a *transport.Admission, w answer, to *arrival) error {
+	to.flags = call.FlagRL
 	w.SetTrailer(limitsSay(a))
 	return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
 }

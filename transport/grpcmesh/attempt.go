@@ -130,7 +130,7 @@ func (r *rpc) unpin(told error) {
 			o.Reason = call.ReasonTimeout
 		}
 		r.attempt.Answered(o)
-		r.attempt.Finish()
+		r.tried(told, r.attempt.Finish())
 	}
 }
 

@@ -55,7 +55,7 @@ func (r *rpc) judge(info balancer.DoneInfo) {
 		r.last.Reason = call.ReasonTimeout // the endpoint's fault, not the caller's
 	}
 	r.attempt.Answered(r.last)
-	r.attempt.Finish()
+	r.tried(info.Err, r.attempt.Finish())
 }
 
 // outcome says how an attempt ended whose connection was there. gone says that the caller has given up.

@@ -157,7 +157,7 @@ func (r *rpc) failed(cause error) {
 	r.pinned = false
 	r.last, r.cause = call.NotConnected(cause), cause
 	r.attempt.Answered(r.last)
-	r.attempt.Finish()
+	r.tried(grpcstatus.Error(codes.Unavailable, ""), r.attempt.Finish())
 }
 
 // pickOutside gives the connection to the host itself. It fails as grpc-go's own balancers do: at once while

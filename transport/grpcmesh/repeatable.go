@@ -68,6 +68,9 @@ func (s *repeatable) SendMsg(m any) error {
 	}
 	s.mu.Unlock()
 	err := now.SendMsg(m)
+	if err == nil {
+		s.rpc.metrics.sent.Add(1)
+	}
 	if err != nil && s.recv.TryLock() { // it cannot be sent; who receives hears of it by itself
 		s.committed.Store(true)
 		_ = s.end(err)
@@ -88,6 +91,8 @@ func (s *repeatable) RecvMsg(m any) error {
 		if done := err == nil || errors.Is(err, io.EOF); done && s.commit() {
 			if err != nil {
 				_ = s.end(nil)
+			} else {
+				s.rpc.metrics.received.Add(1)
 			}
 			return err
 		} else if done {

@@ -60,6 +60,8 @@ type rpc struct {
 	try   context.Context // of an attempt that has a time of its own, else nil
 	timer *tryTimer       // of a stream's
 
+	metrics measured
+
 	// How the last attempt ended.
 	last     call.Outcome
 	cause    error       // why connecting failed
@@ -95,6 +97,7 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 		}
 	}
 	r.asked = r.request()
+	r.measure(opts)
 	if err := r.take(d.engine.Begin(ctx, &r.call, &r.asked)); err != nil {
 		return r, err
 	}
@@ -115,6 +118,7 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 // end closes the RPC's books.
 func (r *rpc) end(err error) {
 	r.call.End(err)
+	r.record(err)
 	r.timer.stop()
 	if r.release != nil {
 		r.release()

@@ -27,41 +27,61 @@ type server struct {
 	inbound *transport.Inbound
 }
 
-func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	g := &guest{sent: bodyOf(req)}
+	g.arrival.arrive(ctx, v, info.FullMethod)
+	g.arrival.received.Store(1)
+	err = errPanicked
+	defer func() { g.arrival.end(err) }()
 	defer g.end()
-	ctx, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
+	inner, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
 	if err != nil {
 		return nil, err
 	}
-	answer, err := handler(v.carrying(ctx), req)
+	err = errPanicked
+	resp, err = handler(v.carrying(inner, &g.arrival), req)
 	if denied := g.again(); denied != nil {
 		return nil, denied
 	}
-	return answer, err
+	if err == nil {
+		g.arrival.sent.Store(1)
+	}
+	return resp, err
 }
+
+// errPanicked stands for what a method did that has not returned.
+var errPanicked = rpcstatus.Error(codes.Unknown, "panic")
 
 // stream runs the method in a goroutine of its own: one that waits for a message hears of nothing else, and the end of the RPC
 // ends that wait.
-func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	s := &serverStream{ServerStream: ss, guest: guest{sent: bodyOf(nil)}}
+func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	s, method := &serverStream{ServerStream: ss, guest: guest{sent: bodyOf(nil)}}, info.FullMethod
+	if srv == nil {
+		method = "" // of grpc.UnknownServiceHandler
+	}
+	s.arrival.arrive(ss.Context(), v, method)
+	err = errPanicked
+	defer func() { s.arrival.end(err) }()
 	defer s.end()
 	ctx, err := v.receive(ss.Context(), &s.guest, info.FullMethod, ss)
 	if err != nil {
 		return err
 	}
-	s.ctx = v.carrying(ctx)
+	err = errPanicked
+	s.ctx = v.carrying(ctx, &s.arrival)
 	returned := make(chan returned, 1)
 	go s.run(srv, handler, returned)
 	select {
 	case r := <-returned:
-		return s.result(r)
+		err = s.result(r)
+		return err
 	case <-ctx.Done():
 	}
 	if denied := s.reason(); denied != nil {
 		return denied
 	}
-	return s.result(<-returned)
+	err = s.result(<-returned)
+	return err
 }
 
 // receive is the order of decisions about an RPC that comes in: whose it is, whether it is one too many, and whether policies
@@ -78,6 +98,7 @@ func (v server) receive(ctx context.Context, g *guest, method string, w answer) 
 	if err != nil {
 		return ctx, err
 	}
+	g.arrival.came = came
 	return v.arrive(came, g, method, w)
 }
 
@@ -127,8 +148,9 @@ func (s *serverStream) result(r returned) error {
 }
 
 // carrying gives a context whose calls carry what the RPC came with, and with a request id where that had none.
-func (v server) carrying(ctx context.Context) context.Context {
+func (v server) carrying(ctx context.Context, a *arrival) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
+	a.named(md)
 	if id := md["x-request-id"]; len(id) == 0 || id[0] == "" {
 		if md == nil {
 			md = make(metadata.MD, 1)
@@ -154,7 +176,11 @@ func (s *serverStream) SendMsg(m any) error {
 	if err := s.again(); err != nil {
 		return err
 	}
-	return s.ServerStream.SendMsg(m)
+	err := s.ServerStream.SendMsg(m)
+	if err == nil {
+		s.arrival.sent.Add(1)
+	}
+	return err
 }
 
 // RecvMsg implements grpc.ServerStream. It asks when the message is there: that may have taken long.
@@ -163,18 +189,22 @@ func (s *serverStream) RecvMsg(m any) error {
 	if denied := s.again(); denied != nil {
 		return denied
 	}
+	if err == nil {
+		s.arrival.received.Add(1)
+	}
 	return err
 }
 
 // A guest is an RPC that policies have let in, until its end.
 type guest struct {
-	stay   transport.Stay
-	view   call.Request
-	ctx    context.Context // of the RPC, for who is asked about it
-	md     metadata.MD     // as it came
-	sent   sentBody
-	remote netip.AddrPort
-	cancel context.CancelFunc // nil until it is let in
+	stay    transport.Stay
+	arrival arrival
+	view    call.Request
+	ctx     context.Context // of the RPC, for who is asked about it
+	md      metadata.MD     // as it came
+	sent    sentBody
+	remote  netip.AddrPort
+	cancel  context.CancelFunc // nil until it is let in
 
 	mu     sync.Mutex // guards what follows
 	denied error
@@ -266,6 +296,9 @@ func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Con
 	if verdict.Status != 0 {
 		g.cancel()
 		g.cancel = nil
+		if g.arrival.flags |= call.ParseFlags(verdict.Flag); verdict.Status == http.StatusBadRequest {
+			g.arrival.flags = call.FlagDPE
+		}
 		told := metadata.MD{}
 		verdict.Refusal(editor{headers(told)})
 		delete(told, "content-type")

@@ -114,6 +114,7 @@ func (s *clientStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	switch {
 	case err == nil:
+		s.rpc.metrics.received.Add(1)
 		if s.once {
 			_ = s.end(nil)
 		}

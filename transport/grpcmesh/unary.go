@@ -12,7 +12,10 @@ import (
 func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	r, err := d.begin(ctx, method, cc, opts)
 	if err == nil {
-		err = r.unary(req, reply, invoke, opts)
+		if err = r.unary(req, reply, invoke, opts); err == nil {
+			r.metrics.received.Store(1)
+		}
+		r.metrics.sent.Store(1)
 	}
 	r.tell(opts)
 	r.end(err)

@@ -24,6 +24,7 @@ type Body struct {
 	open     bool // bytes or the end are still to come; a zero Body is done
 	length   int64
 	left     int64 // Sized: bytes not read yet
+	taken    int64 // bytes read
 	room     int   // for the next piece of a connection that is read into a buffer taken before
 	chunks   unchunker
 	err      error
@@ -32,14 +33,14 @@ type Body struct {
 }
 
 func (b *Body) reset() {
-	b.c, b.framing, b.open, b.err = nil, NoBody, false, nil
+	b.c, b.framing, b.open, b.err, b.taken = nil, NoBody, false, nil, 0
 	b.trailer.reset()
 }
 
 // start begins a body on c.
 func (b *Body) start(c *Conn, framing Framing, length, left int64, response bool) {
 	b.c, b.framing, b.response, b.length, b.left = c, framing, response, length, left
-	b.open = framing != NoBody
+	b.open, b.taken = framing != NoBody, 0
 	b.room = minBuffer
 	b.chunks = unchunker{ext: c.limits.ChunkExtension}
 	b.section = lines{}
@@ -62,6 +63,9 @@ func (b *Body) Remaining() int64 {
 	}
 	return -1
 }
+
+// Taken gives the bytes of the body that have been read, its coding taken off.
+func (b *Body) Taken() int64 { return b.taken }
 
 // Done reports whether the body has been read to its end.
 func (b *Body) Done() bool { return !b.open }
@@ -229,6 +233,7 @@ func (b *Body) decode(dst, raw []byte) (n, used int) {
 		}
 	case NoBody:
 	}
+	b.taken += int64(n)
 	return n, used
 }
 
@@ -310,6 +315,7 @@ func (b *Body) Direct() int64 {
 // Took tells that n bytes were taken past this package, at most Direct, and whether the connection's end was seen then.
 // It gives io.ErrUnexpectedEOF where that end came too early.
 func (b *Body) Took(n int64, eof bool) error {
+	b.taken += max(n, 0)
 	if b.framing == Sized {
 		b.left -= max(0, min(n, b.left))
 		if b.left == 0 && b.open {

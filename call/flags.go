@@ -1,0 +1,58 @@
+package call
+
+import "strings"
+
+// Flags are Envoy's response flags of one call (access log %RESPONSE_FLAGS%, the label response_flags of Istio's metrics), those
+// that the mesh has a use for. They are a set.
+type Flags uint32
+
+// In the order in which Envoy writes them (CoreResponseFlag).
+const (
+	FlagUH   Flags = 1 << iota // no endpoint to pick
+	FlagUT                     // a time-out of the mesh
+	FlagLR                     // ended by the mesh itself
+	FlagUR                     // the endpoint reset the stream
+	FlagUF                     // the endpoint could not be connected to
+	FlagUC                     // the endpoint ended the connection
+	FlagUO                     // a limit or a circuit breaker
+	FlagNR                     // no rule matches
+	FlagDI                     // an injected delay
+	FlagFI                     // an injected abort
+	FlagRL                     // a rate limit
+	FlagUAEX                   // an external authorizer has refused, or failed
+	FlagDC                     // the caller has gone
+	FlagURX                    // no retry was left
+	FlagSI                     // nothing moved for too long
+	FlagDPE                    // the request breaks its protocol
+	FlagUPE                    // the answer does
+	FlagNC                     // the rule's destination does not exist
+)
+
+var flagNames = [...]string{"UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "DC", "URX", "SI", "DPE", "UPE", "NC"}
+
+// String gives the flags as Envoy writes them, with commas between them, "-" for none.
+func (f Flags) String() string {
+	text := "-"
+	for i, name := range flagNames {
+		switch {
+		case f&(1<<i) == 0:
+		case text == "-":
+			text = name
+		default:
+			text += "," + name
+		}
+	}
+	return text
+}
+
+// ParseFlags reads what String gives; words that are no flag of the mesh's are none.
+func ParseFlags(s string) (f Flags) {
+	for word := range strings.SplitSeq(s, ",") {
+		for i, name := range flagNames {
+			if word == name {
+				f |= 1 << i
+			}
+		}
+	}
+	return f
+}

@@ -1,0 +1,305 @@
+package conformance
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/external"
+	"github.com/heddlemesh/mesh/proxy"
+	"github.com/heddlemesh/mesh/telemetry"
+)
+
+// A sunk is one event of a sink.
+type sunk struct {
+	telemetry.Labels
+	telemetry.Outcome
+	telemetry.Measurement
+}
+
+type sink chan sunk
+
+// Request implements mesh.MetricsSink.
+func (s sink) Request(l *telemetry.Labels, o telemetry.Outcome, m telemetry.Measurement) {
+	s <- sunk{*l, o, m}
+}
+
+func (s sink) next(t testing.TB) sunk {
+	t.Helper()
+	select {
+	case one := <-s:
+		return one
+	case <-time.After(recordedPatience):
+		t.Fatal("nothing is recorded")
+		return sunk{}
+	}
+}
+
+const inboundMetered = `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web}
+spec:
+  hosts: [web.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 10.0.0.1}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: deny}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/denied, /pkg.Service/Denied]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask}
+spec: {action: CUSTOM, provider: {name: nobody}, rules: [{to: [{operation: {paths: [/asked]}}]}]}
+---
+apiVersion: heddle.dev/v1alpha1
+kind: RateLimit
+metadata: {name: few}
+spec: {direction: INBOUND, limits: [{name: few, match: [{uri: {prefix: /few}}], requests: 1, unit: DAY}]}
+`
+
+// TestInboundMetrics: every request that comes in is recorded once, by whichever face it comes in, with its status, its flags, its
+// bytes and its service; a Host that the mesh does not know is no label.
+func TestInboundMetrics(t *testing.T) {
+	t.Parallel()
+	const web = "web.default.svc.cluster.local"
+	for _, f := range faces {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			all := make(sink, 64)
+			m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithAuthorizer("nobody", external.AuthorizerFunc(
+				func(context.Context, *external.Check) (external.Answer, error) { return external.Answer{}, nil })))
+			addr := f.serve(t, m, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/missing":
+					http.NotFound(w, r)
+				case "/twice":
+					text, _ := io.ReadAll(r.Body)
+					_, _ = w.Write(append(text, text...))
+				case "/break":
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			for _, c := range []struct {
+				visit
+				code  uint16
+				flags call.Flags
+				in    uint64
+				out   uint64 // 0 for any
+			}{
+				{visit{method: "GET", target: "/", host: web}, 200, 0, 0, 0},
+				{visit{method: "GET", target: "/missing", host: web}, 404, 0, 0, 19},
+				{visit{method: "POST", target: "/twice", host: web, body: strings.Repeat("x", 5000)}, 200, 0, 5000, 10000},
+				{visit{method: "GET", target: "/denied", host: web}, 403, 0, 0, 0},
+				{visit{method: "GET", target: "/asked", host: web}, 403, call.FlagUAEX, 0, 0},
+				{visit{method: "GET", target: "/few", host: web}, 200, 0, 0, 0},
+				{visit{method: "GET", target: "/few", host: web}, 429, call.FlagRL, 0, 0},
+				{visit{method: "GET", target: "/break", host: web}, 503, call.FlagUC, 0, 0},
+				{visit{method: "GET", target: "/", host: "elsewhere.example"}, 200, 0, 0, 0},
+			} {
+				f.ask(t, addr, c.visit)
+				got := all.next(t)
+				what := c.method + " " + c.host + c.target
+				if got.Code != c.code || got.Flags != c.flags || got.GRPC != 0 || got.RequestBytes != c.in || c.out != 0 && got.ResponseBytes != c.out {
+					t.Errorf("%s: %+v %+v, want %d %v, %d and %d bytes", what, got.Outcome, got.Measurement, c.code, c.flags, c.in, c.out)
+				}
+				host := c.host
+				if host != web {
+					host = ""
+				}
+				if got.Reporter != telemetry.Destination || got.Service.Host != host || got.Labels.Destination.Name != "web-v1" || got.Security != telemetry.PlainText || got.Source != (telemetry.Workload{}) {
+					t.Errorf("%s: labels %+v", what, got.Labels)
+				}
+			}
+			if n := len(all); n > 0 {
+				t.Errorf("%d requests are recorded that were not made", n)
+			}
+			if total := totalOf(m, "istio_requests_total"); total != 9 {
+				t.Errorf("the store has %v requests", total)
+			}
+		})
+	}
+}
+
+// totalOf adds up a metric of the mesh.
+func totalOf(m *mesh.Mesh, name string) (sum float64) {
+	for _, f := range m.Metrics().Gather() {
+		if f.Name == name {
+			for _, s := range f.Samples {
+				sum += s.Value
+			}
+		}
+	}
+	return sum
+}
+
+// TestInboundRPCMetrics is TestInboundMetrics for a gRPC server.
+func TestInboundRPCMetrics(t *testing.T) {
+	t.Parallel()
+	all := make(sink, 64)
+	m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all))
+	f := newGRPCFace(t, m)
+	for _, c := range []struct {
+		method string
+		grpc   uint8
+		out    uint64
+	}{{"/pkg.Service/Method", 0, 1}, {"/pkg.Service/Method", 0, 1}} {
+		f.call(t.Context(), c.method, "web", metadata.MD{})
+		got := all.next(t)
+		if got.Code != 200 || got.GRPC != c.grpc+1 || got.RequestMessages != 1 || got.ResponseMessages != c.out || got.Service.Host != "web.default.svc.cluster.local" {
+			t.Errorf("%s: %+v", c.method, got)
+		}
+	}
+	if err := m.Apply(t.Context(), []byte(strings.ReplaceAll(inboundMetered, "Service/Denied", "Service/Method"))); err != nil {
+		t.Fatal(err)
+	}
+	f.call(t.Context(), "/pkg.Service/Method", "web", metadata.MD{})
+	if got := all.next(t); got.GRPC != 7+1 || got.ResponseMessages != 0 {
+		t.Errorf("denied: %+v", got)
+	}
+	if n := totalOf(m, "grpc_server_call_started_total"); n != 3 {
+		t.Errorf("%v RPCs have started", n)
+	}
+}
+
+// rareFlags are those that no row of the table ends with: what makes them, on the side of the caller.
+var rareFlags = map[string]func(t *testing.T) call.Flags{
+	"LR": func(t *testing.T) call.Flags {
+		all := make(sink, 1)
+		m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all))
+		_ = m.Close()
+		resp, err := m.Client().Get("http://web/") //nolint:noctx // of a mesh that is closed
+		if err == nil {
+			resp.Body.Close()
+			t.Fatal("a closed mesh answers")
+		}
+		return all.next(t).Flags
+	},
+	"UPE": func(t *testing.T) call.Flags {
+		all := make(sink, 1)
+		m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				_, _ = server.Read(make([]byte, 4096))
+				_, _ = io.WriteString(server, "SSH-2.0\r\n\r\n")
+				_ = server.Close()
+			}()
+			return client, nil
+		}))
+		resp, err := m.Client().Get("http://web/") //nolint:noctx // as a test has it
+		if err == nil {
+			resp.Body.Close()
+			t.Fatal("what is no HTTP is an answer")
+		}
+		return all.next(t).Flags
+	},
+	"SI": func(t *testing.T) (flags call.Flags) {
+		synctest.Test(t, func(t *testing.T) {
+			all := make(sink, 1)
+			m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, server) }()
+				t.Cleanup(func() { _ = server.Close() })
+				return client, nil
+			}))
+			l := newPipeListener()
+			s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: l.Addr().String(), StreamIdleTimeout: 10 * time.Second,
+				Listen: func(string, string) (net.Listener, error) { return l, nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				_ = s.Shutdown(ctx)
+			})
+			c := l.dial()
+			defer c.Close()
+			go func() { _, _ = io.Copy(io.Discard, c) }()
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+			flags = all.next(t).Flags
+		})
+		return flags
+	},
+}
+
+// A pipeListener is a listener in memory, on the loopback by its name.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	over   atomic.Bool
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) dial() net.Conn {
+	client, server := net.Pipe()
+	l.conns <- server
+	return client
+}
+
+// Accept implements net.Listener, as do Close and Addr.
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	if !l.over.Swap(true) {
+		close(l.closed)
+	}
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return memory("127.0.0.1:15001") }
+
+// TestEveryFlag: there is no flag without a test of what sets it. Those in the rows of the table are held against metrics, errors,
+// call infos and the sidecar's answers by the drivers (recorded.check, Case.Check); the rest is here.
+func TestEveryFlag(t *testing.T) {
+	t.Parallel()
+	seen := call.FlagUAEX // TestInboundMetrics
+	for _, c := range Cases() {
+		for _, w := range []Result{c.Want, c.Then} {
+			seen |= call.ParseFlags(w.Flag) | call.ParseFlags(w.Flags)
+		}
+	}
+	for name, ending := range rareFlags {
+		t.Run(name, func(t *testing.T) {
+			if got := ending(t); got != call.ParseFlags(name) {
+				t.Errorf("metrics have the flags %v", got)
+			}
+		})
+		seen |= call.ParseFlags(name)
+	}
+	if missing := call.ParseFlags(call.Flags(1<<32-1).String()) &^ seen; missing != 0 {
+		t.Errorf("no row sets %v", missing)
+	}
+	for r := call.ReasonNone + 1; ; r++ {
+		if r.String() == "unknown" {
+			break
+		}
+		if f := r.Flags(); f == 0 || f.String() != r.Flag() || strings.Contains(r.Flag(), ",") {
+			t.Errorf("%v has the flags %v", r, f)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package transport
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
+)
+
+// arrivedGroups remembers what requests that come in are recorded in, by who sends them and the host that they name.
+type arrivedGroups struct {
+	seed  maphash.Seed
+	slots [64]atomic.Pointer[arrivedGroup]
+}
+
+// An arrivedGroup is one that was found. It is immutable.
+type arrivedGroup struct {
+	state                *state
+	principal, authority string
+	group                *telemetry.Group
+}
+
+// Arrived gives what a request that came in is recorded in, nil for nothing. caller is who was proved to send it, nil for nobody. Its workload
+// is not known, and what it says of itself is not asked: namespace and account are those of its certificate. The service is
+// that of the Host, where the mesh knows it. authority is not kept.
+func (e *Engine) Arrived(caller *Caller, authority string) *telemetry.Group {
+	if e.metrics == nil {
+		return nil
+	}
+	var peer authz.Peer
+	if caller != nil {
+		peer = caller.Policy
+	}
+	st := e.state.Load()
+	h := maphash.String(e.arrived.seed, authority) ^ maphash.String(e.arrived.seed, peer.Principal)
+	slot := &e.arrived.slots[h%uint64(len(e.arrived.slots))]
+	if had := slot.Load(); had != nil && had.state == st && had.authority == authority && had.principal == peer.Principal {
+		return had.group
+	}
+	l := telemetry.Labels{Reporter: telemetry.Destination, Destination: e.self(peer.Principal != ""), Service: st.serviceNamed(authority),
+		Security: telemetry.PlainText}
+	if peer.Principal != "" {
+		l.Source.Principal, l.Source.Namespace, l.Security = "spiffe://"+peer.Principal, peer.Namespace, telemetry.MutualTLS
+	}
+	g := e.metrics.Group(l)
+	if len(authority) <= maxAuthority {
+		slot.Store(&arrivedGroup{st, peer.Principal, strings.Clone(authority), g})
+	}
+	return g
+}
+
+// maxAuthority bounds what is remembered, in bytes.
+const maxAuthority = 256
+
+// serviceNamed gives the service of a Host field. One that the mesh does not know is unknown: who writes it is free to write
+// anything.
+func (st *state) serviceNamed(authority string) telemetry.Service {
+	t := st.snap.Tables[snapshot.Mesh]
+	host, port, err := call.SplitAuthority(authority)
+	if t == nil || err != nil {
+		return telemetry.Service{}
+	}
+	if port == 0 {
+		port = 80
+	}
+	found, known := t.Lookup(host, port)
+	if found == nil && len(known) > 0 {
+		found, _ = t.Lookup(host, known[0])
+	}
+	if found == nil {
+		return telemetry.Service{}
+	}
+	return telemetry.ServiceOf(found.Host, "")
+}

@@ -1,0 +1,140 @@
+package grpcmesh
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// codeOfError gives the status code of what a program is told, as a number.
+func codeOfError(err error) uint32 { return uint32(grpcstatus.Code(err)) }
+
+// outcomeOf says how an RPC ended whose program is told err.
+func outcomeOf(err error) telemetry.Outcome {
+	o := telemetry.Outcome{Code: http.StatusOK}
+	if _, ours := call.AsError(err); ours {
+		o = transport.Failure(err, true)
+	}
+	o.GRPC = uint8(min(codeOfError(err), 16)) + 1
+	return o
+}
+
+// measured is what metrics know of an RPC beside what the engine's call does. It has nothing where there are none.
+type measured struct {
+	calls, attempts *telemetry.RPCs
+	sent, received  atomic.Uint64 // messages
+	closed          bool
+}
+
+// measure finds the RPC's own metrics. A method that was not there when the program was built is no label (gRFC A66).
+func (r *rpc) measure(opts []grpc.CallOption) {
+	store := r.driver.engine.Metrics()
+	if store == nil {
+		return
+	}
+	method := ""
+	for _, o := range opts {
+		if _, static := o.(grpc.StaticMethodCallOption); static {
+			method = methodName(r.named)
+		}
+	}
+	target := r.cc.Target()
+	r.metrics.calls, r.metrics.attempts = store.RPC(telemetry.ClientCall, method, target), store.RPC(telemetry.ClientAttempt, method, target)
+}
+
+// methodName is a method as metrics have it: without the first slash.
+func methodName(full string) string {
+	if len(full) > 0 && full[0] == '/' {
+		return full[1:]
+	}
+	return full
+}
+
+// tried counts an attempt that took so long, and ended with err.
+func (r *rpc) tried(err error, took time.Duration) {
+	if a := r.metrics.attempts; a != nil {
+		a.Start()
+		a.End(codeOfError(err), took)
+	}
+}
+
+// record puts the RPC into the metrics, once.
+func (r *rpc) record(err error) {
+	if r.metrics.calls == nil || r.metrics.closed {
+		return
+	}
+	r.metrics.closed = true
+	took := r.call.Record(outcomeOf(err), telemetry.Measurement{RequestMessages: r.metrics.sent.Load(), ResponseMessages: r.metrics.received.Load()})
+	r.metrics.calls.End(codeOfError(err), took)
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s *clientStream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err == nil {
+		s.rpc.metrics.sent.Add(1)
+	}
+	return err
+}
+
+// An arrival is an RPC that a server has received. Its zero value is of a server without metrics.
+type arrival struct {
+	engine         *transport.Engine
+	calls          *telemetry.RPCs
+	came           context.Context // says who has sent it
+	began          time.Time
+	flags          call.Flags
+	sent, received atomic.Uint64 // messages
+	authority      string
+	known          bool // authority is
+	behind         bool // a Handler of the mesh, which records it
+}
+
+// arrive begins the account of an RPC. method is "" where the server does not have it.
+func (a *arrival) arrive(ctx context.Context, v server, method string) {
+	a.came = ctx
+	if store := v.engine.Metrics(); store != nil {
+		a.engine, a.began, a.behind = v.engine, time.Now(), v.engine.Admitted(ctx) != nil
+		a.calls = store.RPC(telemetry.ServerCall, methodName(method), "")
+		a.calls.Start()
+	}
+}
+
+// named notes the metadata that the RPC came with.
+func (a *arrival) named(md metadata.MD) {
+	if v := md[":authority"]; len(v) > 0 {
+		a.authority = v[0]
+	}
+	a.known = true
+}
+
+// end records the RPC.
+func (a *arrival) end(err error) {
+	if a.engine == nil {
+		return
+	}
+	took := time.Since(a.began)
+	a.calls.End(codeOfError(err), took)
+	if a.behind {
+		return
+	}
+	if !a.known {
+		md, _ := metadata.FromIncomingContext(a.came)
+		a.named(md)
+	}
+	o := telemetry.Outcome{Code: http.StatusOK, GRPC: uint8(min(codeOfError(err), 16)) + 1, Flags: a.flags}
+	if a.came.Err() != nil {
+		o.Flags |= call.FlagDC
+	}
+	a.engine.Arrived(transport.CallerFrom(a.came), a.authority).Series(o).Record(telemetry.Measurement{Duration: took,
+		RequestMessages: a.received.Load(), ResponseMessages: a.sent.Load()})
+}
