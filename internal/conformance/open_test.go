@@ -384,3 +384,7 @@ func guestArrival() transport.Arrival {
 	q.Prepare()
 	return q
 }
+
+func (h *hungGuest) Ask(transport.Gate, *transport.Arrival, string) transport.Verdict {
+	return transport.Verdict{}
+}
