@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick faults soak ci
+.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick faults soak interop ci
 
 test:
 	go test ./...
@@ -54,6 +54,10 @@ faults:
 soak:
 	HEDDLE_FAULTS=10m go test -count=1 -timeout=1h -v -run='^TestEverything$$' ./internal/faults
 	$(MAKE) faults faults=60s
+
+# grpc-go's interoperability cases and connect-go's client, in the library and through sidecars.
+interop:
+	.ci/run interop
 
 ci:
 	.ci/run

@@ -56,7 +56,7 @@ var walls = []struct {
 	{"github.com/sony/gobreaker", []string{"resilience"}},
 	{"istio.io/api", []string{"config"}},
 	{"istio.io/api/security/v1alpha1", []string{"identity/ca"}}, // the CSR protocol
-	{"google.golang.org/protobuf", []string{"config", "identity/extauthz", "examples/..."}},
+	{"google.golang.org/protobuf", []string{"config", "identity/extauthz", "transport/grpcmesh", "examples/..."}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},
 	{"golang.org/x/net/http2", []string{"transport", "proxy"}},

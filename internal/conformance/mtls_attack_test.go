@@ -440,6 +440,9 @@ func TestFloodAfterHandshake(t *testing.T) {
 		_, _ = f.conn.Write(f.record(handshakeRecord, "\x01\x00\x00\x02\x03\x03")) // ClientHello
 		closed("another hello", f)
 		f = newFlooder(t, addr, d.as(mine))
+		_, _ = f.conn.Write(f.record(handshakeRecord, "\x14\x00\x00\x20"+strings.Repeat("\x00", 32))) // Finished
+		closed("another end", f)
+		f = newFlooder(t, addr, d.as(mine))
 		_, _ = f.conn.Write(f.record(handshakeRecord, "\x04\x00\x00\x01\x00")) // NewSessionTicket, which is a server's
 		closed("a ticket", f)
 		f = newFlooder(t, addr, d.as(mine))

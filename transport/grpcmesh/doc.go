@@ -6,9 +6,11 @@
 //
 // How it fits into a channel:
 //
-//   - an interceptor asks the engine once per RPC where it goes (unary.go, stream.go) and makes the attempts;
+//   - an interceptor asks the engine once per RPC where it goes (unary.go, stream.go) and makes the attempts, also of a stream
+//     that has answered nothing yet (repeatable.go), and beside each other (hedge.go);
 //   - the channel's resolver publishes the endpoints of every cluster the host's rules lead to (resolver.go);
-//   - the balancer, the one thing registered with grpc-go globally, keeps a connection to each (balancer.go);
+//   - the balancer, the one thing registered with grpc-go globally, keeps a connection to each (balancer.go), and more where
+//     streams run out (spare.go);
 //   - the picker lets the engine choose the endpoint of each attempt and waits for its connection (pick.go);
 //   - its Done is where an attempt's outcome is told and its accounting ends (outcome.go).
 //

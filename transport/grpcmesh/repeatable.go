@@ -30,7 +30,11 @@ type repeatable struct {
 
 func repeating(s *clientStream) *repeatable {
 	p := &repeatable{clientStream: s}
+	s.mu.Lock()
 	s.abandon = p.abandoned
+	s.mu.Unlock()
+	p.recv.Lock() // until it can be released
+	defer p.recv.Unlock()
 	s.rpc.release = context.AfterFunc(s.rpc.Context, p.abandoned)
 	return p
 }
@@ -159,16 +163,21 @@ func (s *repeatable) again(err error) error {
 	s.rpc.timer.stop()
 	again, final := s.rpc.settle(err)
 	if again {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if final = s.start(); final == nil {
-			if s.sent {
-				_ = s.ClientStream.SendMsg(s.request) // who receives hears why it cannot be
-			}
+		if final = s.reopen(); final == nil {
 			return nil
 		}
 	}
 	s.committed.Store(true)
 	s.conclude(final)
 	return final
+}
+
+func (s *repeatable) reopen() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.start()
+	if err == nil && s.sent {
+		_ = s.ClientStream.SendMsg(s.request) // who receives hears why it cannot be
+	}
+	return err
 }

@@ -159,7 +159,7 @@ func (s *clientStream) finished(n int, told error) {
 		return
 	}
 	s.over, s.told = true, told
-	open := s.open
+	open, abandon := s.open, s.abandon
 	if s.ended != nil {
 		close(s.ended)
 		s.ended = nil
@@ -169,8 +169,8 @@ func (s *clientStream) finished(n int, told error) {
 	case !open:
 	case s.committed.Load():
 		_ = s.end(told)
-	case s.abandon != nil && s.rpc.cc.GetState() == connectivity.Shutdown: // nobody has to receive any more
-		go s.abandon()
+	case abandon != nil && s.rpc.cc.GetState() == connectivity.Shutdown: // nobody has to receive any more
+		go abandon()
 	}
 }
 
