@@ -17,12 +17,12 @@ import (
 
 // put asks whom a CUSTOM policy names about the request, as long as the client is there. It reports false where the request
 // is over: its client has gone, or its body is none.
-func (x *exchange) put(gate transport.Gate, rule string) bool {
+func (x *exchange) put(gate transport.Gate, q *transport.Arrival, rule string) bool {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	a := &askedWire{x: x, ctx: ctx}
 	if x.s.attendCall(func() { cancel(); a.stop() }) {
-		x.verdict = gate.Ask(ctx, &x.stay.Arrival, rule, a)
+		x.verdict = gate.Ask(ctx, q, rule, a)
 	}
 	switch {
 	case !x.s.attendCall(nil):

@@ -126,8 +126,8 @@ func (x *exchange) refused(v transport.Verdict) {
 }
 
 // Ask implements transport.Guest.
-func (x *exchange) Ask(gate transport.Gate, rule string) transport.Verdict {
-	if x.verdict = (transport.Verdict{}); !x.put(gate, rule) {
+func (x *exchange) Ask(gate transport.Gate, q *transport.Arrival, rule string) transport.Verdict {
+	if x.verdict = (transport.Verdict{}); !x.put(gate, q, rule) {
 		x.over = true
 		return transport.Verdict{Status: http.StatusBadRequest}
 	}

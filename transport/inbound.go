@@ -135,8 +135,8 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header
 }
 
 // Ask implements Guest.
-func (g *guest) Ask(gate Gate, rule string) Verdict {
-	return gate.Ask(g.r.Context(), &g.Arrival, rule, &askedRequest{g.r, g.header})
+func (g *guest) Ask(gate Gate, q *Arrival, rule string) Verdict {
+	return gate.Ask(g.r.Context(), q, rule, &askedRequest{g.r, g.header})
 }
 
 // Denied implements Guest: the answer is cut off, the request's body too.

@@ -14,8 +14,9 @@ import (
 
 // A Guest is a request that is under way.
 type Guest interface {
-	// Ask asks whom a CUSTOM policy names about the request that enters, by Gate.Ask.
-	Ask(g Gate, rule string) Verdict
+	// Ask asks whom a CUSTOM policy names about the request, by Gate.Ask: about the Stay's own Arrival when it enters, about a copy
+	// when it is asked again.
+	Ask(g Gate, q *Arrival, rule string) Verdict
 	// Denied ends the request, whatever of it has happened. It is called once at most for each Enter, never after Leave has
 	// returned, from a goroutine of the engine's, and must not wait.
 	Denied(v *Verdict)
@@ -36,6 +37,8 @@ type Stay struct {
 	ending     bool  // Denied is to be called
 	out        bool  // or has been
 	listed     bool
+	asker      Gate // by which CUSTOM policies have asked
+	asking     bool // and do again
 }
 
 // stays are the requests under way. A Stay is used by one processor for the most part, and keeps its shard.
@@ -78,7 +81,7 @@ func (s *Stay) decide(g Gate) Verdict {
 	s.Arrival.again()
 	if !s.Unsound {
 		if rule := g.Custom(&s.Arrival); rule != "" {
-			if v := s.guest.Ask(g, rule); v.Status != 0 {
+			if v := s.guest.Ask(g, &s.Arrival, rule); v.Status != 0 {
 				return v
 			}
 		}
@@ -102,7 +105,7 @@ func (s *Stay) list(g Gate) bool {
 	if g.engine.Gate() != g {
 		return false
 	}
-	s.gate, s.listed, s.out, s.prev, s.next = g, true, false, nil, s.shard.first
+	s.gate, s.asker, s.listed, s.out, s.prev, s.next = g, g, true, false, nil, s.shard.first
 	if s.next != nil {
 		s.next.prev = s
 	}
@@ -148,18 +151,67 @@ type denied struct {
 	asked   Arrival
 }
 
-// Ask asks the policies where they have changed, for who is about to act: when it returns, Denied has been called where it is
-// to be.
+// Ask asks the policies where they have changed, for who is about to act, and waits for whom CUSTOM policies name: when it returns,
+// Denied has been called where it is to be.
 func (s *Stay) Ask() {
 	h := s.shard
 	h.mu.Lock()
 	d, out := h.ask(s)
-	for !out && s.ending {
+	for !out && (s.ending || s.asking) {
 		h.ended.Wait()
 	}
+	now := s.gate
+	again := !out && !s.out && s.asker != now && now.asks != nil
+	if s.asker = now; again {
+		h.cond()
+		s.asking = true
+	}
+	h.mu.Unlock()
+	switch {
+	case out:
+		d.end()
+	case again:
+		s.askAgain(now)
+	}
+}
+
+// askAgain asks whom the CUSTOM policies of this moment name.
+func (s *Stay) askAgain(now Gate) {
+	q := s.copied()
+	q.again()
+	var v Verdict
+	if q.Prepare() {
+		if rule := now.Custom(&q); rule != "" {
+			v = s.guest.Ask(now, &q, rule)
+		}
+	}
+	h := s.shard
+	h.mu.Lock()
+	out := v.Status != 0 && s.listed && !s.out
+	s.asking, s.out, s.ending = false, s.out || out, s.ending || out
+	h.ended.Broadcast()
 	h.mu.Unlock()
 	if out {
-		d.end()
+		s.guest.Denied(&v)
+		h.mu.Lock()
+		s.ending = false
+		h.ended.Broadcast()
+		h.mu.Unlock()
+	}
+}
+
+// copied gives the arrival with a view of its own.
+func (q *Arrival) copied() Arrival {
+	c := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque, came: q.came, query: q.query, over: q.over, asked: q.asked, answer: q.answer}
+	view := *q.Request.Request
+	c.Request.Request = &view
+	return c
+}
+
+// cond gives what is waited for until a Denied has returned. h.mu is held.
+func (h *stayShard) cond() {
+	if h.ended == nil {
+		h.ended = sync.NewCond(&h.mu)
 	}
 }
 
@@ -196,9 +248,7 @@ func (h *stayShard) ask(s *Stay) (d denied, out bool) {
 	if v.Status == 0 {
 		return d, false
 	}
-	if h.ended == nil {
-		h.ended = sync.NewCond(&h.mu)
-	}
+	h.cond()
 	s.ending, s.out = true, true
 	return denied{s, now, v, asked}, true
 }
@@ -217,15 +267,13 @@ func (d *denied) end() {
 // again decides about a request that was let in as if it came now, and gives what was decided on. It tells nobody, and
 // changes nothing of q.
 func (g Gate) again(q *Arrival) (Verdict, Arrival) {
-	now := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque, came: q.came, query: q.query, over: q.over, asked: q.asked, answer: q.answer}
-	view := *q.Request.Request
-	now.Request.Request = &view
+	now := q.copied()
 	now.begin()
 	if g.None() && g.conns == nil {
 		return Verdict{}, now
 	}
 	now.Unsound = !now.Prepare() || now.Unsound
-	view.Headers = now.came
+	now.Headers = now.came
 	if !now.opaque && !now.Unsound && !now.asked && g.Custom(&now) != "" { // nobody can be asked about it now
 		return Verdict{Status: http.StatusForbidden, Reason: externalError, Details: externalError, Flag: externalFlag}, now
 	}
@@ -246,9 +294,7 @@ func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 	if conn == nil {
 		return
 	}
-	kept := Arrival{Request: q.Request, Unsound: q.Unsound, opaque: q.opaque, came: q.came, query: q.query, over: q.over, asked: q.asked, answer: q.answer}
-	view := *q.Request.Request
-	kept.Request.Request = &view
+	kept := q.copied()
 	asked := gate
 	e.live.addTunnel(conn, func() bool { // by one goroutine at a time
 		now := e.Gate()

@@ -385,4 +385,6 @@ func guestArrival() transport.Arrival {
 	return q
 }
 
-func (h *hungGuest) Ask(transport.Gate, string) transport.Verdict { return transport.Verdict{} }
+func (h *hungGuest) Ask(transport.Gate, *transport.Arrival, string) transport.Verdict {
+	return transport.Verdict{}
+}

@@ -211,8 +211,12 @@ type guest struct {
 }
 
 // Ask implements transport.Guest.
-func (g *guest) Ask(gate transport.Gate, rule string) transport.Verdict {
-	return gate.Ask(g.ctx, &g.stay.Arrival, rule, &asked{g.md, g.sent, g.remote})
+func (g *guest) Ask(gate transport.Gate, q *transport.Arrival, rule string) transport.Verdict {
+	sent := g.sent
+	if q != &g.stay.Arrival { // by now there may be none, or many
+		sent = bodyOf(nil)
+	}
+	return gate.Ask(g.ctx, q, rule, &asked{g.md, sent, g.remote})
 }
 
 // Denied implements transport.Guest: the RPC's context ends, and so does a stream.
