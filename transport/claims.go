@@ -2,7 +2,6 @@ package transport
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -13,15 +12,12 @@ import (
 const (
 	ownPrefix   = "x-heddle-"
 	envoyPrefix = "x-envoy-"
-	// trailField says for whose sake an authorizer is asked (Asked.Trail). Whoever makes one up is not let in for it: a
-	// question that would be asked about itself is refused, whatever failOpen says.
-	trailField = "x-heddle-check"
 )
 
 // passed are the fields of Envoy's that anybody may send: they only tell, or shorten a time.
 var passed = [...]string{"x-envoy-attempt-count", "x-envoy-expected-rq-timeout-ms", "x-envoy-is-timeout-retry"}
 
-// Claims reports a field, in any case, that a request is not to bring along: x-heddle-… but for the trail of authorizers, and of a caller who is not proved to
+// Claims reports a field, in any case, that a request is not to bring along: x-heddle-…, and of a caller who is not proved to
 // be of the mesh x-envoy-…, by which proxies tell of addresses, paths and retries (Envoy, http_conn_man/headers and
 // router_filter). Programs that make variables of fields read '_' as '-', and so does this.
 func Claims(name string, proved bool) bool {
@@ -29,7 +25,7 @@ func Claims(name string, proved bool) bool {
 		return false
 	}
 	if !http1.Alike(name[:len(envoyPrefix)], envoyPrefix) {
-		return len(name) >= len(ownPrefix) && http1.Alike(name[:len(ownPrefix)], ownPrefix) && !strings.EqualFold(name, trailField)
+		return len(name) >= len(ownPrefix) && http1.Alike(name[:len(ownPrefix)], ownPrefix)
 	}
 	if proved {
 		return false

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,6 +86,7 @@ func TestSweepHoldsNoLock(t *testing.T) {
 	}
 	close(done)
 	judged <- true
+	runtime.KeepAlive(slow)
 }
 
 // TestSweepClosesWhoIsNotBelieved: of many connections, over several batches, those go whose authority is gone, and no others.
@@ -143,6 +145,7 @@ func TestSweepClosesWhoIsNotBelieved(t *testing.T) {
 	if len(l.conns) != n {
 		t.Errorf("%d are watched", len(l.conns))
 	}
+	runtime.KeepAlive(conns) // l holds none of them
 }
 
 // BenchmarkSweep is the look at 10,000 connections of ten peers: when nothing has changed, when others are believed too, and when
@@ -184,7 +187,7 @@ func BenchmarkSweep(b *testing.B) {
 				if gone := len(l.conns) == 0; gone != (what == "authority gone") {
 					b.Fatalf("%d are left", len(l.conns))
 				}
-				_ = conns[0]
+				runtime.KeepAlive(conns)
 				b.StartTimer()
 			}
 		})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -201,7 +202,7 @@ type guest struct {
 	arrival arrival
 	view    call.Request
 	ctx     context.Context // of the RPC, for who is asked about it
-	md      metadata.MD     // as it came
+	md      metadata.MD     // as it is decided on, and whom was asked for whose sake
 	sent    sentBody
 	remote  netip.AddrPort
 	cancel  context.CancelFunc // nil until it is let in
@@ -258,6 +259,7 @@ func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (
 func (g *guest) arrive(ctx context.Context, method string) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
 	_, proved := transport.PeerFromContext(ctx)
+	trail := md.Get(external.TrailHeader)
 	claimed := false
 	for name := range md {
 		if transport.Claims(name, proved) {
@@ -291,7 +293,10 @@ func (g *guest) arrive(ctx context.Context, method string) context.Context {
 		}
 	}
 	q.Unsound = !sound || !q.Prepare()
-	g.ctx, g.md = ctx, md
+	if g.ctx, g.md = ctx, md; len(trail) > 0 { // for who is asked, and for nobody else
+		g.md = md.Copy()
+		g.md.Set(external.TrailHeader, trail...)
+	}
 	return ctx
 }
 
