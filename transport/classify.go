@@ -62,8 +62,10 @@ func classify(ctx context.Context, resp *http.Response, err error) call.Outcome 
 		return call.NotConnected(err)
 	case errors.As(err, &stream) && stream.Code == refusedStream:
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
-	case refusedWithBody(err), unused(err), goneAway(err):
+	case refusedWithBody(err), goneAway(err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
+	case unused(err): // what the endpoint did, it did to the connection: the same as where the end is seen a moment later
+		return call.Outcome{Reason: call.ReasonReset, Unprocessed: true}
 	case errors.As(err, &protocol), malformed(err):
 		return call.Outcome{Reason: call.ReasonProtocol}
 	}

@@ -81,10 +81,13 @@ type http2Lease struct {
 	idle   bool // and had none under way
 }
 
-// failure marks the error of a kept connection that turned out dead.
+// failure marks the error of a kept connection that turned out dead: before the request began on it, or afterwards without a
+// word.
 func (l *http2Lease) failure(ctx context.Context, err error) error {
-	if l.reused && l.idle && l.conn.cc.Err() != nil && classify(ctx, nil, err) == (call.Outcome{Reason: call.ReasonReset}) {
-		return &exchangeError{call.Outcome{Reason: call.ReasonReset, StaleReuse: true}, err}
+	o := classify(ctx, nil, err)
+	if l.reused && o.Reason == call.ReasonReset && (o.Unprocessed || l.idle && l.conn.cc.Err() != nil) {
+		o.StaleReuse = true
+		return &exchangeError{o, err}
 	}
 	return err
 }

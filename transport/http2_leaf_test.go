@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -418,6 +419,45 @@ func TestHTTP2StaleReuse(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestHTTP2DeadBeforeTheRequest: a connection that ends before a request begins on it is one that was reset, as where that is
+// seen a moment later. A kept one costs no request, whatever the method: nothing was sent.
+func TestHTTP2DeadBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	for _, kept := range []bool{true, false} {
+		for _, method := range []string{"GET", "POST"} {
+			synctest.Test(t, func(t *testing.T) {
+				w := &framedWorld{streams: 100}
+				w.start(t, snapshot.Policy{}, "10.0.0.1:80")
+				w.rig.route.Retry = nil
+				w.rig.publish(t, snapshot.Policy{Protocol: snapshot.HTTP2})
+				if kept {
+					if err := w.send(t.Context(), "GET", "/warm", 0); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				ends := 0
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+					if info.Reused == kept {
+						ends++
+						_ = info.Conn.Close()
+						synctest.Wait()
+					}
+				}})
+				err := w.send(ctx, method, "/it", 0)
+				switch {
+				case ends != 1:
+					t.Errorf("%s: %d connections were ended", method, ends)
+				case kept && (err != nil || w.seen["/it"] != 1):
+					t.Errorf("%s on a kept connection: %d times, %v", method, w.seen["/it"], err)
+				case !kept && (call.ReasonOf(err) != call.ReasonReset || w.seen["/it"] != 0):
+					t.Errorf("%s on a new connection: %d times, %v", method, w.seen["/it"], err)
+				}
+			})
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *Call) judge(o *call.Outcome, replayable bool) (wait time.Duration, v re
 	if o.Reason == call.ReasonTimeout && !o.PerTry {
 		return 0, resilience.NotRetried // the whole call's
 	}
-	if o.StaleReuse && c.idempotent && replayable && !c.resent && !c.once {
+	if o.StaleReuse && (c.idempotent || o.Unprocessed) && replayable && !c.resent && !c.once {
 		// What net/http would have done itself, had its replay not been switched off.
 		c.resent = true
 		return 0, resilience.Repeated

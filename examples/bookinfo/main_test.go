@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -285,8 +287,9 @@ func TestNothingIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := b.list()
+	before, sockets := b.list(), listening(t)
 	b.stop()
+	left := listening(t)
 	for n, i := range b.instances {
 		for _, pid := range []int{before[n].app, before[n].sidecar} {
 			if pid != 0 && alive(pid) {
@@ -294,8 +297,12 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		}
 		for _, addr := range []string{i.address(), i.process().admin, i.process().behind} {
-			if conn, err := net.Dial("tcp", addr); addr != "" && err == nil {
-				conn.Close()
+			if addr == "" {
+				continue
+			}
+			if socket, ok := sockets[addr]; !ok && sockets != nil {
+				t.Errorf("%s did not listen on %s", i.name, addr)
+			} else if ok && left[addr] == socket {
 				t.Errorf("%s still listens on %s", i.name, addr)
 			}
 		}
@@ -305,6 +312,38 @@ func TestNothingIsLeft(t *testing.T) {
 			t.Errorf("%s is still there", dir)
 		}
 	}
+}
+
+// listening names the socket behind each IPv4 address of the machine that is listened on: a port of ours may be somebody else's a
+// moment after it is let go. It is nil where the system does not say.
+func listening(t *testing.T) map[string]string {
+	t.Helper()
+	sockets := map[string]string{}
+	for file, mapped := range map[string]string{"/proc/net/tcp": "", "/proc/net/tcp6": "0000000000000000FFFF0000"} {
+		table, err := os.ReadFile(file)
+		if err != nil && mapped == "" {
+			t.Logf("not looked at who listens: %v", err)
+			return nil
+		}
+		for line := range strings.Lines(string(table)) {
+			const local, state, inode = 1, 3, 9
+			f := strings.Fields(line)
+			if len(f) <= inode || f[state] != "0A" {
+				continue
+			}
+			var ip [4]byte
+			var port uint16
+			addr := strings.TrimPrefix(f[local], mapped)
+			if len(addr) != len("0100007F:0050") {
+				continue
+			}
+			if _, err := fmt.Sscanf(addr, "%02X%02X%02X%02X:%04X", &ip[3], &ip[2], &ip[1], &ip[0], &port); err != nil {
+				t.Fatalf("%q: %v", addr, err)
+			}
+			sockets[netip.AddrPortFrom(netip.AddrFrom4(ip), port).String()] = f[inode]
+		}
+	}
+	return sockets
 }
 
 func alive(pid int) bool {

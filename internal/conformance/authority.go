@@ -15,13 +15,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/heddlemesh/mesh/identity"
 )
 
-// An Authority makes certificates for a test, and files of them. It is not safe for concurrent use.
+// An Authority makes certificates for a test, and files of them, for its parallel subtests too.
 type Authority struct {
 	Dir    string // of the files
 	CAFile string
@@ -29,7 +30,7 @@ type Authority struct {
 	t      testing.TB
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
-	serial int64
+	serial atomic.Int64
 	above  [][]byte // what stands between it and the root, itself first; nil for a root
 }
 
@@ -59,10 +60,10 @@ func authorityTemplate(name string) *x509.Certificate {
 // Below makes an authority that this one has signed, changed as the test has it. It shares its files.
 func (a *Authority) Below(change func(*x509.Certificate)) *Authority {
 	a.t.Helper()
-	a.serial++
+	serial := a.serial.Add(1)
 	b := &Authority{t: a.t, Dir: a.Dir, CAFile: a.CAFile, key: a.newKey(), above: append([][]byte{}, a.above...)}
 	template := authorityTemplate("below " + a.cert.Subject.CommonName)
-	template.SerialNumber = big.NewInt(1000 + a.serial)
+	template.SerialNumber = big.NewInt(1000 + serial)
 	if change != nil {
 		change(template)
 	}
@@ -97,8 +98,7 @@ func (a *Authority) Issue(names ...string) tls.Certificate { return a.IssueAs(ni
 // IssueAs is Issue for a certificate of any shape; a nil key is made.
 func (a *Authority) IssueAs(key crypto.Signer, change func(*x509.Certificate), names ...string) tls.Certificate {
 	a.t.Helper()
-	a.serial++
-	template := &x509.Certificate{SerialNumber: big.NewInt(1000 + a.serial), Subject: pkix.Name{CommonName: strings.Join(names, "+")},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1000 + a.serial.Add(1)), Subject: pkix.Name{CommonName: strings.Join(names, "+")},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, name := range names {
