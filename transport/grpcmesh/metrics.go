@@ -109,6 +109,9 @@ func (a *arrival) arrive(ctx context.Context, v server, method string) {
 	}
 }
 
+// proved notes the context that says who has proved to send the RPC.
+func (a *arrival) proved(ctx context.Context) { a.came = ctx }
+
 // named notes the metadata that the RPC came with.
 func (a *arrival) named(md metadata.MD) {
 	if v := md[":authority"]; len(v) > 0 {

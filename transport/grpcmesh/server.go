@@ -99,7 +99,7 @@ func (v server) receive(ctx context.Context, g *guest, method string, w answer) 
 	if err != nil {
 		return ctx, err
 	}
-	g.arrival.came = came
+	g.arrival.proved(came)
 	return v.arrive(came, g, method, w)
 }
 
