@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/ca"
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // serverEntry declares the service of a test, with one endpoint.
@@ -129,44 +129,12 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// pipeNet is a network in memory with one server, so that its connections stand in a bubble's time.
-type pipeNet struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipeNet() *pipeNet { return &pipeNet{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (p *pipeNet) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipeNet) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipeNet) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 80} }
-
-func (p *pipeNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-		return client, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 var errAnswer = errors.New("not the answer")
 
 // meshes runs clients of the protocol against one server under STRICT, all with their own sources, and gives the clients.
 func meshes(t *testing.T, protocol string, h http.HandlerFunc, server identity.Source, clients ...identity.Source) (all []*mesh.Mesh) {
 	t.Helper()
-	network := newPipeNet()
+	network := memory.Listen(memory.Addr("server"))
 	quiet := mesh.WithLogger(slog.New(slog.DiscardHandler))
 	s := newMesh(t, mesh.WithConfig([]byte(peerPolicy("STRICT"))), mesh.WithIdentity(server), quiet)
 	srv := &http.Server{Handler: h}
@@ -181,7 +149,7 @@ func meshes(t *testing.T, protocol string, h http.HandlerFunc, server identity.S
 	})
 	for _, c := range clients {
 		all = append(all, newMesh(t, mesh.WithConfig([]byte(serverEntry("10.0.0.1:80", protocol, ", serviceAccount: server"))),
-			mesh.WithIdentity(c), mesh.WithDialer(network.dial), quiet))
+			mesh.WithIdentity(c), mesh.WithDialer(network.Dial), quiet))
 	}
 	return all
 }

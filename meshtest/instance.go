@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // An Instance is one endpoint of a service: an http.Handler or a gRPC server with an address, on which faults
@@ -31,7 +32,7 @@ type Instance struct {
 	mesh    *mesh.Mesh   // nil without identities
 
 	server   http.Server
-	listener *listener
+	listener *memory.Listener
 	served   chan struct{} // closed when the server has ended
 	quiet    chan struct{} // closed when it is stopped and no handler runs
 
@@ -123,11 +124,8 @@ func (i *Instance) connect(ctx context.Context, from, to *net.TCPAddr) (net.Conn
 	i.mu.Lock()
 	i.conns[server] = &usage{state: http.StateNew, ahead: i.rpc != nil}
 	i.mu.Unlock()
-	select {
-	case i.listener.conns <- server:
+	if i.listener.Give(ctx, server) == nil {
 		return client, nil
-	case <-i.listener.done:
-	case <-ctx.Done():
 	}
 	i.track(server, http.StateClosed)
 	_ = client.Close()

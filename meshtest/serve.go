@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // A Call is one request that reached an instance. Connections that it refused are not among them.
@@ -46,7 +48,7 @@ type connKey struct{}
 func (i *Instance) start(seed uint64, number int) {
 	i.random = rand.New(rand.NewPCG(seed, uint64(number)))
 	i.conns = make(map[*conn]*usage)
-	i.listener = newListener(net.TCPAddrFromAddrPort(i.addr))
+	i.listener = memory.Listen(net.TCPAddrFromAddrPort(i.addr))
 	i.served, i.quiet = make(chan struct{}), make(chan struct{})
 	i.server.Handler = http.HandlerFunc(i.serve)
 	i.server.ConnState = i.track

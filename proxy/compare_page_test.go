@@ -52,8 +52,8 @@ func spread(v []float64, format string) string {
 // idleConnections is how many connections are opened to see what one costs.
 const idleConnections = 2000
 
-// memory measures what the contenders hold at rest, and for a connection that has had a request and is idle.
-func memory(t *testing.T, all []contender) string {
+// heldMemory measures what the contenders hold at rest, and for a connection that has had a request and is idle.
+func heldMemory(t *testing.T, all []contender) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

@@ -18,35 +18,24 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/memory"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
-// A memoryListener is a listener whose connections need no kernel, so that they stand in a bubble's time.
-type memoryListener struct {
-	addr  memoryAddr
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+// A memoryListener is a listener in memory whose connections show without a read that their client has gone.
+type memoryListener struct{ *memory.Listener }
+
+func newMemoryListener(address string) memoryListener {
+	return memoryListener{memory.Listen(memory.Addr(address))}
 }
 
-type memoryAddr string
-
-func (memoryAddr) Network() string  { return "memory" }
-func (a memoryAddr) String() string { return string(a) }
-
-func newMemoryListener(address string) *memoryListener {
-	return &memoryListener{addr: memoryAddr(address), conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *memoryListener) dial(context.Context, string, string) (net.Conn, error) {
+func (l memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	gone := new(atomic.Bool)
-	select {
-	case l.conns <- memoryServer{server, gone}:
-		return memoryClient{client, gone}, nil
-	case <-l.done:
-		return nil, net.ErrClosed
+	if err := l.Give(ctx, memoryServer{server, gone}); err != nil {
+		return nil, err
 	}
+	return memoryClient{client, gone}, nil
 }
 
 // A memoryClient is the end that dialled.
@@ -83,7 +72,7 @@ func (r memoryRaw) Control(func(uintptr)) error {
 // A memoryRig is a sidecar in a bubble, its outbound side before one endpoint. The listeners' connections are in memory.
 type memoryRig struct {
 	sidecar           *proxy.Sidecar
-	out, in, endpoint *memoryListener
+	out, in, endpoint memoryListener
 }
 
 // startMemory starts one. What it starts ends with stop, which must be called in the bubble.
@@ -102,7 +91,7 @@ func startMemoryWith(t *testing.T, rules string, c proxy.Config) (r *memoryRig, 
 	}
 	c.Mesh, c.Outbound, c.Inbound = m, "127.0.0.1:15001", []proxy.Inbound{{Listen: "127.0.0.1:9080", App: "127.0.0.1:19080"}}
 	c.Listen = func(_, address string) (net.Listener, error) {
-		if address == string(r.in.addr) {
+		if address == r.in.Addr().String() {
 			return r.in, nil
 		}
 		return r.out, nil
@@ -154,22 +143,6 @@ func (r *memoryRig) answer(f func(net.Conn, *bufio.Reader)) (stop func()) {
 	}
 }
 
-func (l *memoryListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memoryListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *memoryListener) Addr() net.Addr { return l.addr }
-
 // TestSlowHeads (B-050): clients that begin a request and do not end it are gone after ten seconds, wherever they stop, and
 // meanwhile others are served. Two ticks of the wheel may come on top.
 func TestSlowHeads(t *testing.T) {
@@ -193,7 +166,7 @@ func TestSlowHeads(t *testing.T) {
 				began := time.Now()
 				ended := make(chan time.Duration, clients)
 				for i := range clients {
-					c, err := []*memoryListener{r.out, r.in}[i%2].dial(t.Context(), "", "")
+					c, err := []memoryListener{r.out, r.in}[i%2].dial(t.Context(), "", "")
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/internal/memory"
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
@@ -18,8 +19,7 @@ import (
 
 // A pipes is a server behind connections in memory, for tests under fake time.
 type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
+	*memory.Listener
 
 	mu     sync.Mutex
 	dialed int
@@ -28,7 +28,7 @@ type pipes struct {
 }
 
 func newPipes(t *testing.T) *pipes {
-	p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	p := &pipes{Listener: memory.Listen(memory.Addr("server"))}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -65,26 +65,15 @@ func (p *pipes) state(_ net.Conn, s http.ConnState) {
 	}
 }
 
-func (p *pipes) Dial(context.Context, string, string) (net.Conn, error) {
-	client, server := net.Pipe()
-	p.conns <- server
-	p.mu.Lock()
-	p.dialed++
-	p.mu.Unlock()
-	return client, nil
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
+func (p *pipes) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := p.Listener.Dial(ctx, network, address)
+	if err == nil {
+		p.mu.Lock()
+		p.dialed++
+		p.mu.Unlock()
 	}
+	return c, err
 }
-
-func (p *pipes) Close() error   { close(p.done); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (p *pipes) counts() (dialed, open int) {
 	p.mu.Lock()

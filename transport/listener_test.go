@@ -1,12 +1,12 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,45 +16,34 @@ import (
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/ca"
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // pipes is a listener in memory. fail is what Accept gives first, one each.
 type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	fail   []error
-	calls  atomic.Int32
+	*memory.Listener
+	fail  []error
+	calls atomic.Int32
 }
 
 func newPipes(fail ...error) *pipes {
-	return &pipes{conns: make(chan net.Conn), closed: make(chan struct{}), fail: fail}
+	return &pipes{Listener: memory.Listen(memory.Addr("pipes")), fail: fail}
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
 	if n := int(p.calls.Add(1)); n <= len(p.fail) {
 		return nil, p.fail[n-1]
 	}
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
+	return p.Listener.Accept()
 }
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
 func (p *pipes) dial(t *testing.T) net.Conn {
 	t.Helper()
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-	case <-p.closed:
-		t.Fatal("dialled a closed listener")
+	c, err := p.Dial(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return client
+	return c
 }
 
 // accepts collects what the listener hands out, until it ends; the error it ends with comes last.
@@ -152,11 +141,10 @@ func TestListenerWaitsForASlowServer(t *testing.T) {
 			go io.WriteString(inner.dial(t), "G")
 			synctest.Wait()
 		}
-		client, server := net.Pipe()
-		select {
-		case inner.conns <- server:
-			t.Error("a fourth connection was accepted")
-		default:
+		soon, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+		defer cancel()
+		if _, err := inner.Dial(soon, "", ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a fourth connection was accepted: %v", err)
 		}
 		for range 3 {
 			c, err := l.Accept()
@@ -165,7 +153,6 @@ func TestListenerWaitsForASlowServer(t *testing.T) {
 			}
 			c.Close()
 		}
-		client.Close()
 		if n := counters.crowded.Load(); n != 0 {
 			t.Errorf("%d evicted", n)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/identity/jwt"
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // An issuerNet is servers in memory, by their address as it is dialled. Each connection is one request, whose answer is
@@ -61,23 +62,6 @@ type piped struct {
 
 func (p piped) RemoteAddr() net.Addr { return p.remote }
 
-type oneConn struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *oneConn) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-func (l *oneConn) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
-
 // watchedConn tells when it is closed.
 type watchedConn struct {
 	net.Conn
@@ -105,8 +89,7 @@ func (n *issuerNet) dial(ctx context.Context, _, address string) (net.Conn, erro
 		ip = net.ParseIP("192.0.2.1")
 	}
 	client, server := net.Pipe()
-	l := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-	l.conns <- watchedConn{server, func() { _ = l.Close() }}
+	l := memory.Listen(memory.Addr("issuer"))
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.mu.Lock()
 		n.asked = append(n.asked, r.Method+" http://"+r.Host+r.URL.Path)
@@ -115,6 +98,9 @@ func (n *issuerNet) dial(ctx context.Context, _, address string) (net.Conn, erro
 		serve(w, r)
 	})}
 	go func() { _ = srv.Serve(l) }()
+	if err := l.Give(ctx, watchedConn{server, func() { _ = l.Close() }}); err != nil {
+		return nil, err
+	}
 	return piped{client, &net.TCPAddr{IP: ip, Port: 80}}, nil
 }
 

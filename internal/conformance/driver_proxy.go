@@ -12,6 +12,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/memory"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -136,9 +137,7 @@ func (d Proxy) request(ctx context.Context, r *Request) (*http.Request, error) {
 
 // A proxyServer is the outbound listener in the network of the test, and what it says of the call under way.
 type proxyServer struct {
-	conns  chan net.Conn
-	done   chan struct{}
-	ending sync.Once
+	*memory.Listener // it is on the loopback by its name
 
 	mu   sync.Mutex // guards what follows
 	info *mesh.CallInfo
@@ -146,7 +145,7 @@ type proxyServer struct {
 }
 
 func newProxyServer(t testing.TB, m *mesh.Mesh) *proxyServer {
-	s := &proxyServer{conns: make(chan net.Conn), done: make(chan struct{})}
+	s := &proxyServer{Listener: memory.Listen(memory.Addr("127.0.0.1:15001"))}
 	sidecar, err := proxy.Start(proxy.Config{Mesh: m, Outbound: s.Addr().String(), StreamIdleTimeout: -1 /* as istiod has it */, OnReply: s.report, OnCall: s.told,
 		Listen: func(string, string) (net.Listener, error) { return s, nil }})
 	if err != nil {
@@ -175,14 +174,10 @@ func (s *proxyServer) client(byHost, http2 bool) *http.Transport {
 
 func (s *proxyServer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
-	select {
-	case s.conns <- conn{server, memory(s.Addr().String())}:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-s.done:
-		return nil, net.ErrClosed
+	if err := s.Give(ctx, conn{server, s.Addr()}); err != nil {
+		return nil, err
 	}
+	return client, nil
 }
 
 func (s *proxyServer) begin() {
@@ -222,22 +217,3 @@ func (s *proxyServer) result(c *Case, r Result) Result {
 	}
 	return r
 }
-
-// Accept implements net.Listener, as do Close and Addr.
-func (s *proxyServer) Accept() (net.Conn, error) {
-	select {
-	case c := <-s.conns:
-		return c, nil
-	case <-s.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends the listener.
-func (s *proxyServer) Close() error {
-	s.ending.Do(func() { close(s.done) })
-	return nil
-}
-
-// Addr gives the listener's name in the network. A sidecar has it on the loopback only.
-func (s *proxyServer) Addr() net.Addr { return memory("127.0.0.1:15001") }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/external"
+	"github.com/heddlemesh/mesh/internal/memory"
 	"github.com/heddlemesh/mesh/proxy"
 	"github.com/heddlemesh/mesh/telemetry"
 )
@@ -216,7 +216,7 @@ var rareFlags = map[string]func(t *testing.T) call.Flags{
 				t.Cleanup(func() { _ = server.Close() })
 				return client, nil
 			}))
-			l := newPipeListener()
+			l := memory.Listen(memory.Addr("127.0.0.1:15001"))
 			s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: l.Addr().String(), StreamIdleTimeout: 10 * time.Second,
 				Listen: func(string, string) (net.Listener, error) { return l, nil }})
 			if err != nil {
@@ -227,7 +227,10 @@ var rareFlags = map[string]func(t *testing.T) call.Flags{
 				cancel()
 				_ = s.Shutdown(ctx)
 			})
-			c := l.dial()
+			c, err := l.Dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer c.Close()
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
@@ -236,42 +239,6 @@ var rareFlags = map[string]func(t *testing.T) call.Flags{
 		return flags
 	},
 }
-
-// A pipeListener is a listener in memory, on the loopback by its name.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	over   atomic.Bool
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipeListener) dial() net.Conn {
-	client, server := net.Pipe()
-	l.conns <- server
-	return client
-}
-
-// Accept implements net.Listener, as do Close and Addr.
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	if !l.over.Swap(true) {
-		close(l.closed)
-	}
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return memory("127.0.0.1:15001") }
 
 // TestEveryFlag: there is no flag without a test of what sets it. Those in the rows of the table are held against metrics, errors,
 // call infos and the sidecar's answers by the drivers (recorded.check, Case.Check); the rest is here.

@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/memory"
 )
 
 // Upstream says how the endpoints of a case behave. The zero value is 200 from everybody.
@@ -61,8 +62,7 @@ type Secured struct {
 // A Network is all upstreams of a case, in memory: it answers on every address that is dialled and not down,
 // and records what arrives. It is safe for concurrent use, but tells apart calls only one after the other.
 type Network struct {
-	conns chan net.Conn
-	done  chan struct{}
+	joins *memory.Listener
 	tls   *tls.Config       // nil for plaintext
 	paths *strings.Replacer // of the files in documents
 
@@ -77,7 +77,7 @@ type Network struct {
 
 // NewNetwork starts the upstreams; they end with the test.
 func NewNetwork(t testing.TB, u Upstream) *Network {
-	n := &Network{conns: make(chan net.Conn), done: make(chan struct{}), down: u.Down, script: u.Script, shadow: u.Shadow, paths: strings.NewReplacer()}
+	n := &Network{joins: memory.Listen(memory.Addr("network")), down: u.Down, script: u.Script, shadow: u.Shadow, paths: strings.NewReplacer()}
 	if u.TLS != nil {
 		n.secure(t, u.TLS)
 	}
@@ -90,7 +90,7 @@ func NewNetwork(t testing.TB, u Upstream) *Network {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = server.Serve(n)
+		_ = server.Serve(n.joins)
 	}()
 	t.Cleanup(func() {
 		_ = server.Close()
@@ -125,7 +125,7 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 	meets := n.dialled(at)
 	if meets.Refuse {
 		meets.waits(ctx, meets.After)
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: memory(at),
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: memory.Addr(at),
 			Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
 	client, server := net.Pipe()
@@ -133,18 +133,14 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 		go refuseStreams(server)
 		return client, nil
 	}
-	var end net.Conn = conn{server, memory(at)}
+	var end net.Conn = conn{server, memory.Addr(at)}
 	if n.tls != nil {
 		end = tls.Server(end, n.tls)
 	}
-	select {
-	case n.conns <- end:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-n.done:
-		return nil, net.ErrClosed
+	if err := n.joins.Give(ctx, end); err != nil {
+		return nil, err
 	}
+	return client, nil
 }
 
 // dialled says what a new connection to the address meets.
@@ -290,35 +286,10 @@ func (n *Network) Seen() Result {
 	return r
 }
 
-// Accept implements net.Listener, as do Close and Addr.
-func (n *Network) Accept() (net.Conn, error) {
-	select {
-	case c := <-n.conns:
-		return c, nil
-	case <-n.done:
-		return nil, errors.New("accept: the network is down")
-	}
-}
-
-// Close ends the network.
-func (n *Network) Close() error {
-	close(n.done)
-	return nil
-}
-
-// Addr gives a name for all of the network.
-func (n *Network) Addr() net.Addr { return memory("network") }
-
-// memory is an address in the network.
-type memory string
-
-func (memory) Network() string  { return "memory" }
-func (m memory) String() string { return string(m) }
-
 // conn is the upstream's end of a connection.
 type conn struct {
 	net.Conn
-	at memory
+	at net.Addr
 }
 
 func (c conn) LocalAddr() net.Addr { return c.at }
