@@ -105,6 +105,18 @@ func TestSpanAllocs(t *testing.T) {
 	}
 }
 
+// A toldListener tells that it is closed.
+type toldListener struct {
+	net.Listener
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *toldListener) Close() error {
+	defer l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
 func TestShutdownDrains(t *testing.T) {
 	addr, port := upstream(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") })
 	before := runtime.NumGoroutine()
@@ -112,10 +124,11 @@ func TestShutdownDrains(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := &toldListener{Listener: tcp, closed: make(chan struct{})}
 	entered, leave := make(chan struct{}), make(chan struct{})
 	next := relay(t, m, func(ctx context.Context) context.Context { return ctx }, nil)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -141,9 +154,7 @@ func TestShutdownDrains(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for c, err := net.Dial("tcp", l.Addr().String()); err == nil; c, err = net.Dial("tcp", l.Addr().String()) {
-		c.Close() // until the listener is closed
-	}
+	<-l.closed
 	close(leave)
 	wg.Wait()
 	if _, err := get(t, m.Client(), "http://a:9080/"); !errors.Is(err, mesh.ReasonClosed) {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // table gives costs as a table of Markdown. Ratios are those of one repetition, and their medians.
@@ -59,13 +61,13 @@ func heldMemory(t *testing.T, all []contender) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := closedPort(t)
+	up := loopback.Free(t)
 	_, stop := command(t, up, roleCommand(t, self, "upstream", up, "1024"))
 	defer stop()
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n### Memory (PSS)\n\n| | at rest, after the first request | with %d idle connections | for each |\n|---|---|---|---|\n", idleConnections)
 	for _, c := range all {
-		address := closedPort(t)
+		address := loopback.Free(t)
 		p, stop := command(t, address, c.command(t, address, up))
 		conns := []net.Conn{visitor(t, address)}
 		rest := pss(t, p.Pid)

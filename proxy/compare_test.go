@@ -27,6 +27,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/internal/conformance"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -350,7 +351,7 @@ func compare(t *testing.T, title string, all []contender, size, repetitions int,
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := closedPort(t)
+	up := loopback.Free(t)
 	upstream, stop := command(t, up, roleCommand(t, self, "upstream", up, strconv.Itoa(size)))
 	defer stop()
 	direct := contender{name: "no proxy (the upstream itself)"}
@@ -377,12 +378,12 @@ func (c *contender) start(t *testing.T, up string) (address string, pids []int, 
 	t.Helper()
 	stopBehind := func() {}
 	if c.behind != nil {
-		between := closedPort(t)
+		between := loopback.Free(t)
 		var process *os.Process
 		process, stopBehind = command(t, between, c.behind(t, between, up))
 		pids, up = append(pids, process.Pid), between
 	}
-	address = closedPort(t)
+	address = loopback.Free(t)
 	process, stopFront := command(t, address, c.command(t, address, up))
 	return address, append(pids, process.Pid), func() {
 		stopFront()

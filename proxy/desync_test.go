@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // An upstreamRecord is an upstream of the hunt: it answers every request with its target in X-Seen, and remembers it.
@@ -315,12 +317,7 @@ func nginxRecorder(t testing.TB) upstreamRecord {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := loopback.Free(t)
 	_, port, _ := net.SplitHostPort(address)
 	path := filepath.Join(dir, "conf")
 	if err := os.WriteFile(path, []byte(strings.NewReplacer("DIR", dir, "PORT", port).Replace(string(config))), 0o600); err != nil {

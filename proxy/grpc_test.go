@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -279,9 +280,9 @@ func TestGRPCBalance(t *testing.T) {
 func TestGRPCReplies(t *testing.T) {
 	t.Parallel()
 	dead := start(t, "", func(c *proxy.Config) {
-		c.Outbound, c.Inbound = "", []proxy.Inbound{{Listen: "127.0.0.1:0", App: closedPort(t)}}
+		c.Outbound, c.Inbound = "", []proxy.Inbound{{Listen: "127.0.0.1:0", App: loopback.Dead(t)}}
 	})
-	config := service("app", "GRPC", dead.sidecar.InboundAddrs()[0].String()) + service("down", "GRPC", closedPort(t)) +
+	config := service("app", "GRPC", dead.sidecar.InboundAddrs()[0].String()) + service("down", "GRPC", loopback.Dead(t)) +
 		`apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: down}

@@ -8,24 +8,14 @@ import (
 	"testing"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
-
-// closedPort gives an address at which nobody listens.
-func closedPort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 func TestLocalReplies(t *testing.T) {
 	t.Parallel()
 	up := upstream(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	config := service("reviews", "HTTP", up) + service("dead", "HTTP", closedPort(t)) +
-		service("dead2", "HTTP2", closedPort(t)) + `apiVersion: networking.istio.io/v1
+	config := service("reviews", "HTTP", up) + service("dead", "HTTP", loopback.Dead(t)) +
+		service("dead2", "HTTP2", loopback.Dead(t)) + `apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: empty}
 spec:
@@ -55,7 +45,7 @@ spec:
 		{"http://reviews/v9", "NC", "no_cluster", "destination does not exist", "subset v9", 503, 14},
 		{"http://empty/", "UH", "no_endpoint", "no healthy upstream", "empty:80", 503, 14},
 		{"http://dead/", "UF", "connect", "upstream connect error", "connection refused", 503, 14},
-		{"http://" + closedPort(t) + "/", "UF", "connect", "upstream connect error", "connection refused", 503, 14},
+		{"http://" + loopback.Dead(t) + "/", "UF", "connect", "upstream connect error", "connection refused", 503, 14},
 		{"http://169.254.169.254/latest/meta-data/", "UH", "destination_refused", "not allowed", "169.254.169.254:80", 403, 7},
 		{"http://[::ffff:169.254.169.254]/", "UH", "destination_refused", "not allowed", "link-local", 403, 7},
 		{"http://" + r.sidecar.OutboundAddr().String() + "/", "UH", "destination_refused", "not allowed", "the proxy itself", 403, 7},
@@ -115,7 +105,7 @@ func itoa(n int) string {
 // TestInboundReplies: the application is a program that may not be there.
 func TestInboundReplies(t *testing.T) {
 	t.Parallel()
-	r := start(t, "", inboundOf(closedPort(t)))
+	r := start(t, "", inboundOf(loopback.Dead(t)))
 	resp, body := exchange(t, r.sidecar.InboundAddrs()[0].String(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 	if l := r.last(); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "connect failure") ||
 		l.Direction != "inbound" || l.Flag != "UF" {

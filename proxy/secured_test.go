@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/internal/conformance"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -326,7 +327,7 @@ func TestOutsideOnTheWire(t *testing.T) {
 		t.Errorf("%d connections for nine requests of three each", n)
 	}
 	for host, want := range map[string]proxy.LocalReply{
-		closedPort(t):     {Status: 503, Flag: "UF", Reason: "connect"},
+		loopback.Dead(t):  {Status: 503, Flag: "UF", Reason: "connect"},
 		"169.254.169.254": {Status: 403, Flag: "UH", Reason: "destination_refused"},
 	} {
 		send(t, c, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n")
@@ -342,7 +343,7 @@ func TestOutsideWithoutGuard(t *testing.T) {
 	t.Parallel()
 	r := start(t, "", func(c *proxy.Config) { c.Guard = nil })
 	c, br := dial(t, r.sidecar.OutboundAddr().String())
-	send(t, c, "GET / HTTP/1.1\r\nHost: "+closedPort(t)+"\r\n\r\n")
+	send(t, c, "GET / HTTP/1.1\r\nHost: "+loopback.Dead(t)+"\r\n\r\n")
 	if resp, _ := read(t, br, http.MethodGet); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("status %d", resp.StatusCode)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -36,7 +37,7 @@ func TestStartRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := closedPort(t)
+	free := loopback.Free(t)
 	_, freePort, _ := net.SplitHostPort(free)
 	for _, c := range []struct {
 		name   string

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -121,7 +122,7 @@ func TestCarriedOnTheWire(t *testing.T) {
 	t.Parallel()
 	seen := make(chan http.Header, 1)
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) { seen <- r.Header })
-	r := newRig(t, snapshot.HTTP1, nil, deadAddress(t), addr)
+	r := newRig(t, snapshot.HTTP1, nil, loopback.Dead(t), addr)
 	ctx := WithCarried(t.Context(), Collect(call.HTTPHeaders(headers("X-Request-Id", "r", "Traceparent", "p", "Sw8", "s"))))
 	for range 4 { // some of them meet the dead endpoint first
 		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://svc/", strings.NewReader("x"))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -46,7 +47,7 @@ func TestHostSpellings(t *testing.T) {
 // TestTriedIsBounded: however often a rule lets a call be tried, what it remembers of it stays small.
 func TestTriedIsBounded(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, snapshot.HTTP1, nil, deadAddress(t), deadAddress(t))
+	r := newRig(t, snapshot.HTTP1, nil, loopback.Dead(t), loopback.Dead(t))
 	r.route.Retry.Attempts, r.route.Retry.Backoff.Base, r.route.Retry.Backoff.Max = 150, 1, 1
 	var info CallInfo
 	req, _ := http.NewRequestWithContext(Capture(t.Context(), &info), "GET", "http://svc/", nil)

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -221,7 +222,7 @@ func TestBodyIsClosedOnce(t *testing.T) {
 			}
 		})
 	}
-	dead := newTransport(t, "own leaf", deadAddress(t))
+	dead := newTransport(t, "own leaf", loopback.Dead(t))
 	body := &countedBody{Reader: strings.NewReader("hello")}
 	req, _ := http.NewRequest(http.MethodPost, "http://svc/", body)
 	if _, err := dead.RoundTrip(req); err == nil || body.closed.Load() != 1 {

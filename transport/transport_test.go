@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/snapshot"
@@ -73,23 +73,6 @@ func (r *rig) publish(t testing.TB, p snapshot.Policy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// deadAddress refuses connections until the test ends: it is the caller's end of a connection, so that nobody else can
-// come to listen there.
-func deadAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn.LocalAddr().String()
 }
 
 func serve(t testing.TB, h http.HandlerFunc) string {
@@ -165,7 +148,7 @@ func TestConnectFailureIsRetriedElsewhere(t *testing.T) {
 	for name, mk := range bodies {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, snapshot.HTTP1, nil, deadAddress(t), addr)
+			r := newRig(t, snapshot.HTTP1, nil, loopback.Dead(t), addr)
 			twice := 0
 			for range 40 {
 				var info CallInfo
@@ -200,7 +183,7 @@ func TestErrors(t *testing.T) {
 		c, _, _ := w.(http.Hijacker).Hijack()
 		c.Close()
 	})
-	dead := deadAddress(t)
+	dead := loopback.Dead(t)
 	t.Run("connect", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, snapshot.HTTP1, nil, dead)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/internal/cli"
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // role makes the test's binary be heddle, or one of the two programs.
@@ -45,7 +46,8 @@ func TestSidecar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inbound, app := freePort(t), freePort(t)
+	_, inbound, _ := net.SplitHostPort(loopback.Free(t))
+	_, app, _ := net.SplitHostPort(loopback.Free(t))
 	dir := t.TempDir()
 	text = bytes.ReplaceAll(text, []byte("ports: {http: 9080}"), []byte("ports: {http: "+inbound+"}"))
 	if err := os.WriteFile(filepath.Join(dir, "ratings.yaml"), text, 0o600); err != nil {
@@ -92,17 +94,6 @@ func heddle(self string, args ...string) *exec.Cmd {
 	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), role+"=1")
 	return cmd
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 func waitFor(t *testing.T, address string) {

@@ -26,6 +26,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // testRole makes the test's binary be the command, or a command's child, by its first argument.
@@ -223,16 +225,6 @@ func (p *process) signal(s os.Signal) {
 func childOf(args ...string) []string {
 	self, _ := os.Executable()
 	return append([]string{"--", self, "child"}, args...)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // configDir writes a directory with a service "ratings" of one endpoint.
@@ -485,7 +477,7 @@ func TestProxySignals(t *testing.T) {
 // every client has either its whole answer or was refused at the door.
 func TestProxyDrains(t *testing.T) {
 	t.Parallel()
-	app := freeAddress(t)
+	app := loopback.Free(t)
 	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "0"}, apart,
 		childOf("serve", app))...)
 	at := p.addresses()
@@ -570,7 +562,7 @@ func TestProxyAlone(t *testing.T) {
 // yet. Ctrl-C is somebody who does not want to wait.
 func TestProxyDrainDelay(t *testing.T) {
 	t.Parallel()
-	app := freeAddress(t)
+	app := loopback.Free(t)
 	start := func() (*process, map[string]string) {
 		p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "1h"},
 			apart, childOf("serve", app))...)
@@ -610,7 +602,7 @@ func TestProxyDrainDelay(t *testing.T) {
 // TestProxyHurry: being told twice cuts the waiting short.
 func TestProxyHurry(t *testing.T) {
 	t.Parallel()
-	app := freeAddress(t)
+	app := loopback.Free(t)
 	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", "127.0.0.1:0=" + app, "--drain-delay", "0", "--drain-timeout", "1h"},
 		apart, childOf("serve", app))...)
 	at := p.addresses()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // startNginx serves files, and the secret by Host and by a header, as testdata/secret.conf says; "" where there is no nginx.
@@ -24,9 +26,7 @@ func startNginx(t testing.TB, files string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := listenLocal(t)
-	address := l.Addr().String()
-	_ = l.Close()
+	address := loopback.Free(t)
 	_, port, _ := net.SplitHostPort(address)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "conf")

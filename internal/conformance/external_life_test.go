@@ -24,15 +24,14 @@ import (
 	"github.com/heddlemesh/mesh/identity/ca"
 	"github.com/heddlemesh/mesh/identity/extauthz"
 	"github.com/heddlemesh/mesh/identity/external"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
 // TestDeadAuthorizer: nobody listens, and that lets in only where it is written.
 func TestDeadAuthorizer(t *testing.T) {
 	t.Parallel()
-	l := listenLocal(t)
-	address := l.Addr().String()
-	_ = l.Close()
+	address := loopback.Dead(t)
 	for _, kind := range []string{"envoyExtAuthzHttp", "envoyExtAuthzGrpc"} {
 		for settings, status := range map[string]int{"": 403, `, statusOnError: "500"`: 500, ", failOpen: true": 200} {
 			m := inboundMesh(t, provided(kind, settings, address)+asks("{}"), mesh.WithGRPCAuthorizers(extauthz.Dial))

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // A breakage is a way to break, put together of what happens at the points where something can.
@@ -52,7 +54,7 @@ type upstream struct {
 }
 
 func newUpstream(tb testing.TB, host int, book *ledger) *upstream {
-	u := &upstream{host: host, book: book, address: "127.0.0.1:0", conns: make(map[net.Conn]bool)}
+	u := &upstream{host: host, book: book, address: loopback.Free(tb), conns: make(map[net.Conn]bool)}
 	u.state.Store(&state{})
 	if err := u.listen(); err != nil {
 		tb.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // edited is a rule for all RPCs of echo that does what more says.
@@ -63,7 +64,7 @@ func TestParkedCallIsEditedAnew(t *testing.T) {
 	v2 := newEcho("v2")
 	seen := saw(v2)
 	startAt(t, "127.0.0.1:0", v2)
-	eps := service(dead(t)+" v1", v2.addr+" v2")
+	eps := service(loopback.Dead(t)+" v1", v2.addr+" v2")
 	old := eps + rules(edited("v1", "match: [{uri: {regex: /.*}}], rewrite: {uri: /test.Echo/None, authority: old.example}, headers: {request: {set: {x-rule: old, x-old: '1'}}}"))
 	for name, c := range map[string]struct{ before, after, rule, host string }{
 		"to other changes": {old, eps + rules(edited("v2", "headers: {request: {set: {x-rule: new}}}")), "new", "echo:9080"},
@@ -87,7 +88,7 @@ func TestParkedCallIsEditedAnew(t *testing.T) {
 // TestParkedCallIsAnswered: the rule that is live now may answer it itself.
 func TestParkedCallIsAnswered(t *testing.T) {
 	t.Parallel()
-	eps := service(dead(t) + " v1")
+	eps := service(loopback.Dead(t) + " v1")
 	_, err := parked(t, eps+rules(toV1), eps+rules("  - {directResponse: {status: 403, body: {string: no}}}\n"))
 	if s, _ := status.FromError(err); s.Code() != codes.PermissionDenied || s.Message() != "no" || mesh.ReasonOf(err) != mesh.ReasonNone {
 		t.Errorf("got %v", err)
@@ -182,7 +183,7 @@ func TestAnswersAreEdited(t *testing.T) {
 	}
 	// What no answer has come to is the program's own.
 	stale := metadata.Pairs("x-who", "stale")
-	dead := dial(t, newMesh(t, service(dead(t)+" v1")+rules(edited("v1", "headers: {response: {add: {x-who: rule}}}"))), "echo:9080")
+	dead := dial(t, newMesh(t, service(loopback.Dead(t)+" v1")+rules(edited("v1", "headers: {response: {add: {x-who: rule}}}"))), "echo:9080")
 	if _, err := ask(t.Context(), dead, who, grpc.Header(&stale)); err == nil || len(stale["x-who"]) != 1 {
 		t.Errorf("%v, %v", stale, err)
 	}

@@ -15,12 +15,13 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
 func TestDeadEndpointIsRetriedElsewhere(t *testing.T) {
 	t.Parallel()
-	alive, gone := start(t, "alive"), dead(t)
+	alive, gone := start(t, "alive"), loopback.Dead(t)
 	m := newMesh(t, service(gone, alive.addr))
 	cc := dial(t, m, "echo:9080")
 	retried := 0
@@ -44,7 +45,7 @@ func TestDeadEndpointIsRetriedElsewhere(t *testing.T) {
 
 func TestAllDead(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, service(dead(t), dead(t)))
+	m := newMesh(t, service(loopback.Dead(t), loopback.Dead(t)))
 	cc := dial(t, m, "echo:9080")
 	for range 3 {
 		ctx, info := capture(t.Context())
@@ -73,7 +74,7 @@ func TestAllDead(t *testing.T) {
 // choice, whatever the back-off.
 func TestEachAttemptDials(t *testing.T) {
 	t.Parallel()
-	addr := dead(t)
+	addr := loopback.Free(t)
 	m := newMesh(t, service(addr)+rules("  - {route: [{destination: {host: echo}}], retries: {attempts: 0}}\n"))
 	cc := dial(t, m, "echo:9080")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -254,7 +255,7 @@ func TestLocalFailuresAreNeutral(t *testing.T) {
 
 func TestWaitForReady(t *testing.T) {
 	t.Parallel()
-	addr := dead(t)
+	addr := loopback.Free(t)
 	m := newMesh(t, service(addr))
 	cc := dial(t, m, "echo:9080")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // a busy machine has to try to connect within
@@ -307,7 +308,7 @@ func TestHangingConnect(t *testing.T) {
 // TestFinishHooksRunOnce: what is one RPC to the program stays one.
 func TestFinishHooksRunOnce(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, service(dead(t), dead(t)))
+	m := newMesh(t, service(loopback.Dead(t), loopback.Dead(t)))
 	cc := dial(t, m, "echo:9080")
 	var ends []error
 	hook := grpc.OnFinish(func(err error) { ends = append(ends, err) })
@@ -323,7 +324,7 @@ func TestFinishHooksRunOnce(t *testing.T) {
 
 func TestPerRPCCredentialsNeedSecurity(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, service(dead(t)))
+	m := newMesh(t, service(loopback.Dead(t)))
 	_, err := grpc.NewClient(grpcmesh.Target("echo:9080"),
 		append([]grpc.DialOption{grpc.WithPerRPCCredentials(secret{})}, grpcmesh.DialOptions(m)...)...)
 	if err == nil {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
@@ -31,7 +32,7 @@ func TestNothingLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	go e.srv.Serve(l)
-	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service(l.Addr().String(), dead(t)))), mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	m, err := mesh.New(t.Context(), mesh.WithConfig([]byte(service(l.Addr().String(), loopback.Dead(t)))), mesh.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestConnect(t *testing.T) {
 // TestServerRestarts: the connection is made again without a call noticing more than its endpoint being away.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
-	first := start(t, "first")
+	first := startAt(t, loopback.Free(t), newEcho("first"))
 	cc := dial(t, newMesh(t, service(first.addr)), "echo:9080")
 	for range 3 {
 		must(t, cc, who)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
@@ -38,7 +39,7 @@ func TestUnknownHostWithCredentials(t *testing.T) {
 	server, client := certificates(t)
 	out := start(t, "outside", grpc.Creds(server))
 	var dialled string
-	m := newMesh(t, service(dead(t)), mesh.WithDialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+	m := newMesh(t, service(loopback.Dead(t)), mesh.WithDialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dialled = addr
 		return (&net.Dialer{}).DialContext(ctx, network, out.addr)
 	}))
@@ -68,7 +69,7 @@ func TestUnknownHostWithCredentials(t *testing.T) {
 func TestUnknownHostWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	out := start(t, "outside")
-	m := newMesh(t, service(dead(t)), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
+	m := newMesh(t, service(loopback.Dead(t)), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
 		t.Error("dialled in plaintext")
 		return nil, errors.ErrUnsupported
 	}))
@@ -86,8 +87,8 @@ func TestUnknownHostWithoutCredentials(t *testing.T) {
 // TestUnknownHostFails: no retries, no wrapping: as without a mesh.
 func TestUnknownHostFails(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, service(dead(t)))
-	_, err := ask(t.Context(), dial(t, m, dead(t), grpcmesh.WithCredentials(insecure.NewCredentials())), who)
+	m := newMesh(t, service(loopback.Dead(t)))
+	_, err := ask(t.Context(), dial(t, m, loopback.Dead(t), grpcmesh.WithCredentials(insecure.NewCredentials())), who)
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("got %v", err)
 	}
@@ -98,7 +99,7 @@ func TestUnknownHostFails(t *testing.T) {
 func TestRegistryOnly(t *testing.T) {
 	t.Parallel()
 	out := start(t, "outside")
-	m := newMesh(t, service(dead(t)), mesh.WithOutboundTrafficPolicy(mesh.RegistryOnly),
+	m := newMesh(t, service(loopback.Dead(t)), mesh.WithOutboundTrafficPolicy(mesh.RegistryOnly),
 		mesh.WithDialer(func(_ context.Context, _, addr string) (net.Conn, error) {
 			if addr == out.addr {
 				t.Error("dialled")

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
@@ -158,7 +159,7 @@ func TestRejections(t *testing.T) {
 
 func TestUnknownPortSaysWhichAreKnown(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, service(dead(t)))
+	m := newMesh(t, service(loopback.Dead(t)))
 	_, err := ask(t.Context(), dial(t, m, "echo:81"), who)
 	if err == nil || !strings.Contains(err.Error(), "9080") || !strings.Contains(err.Error(), "WithCredentials") {
 		t.Errorf("got %v", err)

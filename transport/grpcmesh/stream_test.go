@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 func send(t *testing.T, s grpc.ClientStream, text string) {
@@ -157,7 +158,7 @@ func TestBrokenStream(t *testing.T) {
 func TestStreamOpensElsewhere(t *testing.T) {
 	t.Parallel()
 	alive := start(t, "alive")
-	m := newMesh(t, service(dead(t), alive.addr, dead(t)))
+	m := newMesh(t, service(loopback.Dead(t), alive.addr, loopback.Dead(t)))
 	cc := dial(t, m, "echo:9080")
 	for range 20 {
 		ended := 0

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/loopback"
 )
 
 // load calls from several goroutines until stop is called, which waits for them and gives how many calls
@@ -101,7 +102,7 @@ func TestClusterGoesUnderLoad(t *testing.T) {
 func TestParkedCallFollowsTheConfiguration(t *testing.T) {
 	t.Parallel()
 	v2 := start(t, "v2")
-	gone := dead(t)
+	gone := loopback.Dead(t)
 	eps := service(gone+" v1", v2.addr+" v2")
 	m := newMesh(t, eps+rules(toV1))
 	cc := dial(t, m, "echo:9080")

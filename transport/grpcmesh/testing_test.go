@@ -146,17 +146,6 @@ func startAt(t testing.TB, addr string, e *echo) *echo {
 	return e
 }
 
-// dead is an address that refuses connections.
-func dead(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // service is the YAML of a service "echo" on port 9080; an endpoint is "address" or "address version".
 func service(endpoints ...string) string {
 	return serviceOf("STATIC", endpoints...)
