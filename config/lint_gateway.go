@@ -69,7 +69,6 @@ func (l *linter) gateway(p fieldPath, g *networking.Gateway) {
 			}
 		}
 	}
-	l.gatewaySelector(p.at("selector"), g.GetSelector())
 }
 
 // isServed reports the host of a server: a host, or with what namespace its rules are of, "*" for all and "." for the Gateway's.
@@ -82,21 +81,6 @@ func isServed(written string) bool {
 	}
 	host = strings.TrimPrefix(host, "*.")
 	return host == "*" || subdomain.MatchString(canonicalName(host))
-}
-
-// gatewaySelector finds a Gateway that is for none of the workloads that are known, of whatever namespace.
-func (l *linter) gatewaySelector(p fieldPath, labels map[string]string) {
-	known := false
-	for _, list := range l.backing().workloads {
-		for _, w := range list {
-			if known = true; hasLabels(w.entry.GetLabels(), labels) {
-				return
-			}
-		}
-	}
-	if known && !hasLabels(l.workload.Labels, labels) {
-		l.inform(p, codeNoWorkload, "selects none of the workloads in these documents: the Gateway is for nobody, where there are no others", "")
-	}
 }
 
 // readGateway gives what the document says, nil where it cannot be read: it is not served, and so not refused.
