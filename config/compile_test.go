@@ -142,7 +142,7 @@ func TestReferences(t *testing.T) {
 func TestRefusedKinds(t *testing.T) {
 	t.Parallel()
 	policy := "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: deny}\nspec: {}\n"
-	gateway := doc("Gateway", "g", "{}")
+	gateway := doc("Gateway", "g", "{servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [a]}]}")
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: 1}\n"
 	w := newWorld(t, Options{}, policy)
 	if r := w.Status().Refused; r == nil || !strings.Contains(r.Error(), "--ignore-kind") {

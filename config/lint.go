@@ -2,6 +2,7 @@ package config
 
 import (
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 
 	"github.com/heddlemesh/mesh/discovery"
 )
@@ -33,8 +34,12 @@ const (
 	codeNoResolution = "HDL0121" // a ServiceEntry without resolution
 	codeNoLocation   = "HDL0122" // a ServiceEntry without location
 	codeRegistryOnly = "HDL0123" // a Sidecar that blocks by a zero value
+	codeNotHTTP      = "HDL0124" // a rule of a policy that asks for something of HTTP on a port of TCP
+
+	codeGateway = "HDL0125" // a Gateway that istiod refuses
 
 	// istioctl's.
+	codeNoWorkload      = "IST0127" // a selector that picks nothing
 	codeUnverified      = "IST0128" // TLS without verification of the server
 	codeUnverifiedPort  = "IST0129" // the same for one port
 	codeGatewayHost     = "IST0132" // a host that no gateway of the rule serves
@@ -51,7 +56,9 @@ type linter struct {
 	usedSubsets map[subsetKey]bool
 	// sets are the endpoints of the set's services, made when the first lint asks for them.
 	sets map[discovery.Key]*discovery.Set
-	docs []*document
+	// backs is the workloads of the set, made as sets is.
+	backs *backing
+	docs  []*document
 }
 
 type subsetKey struct{ host, subset string }
@@ -71,6 +78,13 @@ func (c *compiler) lint(docs []*document) {
 			l.serviceEntry(p, s)
 		case *networking.Sidecar:
 			l.sidecar(p, s)
+		case *security.AuthorizationPolicy:
+			l.policySelector(p.at("selector"), s.GetSelector().GetMatchLabels())
+			l.authorizationPolicy(p, s)
+		case *security.RequestAuthentication:
+			l.policySelector(p.at("selector"), s.GetSelector().GetMatchLabels())
+		case *security.PeerAuthentication:
+			l.policySelector(p.at("selector"), s.GetSelector().GetMatchLabels())
 		}
 	}
 	l.gateways()
@@ -94,15 +108,28 @@ func (l *linter) written(p fieldPath) bool {
 	return found
 }
 
-// endpointsOf lists the endpoints of a service's port that has most. known says that they are what they seem: a
-// name may stand for any number.
-func (l *linter) endpointsOf(s *service) (list []*discovery.Endpoint, known bool) {
+// backing gives the workloads of the set.
+func (l *linter) backing() *backing {
+	if l.backs == nil {
+		l.backs = newBacking(l.docs)
+	}
+	return l.backs
+}
+
+// endpoints gives the endpoints of the set's services.
+func (l *linter) endpoints() map[discovery.Key]*discovery.Set {
 	if l.sets == nil {
 		l.sets = endpointSets(l.docs, l.workload)
 	}
+	return l.sets
+}
+
+// endpointsOf lists the endpoints of a service's port that has most. known says that they are what they seem: a
+// name may stand for any number.
+func (l *linter) endpointsOf(s *service) (list []*discovery.Endpoint, known bool) {
 	var most *discovery.Set
 	for _, p := range s.ports {
-		set := l.sets[discovery.Key{Host: s.host, Port: uint16(p.number)}]
+		set := l.endpoints()[discovery.Key{Host: s.host, Port: uint16(p.number)}]
 		if set != nil && (most == nil || set.Len() > most.Len()) {
 			most = set
 		}

@@ -33,6 +33,54 @@ func (l *linter) gateways() {
 		}
 	}
 	l.sameGatewayHosts(order, known)
+	for _, d := range order {
+		if g := known[d.key]; g != nil {
+			l.d, l.found = d, 0
+			l.gateway(fieldPath{"spec"}, g)
+		}
+	}
+}
+
+// gateway finds what istiod would refuse. It refuses nothing here, where Gateways have no effect.
+func (l *linter) gateway(p fieldPath, g *networking.Gateway) {
+	if len(g.GetServers()) == 0 {
+		l.say(Error, p, codeGateway, "has no servers: it serves nothing", "write servers: [{port: ..., hosts: [...]}]")
+	}
+	protocols, names := make(map[string]string), make(map[string]bool)
+	for i, server := range g.GetServers() {
+		at, port := p.at("servers", i), server.GetPort()
+		if port.GetNumber() == 0 || port.GetName() == "" || port.GetProtocol() == "" {
+			l.say(Error, at.at("port"), codeGateway, "needs number, name and protocol", "")
+		}
+		key, protocol := fmt.Sprint(server.GetBind(), ":", port.GetNumber()), strings.ToUpper(port.GetProtocol())
+		if had, again := protocols[key]; again && had != protocol {
+			l.say(Error, at.at("port", "protocol"), codeGateway, fmt.Sprintf("port %d is %s in one server and %s in another", port.GetNumber(), had, protocol), "take another port")
+		}
+		if protocols[key] = protocol; port.GetName() != "" && names[port.GetName()] {
+			l.say(Error, at.at("port", "name"), codeGateway, "two servers have a port "+quoted(port.GetName()), "give it another name")
+		}
+		names[port.GetName()] = true
+		if len(server.GetHosts()) == 0 {
+			l.say(Error, at.at("hosts"), codeGateway, "names no host", `write "*" for all`)
+		}
+		for j, host := range server.GetHosts() {
+			if !isServed(host) {
+				l.say(Error, at.at("hosts", j), codeGateway, quoted(host)+" is neither a host nor namespace/host", `write "shop.example.com", "namespace/*.example.com" or "./*"`)
+			}
+		}
+	}
+}
+
+// isServed reports the host of a server: a host, or with what namespace its rules are of, "*" for all and "." for the Gateway's.
+func isServed(written string) bool {
+	namespace, host, slash := strings.Cut(written, "/")
+	if !slash {
+		host = written
+	} else if namespace != "*" && namespace != "." && !dnsLabel.MatchString(namespace) {
+		return false
+	}
+	host = strings.TrimPrefix(host, "*.")
+	return host == "*" || subdomain.MatchString(canonicalName(host))
 }
 
 // readGateway gives what the document says, nil where it cannot be read: it is not served, and so not refused.

@@ -15,7 +15,7 @@ import (
 func isLint(f Finding) bool {
 	return strings.HasPrefix(f.Code, "HDL01") ||
 		slices.Contains([]string{codeUnverified, codeUnverifiedPort, codeGatewayHost, codeNeedsAddresses, codeSameGatewayHost, codeUnreachable}, f.Code) ||
-		f.Code == "IST0101" && strings.Contains(f.Message, gatewayKind)
+		f.Code == "IST0101" && strings.Contains(f.Message, gatewayKind) || f.Code == codeNoWorkload && strings.HasPrefix(f.Message, "selects none")
 }
 
 // lintSet gives what lint finds in documents that need not pass validation: a lint must not wait for the field that
@@ -292,7 +292,7 @@ func TestLintGateways(t *testing.T) {
 		{"served by namespace", gateway("edge", fmt.Sprintf(http, "default/*.example.com")) + vs("default/edge", "shop.example.com"), ""},
 		{"for the mesh too", gateway("edge", fmt.Sprintf(http, "'*'")) + vs("./edge, mesh", "reviews"), ""},
 		{"no gateways here", vs("edge", "shop.example.com"), ""},
-		{"missing gateway", gateway("edge", fmt.Sprintf(http, "'*'")) + vs("edgy", "shop.example.com"), "IST0101 Error spec.gateways[0] there is no Gateway default/edgy"},
+		{"A-047 missing gateway", gateway("edge", fmt.Sprintf(http, "'*'")) + vs("edgy", "shop.example.com"), "IST0101 Error spec.gateways[0] there is no Gateway default/edgy"},
 		{"host of no gateway", gateway("edge", fmt.Sprintf(http, "shop.example.com")) + vs("edge", "store.example.com"), `IST0132 Warning spec.hosts[0] "store.example.com" is no host of edge`},
 		{"host for another namespace", gateway("edge", fmt.Sprintf(http, "shop/*")) + vs("edge", "store.example.com"), `IST0132 Warning spec.hosts[0]`},
 		{"two gateways, one host", gateway("edge", fmt.Sprintf(http, "a.example.com")) + gateway("other", fmt.Sprintf(http, "b.example.com, a.example.com")) + vs("mesh", "reviews"),
@@ -311,6 +311,93 @@ func TestLintGateways(t *testing.T) {
 				}
 			}
 			if !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestLintGatewayDocuments: what istiod refuses of a Gateway (attacks.md A-046).
+func TestLintGatewayDocuments(t *testing.T) {
+	t.Parallel()
+	const port = "{number: 80, name: http, protocol: HTTP}"
+	servers := func(s string) string { return "  selector: {istio: ingress}\n  servers: [" + s + "]" }
+	server := func(hosts string) string { return servers("{port: " + port + ", hosts: [" + hosts + "]}") }
+	runLints(t, "Gateway", []lintCase{
+		{"good", server("'*', a.example.com, '*.example.com', ./a.example.com, '*/a.example.com', shop/*"), nil, ""},
+		{"A-046 no servers", "  selector: {istio: ingress}", []string{"HDL0125 Error 4:1 spec"}, "serves nothing"},
+		{"A-046 port without a name", servers("{port: {number: 80, protocol: HTTP}, hosts: [a]}"), []string{"HDL0125 Error 6:14 spec.servers[0].port"}, "name"},
+		{"A-046 no port", servers("{hosts: [a]}"), []string{"HDL0125 Error 6:13 spec.servers[0].port"}, "needs number"},
+		{"A-046 port reused", servers("{port: " + port + ", hosts: [a]}, {port: {number: 80, name: tls, protocol: HTTPS}, hosts: [b]}"),
+			[]string{"HDL0125 Error 6:116 spec.servers[1].port.protocol"}, "port 80 is HTTP in one server and HTTPS in another"},
+		{"A-046 name reused", servers("{port: " + port + ", hosts: [a]}, {port: {number: 81, name: http, protocol: HTTP}, hosts: [b]}"),
+			[]string{"HDL0125 Error 6:101 spec.servers[1].port.name"}, "two servers"},
+		{"A-046 no hosts", servers("{port: " + port + "}"), []string{"HDL0125 Error 6:13 spec.servers[0].hosts"}, "no host"},
+		{"A-046 form of a host", server("a/b/c"), []string{"HDL0125 Error 6:70 spec.servers[0].hosts[0]"}, "namespace/host"},
+		{"A-046 namespace of a host", server("'A_/b'"), []string{"HDL0125 Error 6:70 spec.servers[0].hosts[0]"}, "namespace/host"},
+		{"A-046 star in a host", server("a.*.b"), []string{"HDL0125 Error 6:70 spec.servers[0].hosts[0]"}, "namespace/host"},
+	})
+}
+
+// TestLintAuthorizationPolicies: rules of HTTP for ports of another protocol (attacks.md A-052), and policies for nobody (A-050).
+func TestLintAuthorizationPolicies(t *testing.T) {
+	t.Parallel()
+	const registry = `---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: db}
+spec:
+  hosts: [db.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  addresses: [10.1.0.1]
+  ports: [{number: 3306, name: tcp-mysql, protocol: TCP, targetPort: 3307}, {number: 80, name: http, protocol: HTTP}]
+  workloadSelector: {labels: {app: db}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: db}
+spec: {address: 10.0.0.1, labels: {app: db}}
+`
+	const db = "selector: {matchLabels: {app: db}}, "
+	for _, c := range []struct{ name, spec, want, text string }{
+		{"ALLOW a method of a TCP port", db + "rules: [{to: [{operation: {methods: [GET], ports: ['80', '3307']}}]}]",
+			"HDL0124 Warning spec.rules[0].to[0].operation.ports[1]", "lets in no connection to port 3307 of db.default.svc.cluster.local"},
+		{"ALLOW a claim of a TCP port", db + "rules: [{to: [{operation: {ports: ['3307']}}], when: [{key: 'request.auth.claims[a]', values: [b]}]}]",
+			"HDL0124 Warning spec.rules[0].to[0].operation.ports[0]", ""},
+		{"ALLOW by connection", db + "rules: [{to: [{operation: {ports: ['3307']}}], from: [{source: {principals: [cluster.local/ns/default/sa/web]}}]}]", "", ""},
+		{"ALLOW a method", db + "rules: [{to: [{operation: {methods: [GET]}}]}]", "", ""},
+		{"ALLOW a method of the port of the service", db + "rules: [{to: [{operation: {methods: [GET], ports: ['3306']}}]}]", "", ""},
+		{"DENY a method of a TCP port", db + "action: DENY, rules: [{to: [{operation: {methods: [GET], ports: ['3307']}}]}]",
+			"HDL0124 Warning spec.rules[0].to[0].operation.ports[0]", "denies every connection to port 3307"},
+		{"DENY a path", db + "action: DENY, rules: [{}, {to: [{operation: {paths: [/admin]}}]}]",
+			"HDL0124 Warning spec.rules[1]", "denies every connection to port 3307 of db.default.svc.cluster.local, which speaks another protocol"},
+		{"DENY a path of the port of HTTP", db + "action: DENY, rules: [{to: [{operation: {paths: [/admin], ports: ['80']}}]}]", "", ""},
+		{"DENY a path of other workloads", "selector: {matchLabels: {app: web}}, action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]", "", ""},
+		{"DENY a path of all workloads", "action: DENY, rules: [{to: [{operation: {paths: [/admin]}}]}]", "HDL0124 Warning spec.rules[0]", ""},
+		{"for nobody", "selector: {matchLabels: {app: dbs}}, rules: [{}]", "IST0127 Warning spec.selector", "is for nobody"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			text := strings.Replace(doc("AuthorizationPolicy", "p", "{"+c.spec+"}"), "networking.istio.io", "security.istio.io", 1) + registry
+			resources, _ := Parse("a.yaml", []byte(text))
+			var docs []*document
+			for _, r := range resources {
+				if findings := r.doc.decode(); len(findings) > 0 {
+					t.Fatal(findings)
+				}
+				docs = append(docs, r.doc)
+			}
+			found := compileSet(docs, &Options{Workload: snapshot.Workload{Namespace: "default", Labels: map[string]string{"app": "web"}}}).findings
+			found = slices.DeleteFunc(found, func(f Finding) bool { return f.Code != codeNotHTTP && f.Code != codeNoWorkload })
+			got := ""
+			for _, f := range found {
+				got += fmt.Sprintf("%s %s %s", f.Code, f.Level, f.Path)
+				if f.Line == 0 || f.Refused || !strings.Contains(f.Message, c.text) {
+					t.Errorf("%v", f)
+				}
+			}
+			if got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

@@ -134,7 +134,6 @@ func NewEngine(c Config) *Engine {
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
 	e.live = newLive(e.identity, e.background.Done())
-	e.live.rolling = func() bool { return e.Snapshot().Authentication != nil }
 	if l, ok := e.pools.(*Leaves); ok && e.identity != nil {
 		l.live = e.live
 	}
@@ -218,6 +217,10 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	}
 	return nil
 }
+
+// KeysChanged tells that keys have changed by which tokens are verified: what is under way is asked about again, at once. It does
+// not wait for that.
+func (e *Engine) KeysChanged() { e.live.changed() }
 
 // Outbound says what becomes, at this moment, of calls to what the mesh does not know.
 func (e *Engine) Outbound() OutboundTrafficPolicy { return e.state.Load().policy }

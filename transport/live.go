@@ -13,7 +13,7 @@ import (
 )
 
 // checkEvery is how often open connections are held against time and policy, so that a change is acted upon within a
-// second; one of what is believed, and of policies, is at once.
+// second; one of what is believed, of policies, and of the keys of tokens, is at once.
 const checkEvery = time.Second / 2
 
 // live is what is under way and has to end when it is not believed any more, or not wanted any more: connections, of which
@@ -23,12 +23,11 @@ type live struct {
 	identity *identity.Identity // nil for none
 	done     <-chan struct{}
 	stays    stays
-	rolling  func() bool // what requests are let in by changes without being told of: keys of tokens; nil for never
 
 	mu       sync.Mutex // guards what follows
 	conns    map[any]*liveConn
 	sweeping bool
-	poked    bool          // policies have changed since the last check
+	poked    bool          // policies or keys have changed since the last check
 	poke     chan struct{} // wakes the goroutine
 }
 
@@ -168,7 +167,7 @@ func (l *live) peerOf(conn *tls.Conn) (p identity.Peer, ok bool) {
 	return identity.Peer{}, false
 }
 
-// changed has all that is under way looked at: policies have changed. It does not wait for that.
+// changed has all that is under way looked at: policies or keys of tokens have changed. It does not wait for that.
 func (l *live) changed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -248,7 +247,7 @@ func (l *live) check(r *round) bool {
 		r.conns = append(r.conns, looked{key, c, c.peer, c.wanted, c.tunnel})
 	}
 	l.mu.Unlock()
-	if poked || l.rolling != nil && l.rolling() {
+	if poked {
 		l.stays.check()
 	}
 	for some := range slices.Chunk(r.conns, batch) {
@@ -257,7 +256,7 @@ func (l *live) check(r *round) bool {
 	clear(r.conns)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweeping = len(l.conns) > 0 || l.poked || l.rolling != nil && l.rolling()
+	l.sweeping = len(l.conns) > 0 || l.poked
 	return l.sweeping
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh/transport"
 )
 
 // As in check_test.go: what the judges of the scenarios should refuse.
@@ -260,5 +262,26 @@ func TestPodOf(t *testing.T) {
 	}
 	if _, err := podOf(http.StatusServiceUnavailable, []byte(`{"podname":"reviews-v1"}`)); err == nil {
 		t.Error("503 is taken for an answer")
+	}
+}
+
+func TestJudgeDecided(t *testing.T) {
+	t.Parallel()
+	before := transport.InboundDecided{Denied: 1, Audited: 2, Shadow: 3}
+	want := transport.InboundDecided{Shadow: 2}
+	for name, test := range map[string]struct {
+		after transport.InboundDecided
+		err   string
+	}{
+		"as it should":  {transport.InboundDecided{Denied: 1, Audited: 2, Shadow: 5}, ""},
+		"one too few":   {transport.InboundDecided{Denied: 1, Audited: 2, Shadow: 4}, "found {Unauthenticated:0 Denied:0 Audited:0 Shadow:1"},
+		"and denied":    {transport.InboundDecided{Denied: 3, Audited: 2, Shadow: 5}, "found {Unauthenticated:0 Denied:2"},
+		"nothing said":  {before, "found {Unauthenticated:0 Denied:0 Audited:0 Shadow:0"},
+		"another thing": {transport.InboundDecided{Denied: 1, Audited: 4, Shadow: 3}, "Audited:2 Shadow:0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			expects(t, judgeDecided(before, test.after, want), test.err)
+		})
 	}
 }

@@ -188,7 +188,7 @@ func TestSourceSwap(t *testing.T) {
 }
 
 // TestKeyTakenBack: what a key has let in ends when the issuer takes it back, by the next fetch: further requests, and gRPC
-// streams that are open (attacks.md C-056).
+// streams that are open, at once, also where nothing moves on them (attacks.md C-056).
 func TestKeyTakenBack(t *testing.T) {
 	t.Parallel()
 	const documents = `apiVersion: security.istio.io/v1
@@ -199,10 +199,13 @@ spec:
 `
 	meshtest.Run(t, meshtest.YAML(documents), func(t *testing.T, e *meshtest.Env) {
 		var mu sync.Mutex
-		keys := issuerKeys
+		keys, fetched := issuerKeys, time.Time{} // when the other keys first were
 		e.HTTP("issuer.test", nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
+			if keys == otherKeys && fetched.IsZero() {
+				fetched = time.Now()
+			}
 			_, _ = io.WriteString(w, keys)
 		}))
 		e.HTTP("web", nil, e.Mesh().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -231,10 +234,23 @@ spec:
 		}
 		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token))
 		defer cancel()
-		stream, err := e.Dial("chat").NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/pkg.Service/Stream")
-		if err != nil {
-			t.Fatal(err)
+		open := func() grpc.ClientStream {
+			s, err := e.Dial("chat").NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/pkg.Service/Stream")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
 		}
+		stream, silent := open(), open()
+		type end struct {
+			at  time.Time
+			err error
+		}
+		over := make(chan end, 1)
+		go func() {
+			err := silent.RecvMsg(new(emptypb.Empty))
+			over <- end{time.Now(), err}
+		}()
 		say := func() error {
 			if err := stream.SendMsg(new(emptypb.Empty)); err != nil && !errors.Is(err, io.EOF) { // the status is RecvMsg's to give
 				return err
@@ -257,6 +273,11 @@ spec:
 		}
 		if err := say(); grpcstatus.Code(err) != codes.Unauthenticated {
 			t.Errorf("the stream goes on: %v", err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if last := <-over; grpcstatus.Code(last.err) != codes.Unauthenticated || !last.at.Equal(fetched) {
+			t.Errorf("a silent stream ends %s after the keys came: %v", last.at.Sub(fetched), last.err)
 		}
 	})
 }

@@ -8,10 +8,14 @@ import (
 	"github.com/heddlemesh/mesh/identity/jwt"
 )
 
-// newKeys makes what fetches the keys of tokens. It speaks TLS as the program's calls to hosts that the mesh does not know.
-func newKeys(o Options, clientTLS *tls.Config) *jwt.Fetcher {
+// newKeys makes what fetches the keys of tokens, and calls changed when they have. It speaks TLS as the program's calls to hosts
+// that the mesh does not know.
+func newKeys(o Options, clientTLS *tls.Config, changed func()) *jwt.Fetcher {
 	return jwt.NewFetcher(jwt.FetcherOptions{Dial: o.Dial, Loopback: o.LoopbackKeys, TLS: clientTLS, Rand: o.Rand,
-		Report: func(e jwt.FetchEvent) { tellKeys(o.Logger, e) }})
+		Report: func(e jwt.FetchEvent) {
+			changed()
+			tellKeys(o.Logger, e)
+		}})
 }
 
 func tellKeys(log *slog.Logger, e jwt.FetchEvent) {

@@ -87,7 +87,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if t, ok := through.(*http.Transport); ok {
 		clientTLS = t.TLSClientConfig
 	}
-	r.keys = newKeys(o, clientTLS)
+	r.keys = newKeys(o, clientTLS, func() { r.Engine.KeysChanged() })
 	leaves := transport.NewLeaves
 	if o.NetHTTP {
 		leaves = transport.NewNetHTTPLeaves
