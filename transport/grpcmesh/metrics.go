@@ -16,7 +16,12 @@ import (
 )
 
 // codeOfError gives the status code of what a program is told, as a number.
-func codeOfError(err error) uint32 { return uint32(grpcstatus.Code(err)) }
+func codeOfError(err error) uint32 {
+	if e, ok := err.(*statusError); ok { //nolint:errorlint // ours, as it was made; without what it costs to make its details
+		return uint32(codeOf(e.err))
+	}
+	return uint32(grpcstatus.Code(err))
+}
 
 // outcomeOf says how an RPC ended whose program is told err.
 func outcomeOf(err error) telemetry.Outcome {

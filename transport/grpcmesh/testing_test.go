@@ -146,15 +146,21 @@ func startAt(t testing.TB, addr string, e *echo) *echo {
 	return e
 }
 
-// dead is an address that refuses connections.
+// dead is an address that refuses connections as long as the test lasts: its port belongs to a connection, so that nobody else
+// gets it.
 func dead(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = l.Close() }) // with what it has not accepted
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.LocalAddr().String()
 }
 
 // service is the YAML of a service "echo" on port 9080; an endpoint is "address" or "address version".
