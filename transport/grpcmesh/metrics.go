@@ -20,7 +20,11 @@ func codeOfError(err error) uint32 {
 	if e, ok := err.(*statusError); ok { //nolint:errorlint // ours, as it was made; without what it costs to make its details
 		return uint32(codeOf(e.err))
 	}
-	return uint32(grpcstatus.Code(err))
+	s, ok := grpcstatus.FromError(err)
+	if !ok {
+		s = grpcstatus.FromContextError(err) // of a method, as grpc-go sends it
+	}
+	return uint32(s.Code())
 }
 
 // outcomeOf says how an RPC ended whose program is told err.
