@@ -57,6 +57,7 @@ var walls = []struct {
 	{"istio.io/api", []string{"config"}},
 	{"istio.io/api/security/v1alpha1", []string{"identity/ca"}}, // the CSR protocol
 	{"google.golang.org/protobuf", []string{"config", "identity/extauthz", "transport/grpcmesh", "examples/..."}},
+	{"google.golang.org/genproto/googleapis/rpc/errdetails", []string{"transport/grpcmesh"}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},
 	{"golang.org/x/net/http2", []string{"transport", "proxy"}},

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type rpcApp struct {
 	seen chan metadata.MD
 	gone chan error // how streams ended that the client gave up
 	hung chan error // how calls did that were to hang
+	open atomic.Int64
 }
 
 func text(s string) *wrapperspb.StringValue { return wrapperspb.String(s) }
@@ -61,6 +63,8 @@ func (a *rpcApp) unary(ctx context.Context, in string) (string, error) {
 
 // stream answers each message, and in the end says how many came.
 func (a *rpcApp) stream(s grpc.ServerStream) error {
+	a.open.Add(1)
+	defer a.open.Add(-1)
 	in := new(wrapperspb.StringValue)
 	for n := 0; ; n++ {
 		err := s.RecvMsg(in)
@@ -109,10 +113,10 @@ func (a *rpcApp) serve(t *testing.T) string {
 var streamDesc = &grpc.StreamDesc{StreamName: "Stream", ServerStreams: true, ClientStreams: true}
 
 // channel gives a gRPC client that knows of the mesh no more than the outbound listener's address.
-func channel(t *testing.T, r *rig, authority string) *grpc.ClientConn {
+func channel(t *testing.T, r *rig, authority string, more ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	cc, err := grpc.NewClient("passthrough:///"+r.sidecar.OutboundAddr().String(), grpc.WithAuthority(authority),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
+	cc, err := grpc.NewClient("passthrough:///"+r.sidecar.OutboundAddr().String(), append(more, grpc.WithAuthority(authority),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +266,11 @@ func TestGRPCBalance(t *testing.T) {
 	}
 	config.WriteString("---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: app}\n" +
 		"spec: {host: app, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}\n")
-	cc := channel(t, start(t, config.String(), nil), "app")
+	var conns atomic.Int64
+	cc := channel(t, start(t, config.String(), nil), "app", grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		conns.Add(1)
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}))
 	const each = 10
 	for range n * each {
 		if err := cc.Invoke(t.Context(), "/test.App/Unary", text("hi"), new(wrapperspb.StringValue)); err != nil {
@@ -273,6 +281,31 @@ func TestGRPCBalance(t *testing.T) {
 		if got := len(a.seen); got != each {
 			t.Errorf("endpoint %d had %d RPCs of %d", i, got, n*each)
 		}
+	}
+	var open []grpc.ClientStream // all at once
+	for range n * each {
+		s, err := cc.NewStream(t.Context(), streamDesc, "/test.App/Stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.SendMsg(text("a")), s.RecvMsg(new(wrapperspb.StringValue))); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, s)
+	}
+	for i, a := range apps {
+		if got := a.open.Load(); got != each {
+			t.Errorf("endpoint %d has %d streams of %d", i, got, n*each)
+		}
+	}
+	for _, s := range open {
+		_ = s.CloseSend()
+		if err := s.RecvMsg(new(wrapperspb.StringValue)); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("the client made %d connections", n)
 	}
 }
 

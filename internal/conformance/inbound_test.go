@@ -108,6 +108,49 @@ func TestClaims(t *testing.T) {
 	})
 }
 
+// TestFaultsAreTheCallers: what a rule injects, and its CORS policy, it does to calls of the host's; no document puts either on what a
+// workload receives (istio-semantics.md §2.2 HTTPRoute fault, client side).
+func TestFaultsAreTheCallers(t *testing.T) {
+	t.Parallel()
+	config := inboundMetered[:strings.Index(inboundMetered, "---")] + `---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web}
+spec:
+  hosts: [web]
+  http:
+  - fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    corsPolicy: {allowOrigins: [{exact: "https://shop.example"}]}
+    route: [{destination: {host: web}}]
+`
+	header := http.Header{"Origin": {"https://shop.example"}}
+	for _, f := range faces {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			m := inboundMesh(t, config)
+			resp, err := m.Client().Get("http://web/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusTeapot {
+				t.Errorf("a call: %d", resp.StatusCode)
+			}
+			got := f.ask(t, f.serve(t, m, new(recorder)), visit{method: "GET", target: "/", host: "web", header: header})
+			if got.status != http.StatusOK || got.header.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("what is received: %d, %v", got.status, got.header)
+			}
+		})
+	}
+	t.Run("gRPC", func(t *testing.T) {
+		t.Parallel()
+		f := newGRPCFace(t, inboundMesh(t, config))
+		if code, message, ran := f.call(t.Context(), "/pkg.Service/Method", "web", metadata.Pairs("origin", "https://shop.example")); code != codes.OK || !ran {
+			t.Errorf("%v %q, ran %v", code, message, ran)
+		}
+	})
+}
+
 // TestTrustedHops: x-forwarded-for is believed of as many proxies as the mesh says, counted from our side (attacks.md B-036).
 func TestTrustedHops(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (
 func tooMany(a *transport.Admission, w answer, to *arrival) error {
 	to.flags = call.FlagRL
 	w.SetTrailer(limitsSay(a))
-	return grpcstatus.Error(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited)
+	return detailed(grpcstatus.New(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited), a.Err).Err()
 }
 
 func limitsSay(a *transport.Admission) metadata.MD {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -73,21 +74,22 @@ func TestAllDead(t *testing.T) {
 // TestEachAttemptDials: an endpoint that could not be connected to is asked again by whoever has no other
 // choice, whatever the back-off.
 func TestEachAttemptDials(t *testing.T) {
-	t.Parallel()
-	addr := loopback.Free(t)
-	m := newMesh(t, service(addr)+rules("  - {route: [{destination: {host: echo}}], retries: {attempts: 0}}\n"))
-	cc := dial(t, m, "echo:9080")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for range 30 {
-		if _, err := ask(ctx, cc, who); !errors.Is(err, call.ReasonConnect) {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		defer w.ends()
+		back := newEcho("back")
+		back.addr = "10.0.0.1:1"
+		apply(t, w.Mesh, service(back.addr)+careful("attempts: 0"))
+		for range 30 {
+			if _, err := ask(t.Context(), w.cc, who); !errors.Is(err, call.ReasonConnect) {
+				t.Fatal(err)
+			}
 		}
-	}
-	startAt(t, addr, newEcho("back"))
-	if got := must(t, cc, who); got != "back" {
-		t.Errorf("got %q", got)
-	}
+		w.start(back)
+		if got := must(t, w.cc, who); got != "back" {
+			t.Errorf("got %q", got)
+		}
+	})
 }
 
 func TestUnavailableAnswerIsRetried(t *testing.T) {
@@ -254,35 +256,42 @@ func TestLocalFailuresAreNeutral(t *testing.T) {
 }
 
 func TestWaitForReady(t *testing.T) {
-	t.Parallel()
-	addr := loopback.Free(t)
-	m := newMesh(t, service(addr))
-	cc := dial(t, m, "echo:9080")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // a busy machine has to try to connect within
-	defer cancel()
-	_, err := ask(ctx, cc, who, grpc.WaitForReady(true))
-	if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("nobody there: %v", err)
-	}
-	if now, total, failed := active(m); now != 0 || total != 1 || failed != 1 {
-		t.Errorf("active %d, total %d, failed %d: waiting is no attempt", now, total, failed)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		defer w.ends()
+		late := newEcho("late")
+		late.addr = "10.0.0.1:1"
+		apply(t, w.Mesh, service(late.addr))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := ask(ctx, w.cc, who, grpc.WaitForReady(true))
+		if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("nobody there: %v", err)
+		}
+		if now, total, failed := active(w.Mesh); now != 0 || total != 1 || failed != 1 {
+			t.Errorf("active %d, total %d, failed %d: waiting is no attempt", now, total, failed)
+		}
 
-	answered := make(chan error, 1)
-	go func() {
-		_, err := ask(t.Context(), cc, who, grpc.WaitForReady(true))
-		answered <- err
-	}()
-	startAt(t, addr, newEcho("late"))
-	select {
-	case err := <-answered:
-		if err != nil {
+		answered := make(chan error, 1)
+		go func() {
+			_, err := ask(t.Context(), w.cc, who, grpc.WaitForReady(true))
+			answered <- err
+		}()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-answered:
+			t.Errorf("nobody there: %v", err)
+		default:
+		}
+		w.start(late)
+		if err := <-answered; err != nil {
 			t.Error(err)
 		}
-	case <-time.After(patience):
-		t.Error("the call did not notice that the endpoint is back")
-	}
-	until(t, "all attempts over", func() bool { now, _, _ := active(m); return now == 0 })
+		synctest.Wait()
+		if now, _, _ := active(w.Mesh); now != 0 {
+			t.Errorf("%d attempts under way", now)
+		}
+	})
 }
 
 // TestHangingConnect: the call's own deadline counts while its connection is made.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -105,17 +106,22 @@ func TestConnect(t *testing.T) {
 
 // TestServerRestarts: the connection is made again without a call noticing more than its endpoint being away.
 func TestServerRestarts(t *testing.T) {
-	t.Parallel()
-	first := startAt(t, loopback.Free(t), newEcho("first"))
-	cc := dial(t, newMesh(t, service(first.addr)), "echo:9080")
-	for range 3 {
-		must(t, cc, who)
-		first.srv.GracefulStop()
-		first = startAt(t, first.addr, newEcho("next"))
-		if got := must(t, cc, who); got != "next" {
-			t.Fatalf("got %q", got)
+	synctest.Test(t, func(t *testing.T) {
+		now := newEcho("first")
+		w := newWorld(t, "", now)
+		defer w.ends()
+		for range 3 {
+			must(t, w.cc, who)
+			now.srv.GracefulStop()
+			next := newEcho("next")
+			next.addr = now.addr
+			w.start(next)
+			if got := must(t, w.cc, who); got != "next" {
+				t.Fatalf("got %q", got)
+			}
+			now = next
 		}
-	}
+	})
 }
 
 func TestUnixSocket(t *testing.T) {

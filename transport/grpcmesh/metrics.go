@@ -16,7 +16,16 @@ import (
 )
 
 // codeOfError gives the status code of what a program is told, as a number.
-func codeOfError(err error) uint32 { return uint32(grpcstatus.Code(err)) }
+func codeOfError(err error) uint32 {
+	if e, ok := err.(*statusError); ok { //nolint:errorlint // ours, as it was made; without what it costs to make its details
+		return uint32(codeOf(e.err))
+	}
+	s, ok := grpcstatus.FromError(err)
+	if !ok {
+		s = grpcstatus.FromContextError(err) // of a method, as grpc-go sends it
+	}
+	return uint32(s.Code())
+}
 
 // outcomeOf says how an RPC ended whose program is told err.
 func outcomeOf(err error) telemetry.Outcome {

@@ -66,6 +66,9 @@ var connectParams = grpc.ConnectParams{
 	MinConnectTimeout: 20 * time.Second, // grpc-go's own; the dialer keeps the cluster's connect time-out
 }
 
+// maxHeaderListSize is that of Serve, where grpc-go's own is 16 MiB.
+const maxHeaderListSize = 64 << 10
+
 // ServerOptions makes a server one of the mesh. RPCs that the AuthorizationPolicies of the workload do not allow end with
 // PERMISSION_DENIED before the method runs, or as an authorizer says whom those of action CUSTOM ask; one under way ends so at once when policies change and no longer allow it, its
 // context with it. The method of a stream runs in a goroutine of its own, which may outlast the RPC then.
@@ -79,9 +82,14 @@ var connectParams = grpc.ConnectParams{
 // the port says, in the place of credentials of the program's own; transport.PeerFromContext says who calls, and so does
 // x-forwarded-client-cert in the metadata, where a caller's own is taken off. An RPC that came without mutual TLS to a port
 // that requires it gets PERMISSION_DENIED, also where the mesh has no identity.
+//
+// Metadata is bounded as in a Handler: to 64 KiB, with 32 bytes for each field (grpc.MaxHeaderListSize, which may be given again after
+// these), beyond which grpc-go ends the stream, and to transport.MaxHeaderFields fields, beyond which the RPC ends with
+// RESOURCE_EXHAUSTED.
 func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
 	v := server{m.Engine(), transport.NewInbound(m.Engine())}
 	list := []grpc.ServerOption{
+		grpc.MaxHeaderListSize(maxHeaderListSize),
 		grpc.ChainUnaryInterceptor(v.unary),
 		grpc.ChainStreamInterceptor(v.stream),
 	}

@@ -76,7 +76,7 @@ func outcome(info balancer.DoneInfo, gone bool) call.Outcome {
 			RateLimited: info.Trailer["x-envoy-ratelimited"] != nil,
 			Overloaded:  info.Trailer["x-envoy-overloaded"] != nil,
 			Pushback:    transport.GRPCPushback(info.Trailer["grpc-retry-pushback-ms"])}
-	case code == codes.Unavailable && refused(info.Err):
+	case code == codes.Unavailable && !info.BytesReceived && refused(info.Err):
 		return call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}
 	case code == codes.Unavailable && (!info.BytesReceived || broken(info.Err)):
 		return call.Outcome{Reason: call.ReasonReset}
@@ -92,7 +92,7 @@ func outcome(info balancer.DoneInfo, gone bool) call.Outcome {
 var errRefused = grpcstatus.Error(codes.Unavailable, "stream terminated by RST_STREAM with error code: REFUSED_STREAM")
 
 // refused finds streams that the endpoint did not look at, refused or cut off by its GOAWAY. Of what they were
-// grpc-go leaves the text only.
+// grpc-go leaves the text only, which a server can say too that passes on an error of its own RPC: after a header it is that.
 func refused(err error) bool {
 	text := messageOf(err)
 	return text == messageOf(errRefused) || text == "the stream is rejected because server is draining the connection"

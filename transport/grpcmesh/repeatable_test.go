@@ -53,9 +53,16 @@ func newWorld(t *testing.T, config string, echoes ...*echo) *world {
 // add starts an echo at an address of its own.
 func (w *world) add(e *echo) {
 	w.mu.Lock()
+	e.addr = fmt.Sprintf("10.0.0.%d:1", len(w.echoes)+1)
+	w.mu.Unlock()
+	w.start(e)
+}
+
+// start starts an echo at its address.
+func (w *world) start(e *echo) {
+	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.echoes = append(w.echoes, e)
-	e.addr = fmt.Sprintf("10.0.0.%d:1", len(w.echoes))
 	l := bufconn.Listen(64 << 10)
 	w.at[e.addr] = l
 	go e.srv.Serve(l)
@@ -65,6 +72,9 @@ func (w *world) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	w.mu.Lock()
 	l := w.at[addr]
 	w.mu.Unlock()
+	if l == nil {
+		return nil, syscall.ECONNREFUSED
+	}
 	c, err := l.DialContext(ctx)
 	if err != nil {
 		return nil, syscall.ECONNREFUSED // what is closed says so in words of its own

@@ -250,9 +250,24 @@ func (g *guest) end() {
 // enter asks whether the method is to run, and gives the context that it runs in.
 func (g *guest) enter(ctx context.Context, method string, e *transport.Engine) (context.Context, error) {
 	ctx = g.arrive(ctx, method)
+	if tooManyFields(g.md) {
+		g.arrival.flags = call.FlagDPE
+		return ctx, errTooManyFields
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	g.cancel = cancel // Denied may come at once
 	return g.let(ctx, g.stay.Enter(e, g))
+}
+
+// errTooManyFields refuses what a Handler answers with 431, in gRPC's own word for it.
+var errTooManyFields = rpcstatus.Errorf(codes.ResourceExhausted, "more than %d metadata fields", transport.MaxHeaderFields)
+
+func tooManyFields(md metadata.MD) bool {
+	n := 0
+	for _, values := range md {
+		n += len(values)
+	}
+	return n > transport.MaxHeaderFields
 }
 
 // arrive makes what is decided on, the metadata as it is on the wire, and gives the context without what callers may not claim.

@@ -6,11 +6,18 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 )
 
 // unary makes the attempts of a unary RPC. Its reply is written to by the last one only.
 func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	r, err := d.begin(ctx, method, cc, opts)
+	whole := false
+	defer func() {
+		if !whole {
+			r.panicked()
+		}
+	}()
 	if err == nil {
 		if err = r.unary(req, reply, invoke, opts); err == nil {
 			r.metrics.received.Store(1)
@@ -18,8 +25,20 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 		r.metrics.sent.Store(1)
 	}
 	r.tell(opts)
+	whole = true
 	r.end(err)
 	return err
+}
+
+// panicked closes the books of a unary RPC that a panic ends, of the program's codec or of an interceptor after ours: grpc-go calls
+// no Done then.
+func (r *rpc) panicked() {
+	r.late(errPanicked)
+	if r.conn != nil {
+		r.finished(balancer.DoneInfo{Err: errPanicked})
+	}
+	r.unpin(errPanicked)
+	r.end(errPanicked)
 }
 
 func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
