@@ -13,7 +13,7 @@ import (
 
 // faults is the table. What stands in no row here is left out for a reason: see docs/resilience.md.
 func faults() []fault {
-	d := hangs.String()
+	d := hangs().String()
 	try := judged(time.Second, ", perTryTimeout: "+d)
 	whole := judged(time.Second, "")
 	whole.route += "\n    timeout: " + d
