@@ -52,16 +52,35 @@ func (f *http1Leaf) roundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	var c *http1Conn
+	defer func() {
+		if c != nil { // a panic of the program's code, its body or its trace
+			c.end(false)
+		}
+	}()
 	for {
-		c, err := f.connect(&s)
-		if err != nil {
+		var err error
+		if c, err = f.connect(&s); err != nil {
 			s.abandon()
 			return nil, err
 		}
+		s.connected(c)
 		resp, err := c.exchange(&s)
+		c = nil
 		if err != errNothingSent { //nolint:errorlint // it is never wrapped
 			return resp, err
 		}
+	}
+}
+
+// connected tells the program's trace.
+func (s *sending) connected(c *http1Conn) {
+	if s.trace != nil && s.trace.GotConn != nil {
+		info := httptrace.GotConnInfo{Conn: c.conn.NetConn(), Reused: c.requests > 1, WasIdle: c.requests > 1}
+		if info.WasIdle {
+			info.IdleTime = time.Since(c.since)
+		}
+		s.trace.GotConn(info)
 	}
 }
 
@@ -92,13 +111,6 @@ func (f *http1Leaf) connect(s *sending) (*http1Conn, error) {
 	if c.requests > 0 && !(c.asks && s.atOnce()) && !c.conn.Alive() { // else Ask looks by itself
 		_ = c.conn.Close()
 		return f.connect(s)
-	}
-	if s.trace != nil && s.trace.GotConn != nil {
-		info := httptrace.GotConnInfo{Conn: c.conn.NetConn(), Reused: c.requests > 0, WasIdle: c.requests > 0}
-		if info.WasIdle {
-			info.IdleTime = time.Since(c.since)
-		}
-		s.trace.GotConn(info)
 	}
 	c.requests++
 	return c, nil

@@ -115,9 +115,21 @@ func (f *http2Leaf) connect(ctx context.Context, name string) (http2Lease, error
 		return http2Lease{}, err
 	}
 	if trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{Conn: l.conn.conn, Reused: l.reused, WasIdle: l.reused && l.idle})
+		l.tell(trace)
 	}
 	return l, nil
+}
+
+// tell tells the program's trace. What that panics with is no request on the connection.
+func (l *http2Lease) tell(trace *httptrace.ClientTrace) {
+	told := false
+	defer func() {
+		if !told {
+			l.conn.cc.Release()
+		}
+	}()
+	trace.GotConn(httptrace.GotConnInfo{Conn: l.conn.conn, Reused: l.reused, WasIdle: l.reused && l.idle})
+	told = true
 }
 
 // unlock gives up mu, closes what is to be closed, and sees to what has changed meanwhile.

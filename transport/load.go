@@ -70,11 +70,15 @@ func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Co
 			return c, err
 		}
 	}
+	opened := false
+	defer func() {
+		if !opened { // it failed, or the program's dialer panicked
+			l.Connections.Leave()
+			l.wake()
+		}
+	}()
 	c, err := f.open(ctx, name)
-	if err != nil {
-		l.Connections.Leave()
-		l.wake()
-	}
+	opened = err == nil
 	return c, err
 }
 

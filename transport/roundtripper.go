@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -135,8 +136,7 @@ func (t *RoundTripper) attempts(out *outgoing, c *Call) (*http.Response, error) 
 			return nil, err
 		}
 		leaf := a.Endpoint.Conns.(http.RoundTripper)
-		out.handed = true
-		resp, err := leaf.RoundTrip(out.try(c.PerTry()))
+		resp, err := out.send(leaf, c, a)
 		if err = out.inTime(resp, err); err != nil {
 			resp = nil
 		}
@@ -170,6 +170,27 @@ func (t *RoundTripper) attempts(out *outgoing, c *Call) (*http.Response, error) 
 		return resp, nil
 	}
 }
+
+// send hands the request to the leaf. Where code of the program panics in it, its body, dialer or trace, the call is over all the same.
+func (o *outgoing) send(leaf http.RoundTripper, c *Call, a Attempt) (resp *http.Response, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			o.tried()
+			o.stop()
+			a.Answered(call.Outcome{Reason: call.ReasonCanceled})
+			a.Finish()
+			c.failed(o.original, c.Fail(call.Outcome{Reason: call.ReasonCanceled}, errPanicked))
+		}
+	}()
+	o.handed = true
+	resp, err = leaf.RoundTrip(o.try(c.PerTry()))
+	returned = true
+	return resp, err
+}
+
+// errPanicked is what a call is told to have failed with whose caller gets a panic.
+var errPanicked = errors.New("the program's own code panicked")
 
 // CloseIdleConnections makes http.Client.CloseIdleConnections work.
 func (t *RoundTripper) CloseIdleConnections() {

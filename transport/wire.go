@@ -43,11 +43,20 @@ func (c *Call) Mirrored() bool { return c.dest != nil && len(c.route.Mirrors) > 
 // RoundTrip's.
 func (t *RoundTripper) Resume(step Step, req *http.Request, c *Call, q *call.Request) (*http.Response, error) {
 	resp, err := t.take(step, req, c, q)
+	if err != nil {
+		c.failed(req, err)
+		return nil, err
+	}
+	c.End(nil)
+	return resp, nil
+}
+
+// failed ends a call that got no answer.
+func (c *Call) failed(req *http.Request, err error) {
 	c.End(err)
-	if err != nil && c.engine.metrics != nil {
+	if c.engine.metrics != nil {
 		c.Record(Failure(err, speaksGRPC(req.Header)), telemetry.Measurement{RequestBytes: length(req.ContentLength)})
 	}
-	return resp, err
 }
 
 // View shows a net/http request as the engine sees it. It reports false for what the mesh leaves to
