@@ -107,13 +107,16 @@ func forwardedCert(own identity.ID, p *identity.Peer) string {
 	s := "By=" + own.String() + ";Hash=" + hex.EncodeToString(hash[:]) + ";Subject=\"" + quoteForwarded(p.Certificate.Subject.String()) +
 		"\";URI=" + p.ID.String()
 	for _, name := range p.Certificate.DNSNames {
-		if strings.ContainsAny(name, ",;=\"\\ ") {
+		if strings.ContainsFunc(name, needsQuotes) {
 			name = "\"" + quoteForwarded(name) + "\""
 		}
 		s += ";DNS=" + name
 	}
 	return s
 }
+
+// needsQuotes reports what ends a value that has none, or that no field can hold as it is.
+func needsQuotes(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(",;=\"\\", c) }
 
 // quoteForwarded escapes a value for quotes. What a header cannot have is written as RFC 4514 §2.4 writes it in a
 // Subject: a backslash and two hexadecimal digits.

@@ -174,8 +174,11 @@ func smallLetters(method string) bool {
 	return strings.IndexFunc(method, func(c rune) bool { return 'a' <= c && c <= 'z' }) >= 0
 }
 
-// twoHosts reports a request of HTTP/2 whose host field differs from its :authority.
+// twoHosts reports a request of HTTP/2 whose host field, or the host in its :path, differs from its :authority.
 func twoHosts(r *http.Request) bool {
+	if r.ProtoMajor >= 2 && r.URL.Host != "" && r.URL.Host != r.Host {
+		return true
+	}
 	for _, host := range r.Header["Host"] {
 		if host != r.Host {
 			return true

@@ -98,10 +98,8 @@ func factsOf(q *authz.Request, t *authz.Term) facts {
 		f := facts{known: true}
 		for _, v := range q.Headers.(call.HTTPHeaders)["X-Role"] {
 			f.certain, f.possible = append(f.certain, v), append(f.possible, v)
-			if strings.Contains(v, ",") {
-				for _, one := range strings.Split(v, ",") {
-					f.possible = append(f.possible, strings.TrimSpace(one))
-				}
+			for _, one := range strings.Split(v, ",") {
+				f.possible = append(f.possible, strings.TrimSpace(one))
 			}
 			f.suspect = f.suspect || !utf8.ValidString(v)
 		}
@@ -193,7 +191,11 @@ func plainReadings(s string) []string {
 		twice = strings.ReplaceAll(decode(twice), `\`, "/")
 	}
 	var each []string
-	for _, one := range append(all, clean(twice)) {
+	all = append(all, clean(twice))
+	if parts := regexp.MustCompile(`^//+[^/]*(/.*)?$`).FindStringSubmatch(s); parts != nil {
+		all = append(all, clean(decode("/"+parts[1])))
+	}
+	for _, one := range all {
 		if !slices.Contains(each, one) {
 			each = append(each, one)
 		}
@@ -382,7 +384,7 @@ func (d drawer) policies() []authz.Policy {
 func (d drawer) request() *authz.Request {
 	var edits []func(*authz.Request)
 	add := func(e func(*authz.Request)) { edits = append(edits, e) }
-	add(path(d.of("/a", "/a/b", "//a", "/a//b", "/a%2fb", "/a%2Fb", "/a%252fb", "/x/..%2fa", "/x/%2e%2e%2f/a", "/caf%C3%A9", "/b", "/", "/a/b/", "/%5ca", "/x%2f..%2f..")))
+	add(path(d.of("/a", "/a/b", "//a", "/a//b", "/a%2fb", "/a%2Fb", "/a%252fb", "/x/..%2fa", "/x/%2e%2e%2f/a", "/caf%C3%A9", "/b", "/", "/a/b/", "/%5ca", "/x%2f..%2f..", "//h/a", "//h/%61", "///h/a/b", "//h", `/\h\a`, "//h//a%2fb")))
 	if d.IntN(4) == 0 { // as it came, where MeshConfig says NONE
 		add(func(q *authz.Request) {
 			q.Path = d.of("/x/../a", "/%61", `/a\b`, "/./a/b", "//x/../a", "/a/b/..", "/%2e%2e/a%2fb", `/x%5c..\a`)
@@ -401,7 +403,7 @@ func (d drawer) request() *authz.Request {
 	add(func(q *authz.Request) { q.Hops = d.IntN(3) })
 	switch d.IntN(4) {
 	case 0:
-		add(header("x-role", d.of("a", "b", "ab", "a,b", "a, b", "", "a\xff")))
+		add(header("x-role", d.of("a", "b", "ab", "a,b", "a, b", "", "a\xff", " a", "b\t", " ", "\u00a0a")))
 	case 1:
 		add(header("x-role", d.of("a", "b", ""), d.of("a", "b", "x")))
 	}

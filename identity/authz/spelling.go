@@ -8,8 +8,9 @@ import (
 )
 
 // readings is how many readings a path can have: as it is passed on and, where that is not its canonical form, in that; with
-// slashes merged, with escapes decoded once, and with escapes decoded for as long as there are some.
-const readings = 5
+// slashes merged, with escapes decoded once, with escapes decoded for as long as there are some, and as the path of a reference
+// that begins with a host.
+const readings = 6
 
 // maxDecodes bounds the last of them. No known server decodes more than twice.
 const maxDecodes = 4
@@ -46,7 +47,23 @@ func readPath(into *[readings]string, path string) int {
 		decoded = again
 	}
 	add(reduce(decoded))
+	if behind, ok := behindHost(path); ok {
+		add(reduce(decode(behind)))
+	}
 	return n
+}
+
+// behindHost gives the path of what begins with two slashes, as those read it who take it for a reference with a host (RFC 3986
+// §4.2; the URL Standard takes any number of slashes): new URL(request.url, base) in Node's programs, urlsplit in Python's.
+func behindHost(path string) (string, bool) {
+	if !strings.HasPrefix(path, "//") {
+		return "", false
+	}
+	path = strings.TrimLeft(path, "/")
+	if slash := strings.IndexByte(path, '/'); slash >= 0 {
+		return path[slash:], true
+	}
+	return "/", true
 }
 
 // decode replaces every escape, and every backslash by the slash that many programs take it for.

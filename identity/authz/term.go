@@ -130,7 +130,7 @@ func (q *Request) lookHost(v *values) look {
 }
 
 // lookHeader reads the values of a field one by one, and with them the elements of lists, which some programs make of
-// one value and some of several (RFC 9110 §5.3).
+// one value and some of several (RFC 9110 §5.3), without the space around them, which HTTP/2 lets through.
 func (q *Request) lookHeader(n *call.Name, v *values) look {
 	l := look{every: true}
 	for i := 0; ; i++ {
@@ -148,13 +148,10 @@ func (q *Request) lookHeader(n *call.Name, v *values) look {
 }
 
 func elementIn(s string, v *values) bool {
-	if strings.IndexByte(s, ',') < 0 {
-		return false
-	}
-	for s != "" {
+	for rest := s; rest != ""; {
 		var one string
-		one, s, _ = strings.Cut(s, ",")
-		if v.match(strings.Trim(one, " \t")) {
+		one, rest, _ = strings.Cut(rest, ",")
+		if one = strings.TrimSpace(one); len(one) < len(s) && v.match(one) {
 			return true
 		}
 	}

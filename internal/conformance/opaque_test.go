@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/identity/external"
 )
 
 // lines serves a protocol of lines, each answered by itself, behind the mesh's listener.
@@ -101,6 +103,19 @@ func TestOpaque(t *testing.T) {
 			}
 		})
 	}
+	t.Run("CUSTOM", func(t *testing.T) {
+		t.Parallel()
+		yes := external.AuthorizerFunc(func(context.Context, *external.Check) (external.Answer, error) {
+			return external.Answer{Allowed: true}, nil
+		})
+		for port, in := range map[string]bool{"3306": false, "80": true} { // nobody can be asked about a connection
+			m := inboundMesh(t, policy("p", "{action: CUSTOM, provider: {name: opa}, rules: [{to: [{operation: {ports: ['"+port+"'], methods: [GET]}}]}]}"),
+				mesh.WithAuthorizer("opa", yes))
+			if got := dialLines(t, lines(t, m)).answers(); got != in {
+				t.Errorf("port %s: let in: %v", port, got)
+			}
+		}
+	})
 	t.Run("a change", func(t *testing.T) {
 		t.Parallel()
 		m := inboundMesh(t, "")

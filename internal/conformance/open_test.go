@@ -375,6 +375,32 @@ func TestPolicyChangeRace(t *testing.T) {
 	t.Logf("%d ended, %d refused", ended, refused)
 }
 
+// TestTokenNoLongerLookedAt: a request that its token has let in ends where nobody looks at the token any more, or where it stands.
+func TestTokenNoLongerLookedAt(t *testing.T) {
+	t.Parallel()
+	const issuer = "https://issuer.example"
+	named := policy("p", "{rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}")
+	for _, then := range []string{"", authentication("r", issuer, ", fromHeaders: [{name: x-token}]")} {
+		m := inboundMesh(t, named+authentication("r", issuer, ""))
+		h := &hungGuest{over: make(chan struct{})}
+		var s transport.Stay
+		s.Arrival = guestArrival()
+		s.Arrival.Headers = call.HTTPHeaders{"Authorization": {"Bearer " + tokenOf(nil)}}
+		if v := s.Enter(m.Engine(), h); v.Status != 0 {
+			t.Fatalf("refused: %+v", v)
+		}
+		if err := m.Apply(t.Context(), []byte(named+then)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-h.over:
+		case <-time.After(30 * time.Second):
+			t.Errorf("it goes on with %q", then)
+		}
+		s.Leave()
+	}
+}
+
 type hungGuest struct{ over chan struct{} }
 
 func (h *hungGuest) Denied(*transport.Verdict) { close(h.over) }
