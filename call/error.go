@@ -98,9 +98,6 @@ func (e *Error) Temporary() bool { return false }
 
 // ReasonOf gives the reason of a call's error, ReasonNone where err is nil or not the mesh's.
 func ReasonOf(err error) Reason {
-	if err == nil {
-		return ReasonNone // without the allocation below
-	}
 	if e, ok := AsError(err); ok {
 		return e.Reason
 	}
@@ -109,6 +106,9 @@ func ReasonOf(err error) Reason {
 
 // AsError finds the mesh's own error in err.
 func AsError(err error) (*Error, bool) {
+	if err == nil {
+		return nil, false // without the allocation below
+	}
 	var e *Error
 	ok := errors.As(err, &e)
 	return e, ok

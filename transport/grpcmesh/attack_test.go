@@ -12,6 +12,9 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/proxy"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
@@ -230,6 +233,34 @@ func TestGamesWithStreams(t *testing.T) {
 					t.Error("another connection is not served")
 				}
 			})
+		}
+	}
+}
+
+// TestUnknownMethods (B-068): who passes on methods that it does not have is not given one that a rule denies, however it is spelt.
+func TestUnknownMethods(t *testing.T) {
+	t.Parallel()
+	config := policyOf("deny", "{action: DENY, rules: [{to: [{operation: {paths: [/pkg.Service/Method]}}]}]}") + policyOf("allow", "{rules: [{}]}")
+	ran := make(chan string, 1)
+	e := newEcho("e", append(grpcmesh.ServerOptions(newMesh(t, config)), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(s)
+		ran <- method
+		return s.SendMsg(text("passed on"))
+	}))...)
+	cc := plain(t, startAt(t, "127.0.0.1:0", e).addr)
+	for path, allowed := range map[string]bool{"/pkg.Service/Method": false, "/pkg.Service/%4dethod": false, "/pkg.Service/Me%74hod": false,
+		"//pkg.Service/Method": false, "/pkg.Service//Method": false, "/pkg.Service/./Method": false, "/x/../pkg.Service/Method": false, "/pkg.Service/Method#x": false, "/pkg.Service/Method?x": false,
+		"/pkg.Service/Method/": true, "/PKG.Service/Method": true, "/pkg.Service/Other": true} {
+		_, err := ask(t.Context(), cc, path)
+		select {
+		case method := <-ran:
+			if !allowed || err != nil || method != path {
+				t.Errorf("%s is passed on as %s: %v", path, method, err)
+			}
+		default:
+			if allowed || status.Code(err) != codes.PermissionDenied && status.Code(err) != codes.Internal {
+				t.Errorf("%s: %v", path, err)
+			}
 		}
 	}
 }

@@ -155,17 +155,20 @@ func TestEndpointsBreakOff(t *testing.T) {
 		reason   call.Reason
 		requests int64 // that the endpoint sees
 		answers  bool  // after it
+		rule     string
 	}{
-		"REFUSED_STREAM":                     {first: reset(http2.ErrCodeRefusedStream), requests: 2},
-		"RST_STREAM, INTERNAL_ERROR":         {first: reset(http2.ErrCodeInternal), code: codes.Internal, requests: 1},
-		"RST_STREAM, CANCEL":                 {first: reset(http2.ErrCodeCancel), code: codes.Canceled, requests: 1},
-		"RST_STREAM, ENHANCE_YOUR_CALM":      {first: reset(http2.ErrCodeEnhanceYourCalm), code: codes.ResourceExhausted, requests: 1},
-		"GOAWAY before it":                   {first: goAway(false, http2.ErrCodeNo, false), requests: 2},
-		"GOAWAY before it, and gone":         {first: goAway(false, http2.ErrCodeNo, true), requests: 2},
-		"GOAWAY, ENHANCE_YOUR_CALM":          {first: goAway(false, http2.ErrCodeEnhanceYourCalm, true), requests: 2},
-		"GOAWAY after it, which is answered": {first: goAway(true, http2.ErrCodeNo, false), requests: 1, answers: true},
-		"GOAWAY after it, and gone":          {first: goAway(true, http2.ErrCodeNo, true), code: codes.Unavailable, reason: call.ReasonReset, requests: 1},
-		"gone without a word":                {first: func(c *framedConn, _ uint32) { _ = c.Close() }, code: codes.Unavailable, reason: call.ReasonReset, requests: 1},
+		"REFUSED_STREAM": {first: reset(http2.ErrCodeRefusedStream), requests: 2},
+		"REFUSED_STREAM, by a rule without retries":   {first: reset(http2.ErrCodeRefusedStream), code: codes.Unavailable, reason: call.ReasonRefused, requests: 1, rule: careful("attempts: 0")},
+		"GOAWAY before it, by a rule without retries": {first: goAway(false, http2.ErrCodeNo, false), code: codes.Unavailable, reason: call.ReasonRefused, requests: 1, rule: careful("attempts: 0")},
+		"RST_STREAM, INTERNAL_ERROR":                  {first: reset(http2.ErrCodeInternal), code: codes.Internal, requests: 1},
+		"RST_STREAM, CANCEL":                          {first: reset(http2.ErrCodeCancel), code: codes.Canceled, requests: 1},
+		"RST_STREAM, ENHANCE_YOUR_CALM":               {first: reset(http2.ErrCodeEnhanceYourCalm), code: codes.ResourceExhausted, requests: 1},
+		"GOAWAY before it":                            {first: goAway(false, http2.ErrCodeNo, false), requests: 2},
+		"GOAWAY before it, and gone":                  {first: goAway(false, http2.ErrCodeNo, true), requests: 2},
+		"GOAWAY, ENHANCE_YOUR_CALM":                   {first: goAway(false, http2.ErrCodeEnhanceYourCalm, true), requests: 2},
+		"GOAWAY after it, which is answered":          {first: goAway(true, http2.ErrCodeNo, false), requests: 1, answers: true},
+		"GOAWAY after it, and gone":                   {first: goAway(true, http2.ErrCodeNo, true), code: codes.Unavailable, reason: call.ReasonReset, requests: 1},
+		"gone without a word":                         {first: func(c *framedConn, _ uint32) { _ = c.Close() }, code: codes.Unavailable, reason: call.ReasonReset, requests: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,7 +181,7 @@ func TestEndpointsBreakOff(t *testing.T) {
 				}
 				return false
 			})
-			m := newMesh(t, service(f.addr))
+			m := newMesh(t, service(f.addr)+row.rule)
 			cc := dial(t, m, "echo:9080")
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()

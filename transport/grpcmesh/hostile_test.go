@@ -345,7 +345,7 @@ func TestPanics(t *testing.T) {
 		_, _, before := active(m)
 		err = func() (err error) {
 			defer recovered(&err)
-			return cc.Invoke(t.Context(), who, text("x"), text(""), grpc.ForceCodec(panics{})) //nolint:staticcheck // the older kind
+			return cc.Invoke(t.Context(), who, text("x"), text(""), grpc.ForceCodec(panics{}))
 		}()
 		if status.Convert(err).Message() != "in a codec" {
 			t.Errorf("a codec: %v", err)

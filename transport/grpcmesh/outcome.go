@@ -94,8 +94,11 @@ var errRefused = grpcstatus.Error(codes.Unavailable, "stream terminated by RST_S
 // refused finds streams that the endpoint did not look at, refused or cut off by its GOAWAY. Of what they were
 // grpc-go leaves the text only, which a server can say too that passes on an error of its own RPC: after a header it is that.
 func refused(err error) bool {
-	text := messageOf(err)
-	return text == messageOf(errRefused) || text == "the stream is rejected because server is draining the connection"
+	switch messageOf(err) {
+	case messageOf(errRefused), "the connection is draining", "the stream is rejected because server is draining the connection":
+		return true
+	}
+	return false
 }
 
 // broken finds the ends that grpc-go itself makes of lost connections: a status that came after a message

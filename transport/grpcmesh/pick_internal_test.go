@@ -150,6 +150,7 @@ func TestOutcome(t *testing.T) {
 		{"broken off", balancer.DoneInfo{Err: unavailable, BytesSent: true}, false, call.Outcome{Reason: call.ReasonReset}},
 		{"status after a message", balancer.DoneInfo{Err: unavailable, BytesSent: true, BytesReceived: true}, false, call.Outcome{Status: 503}},
 		{"refused", balancer.DoneInfo{Err: errRefused, BytesSent: true}, false, call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}},
+		{"drained", balancer.DoneInfo{Err: grpcstatus.Error(codes.Unavailable, "the connection is draining"), BytesSent: true}, false, call.Outcome{Reason: call.ReasonRefused, Unprocessed: true}},
 		{"refused, in the words of a server that has begun", balancer.DoneInfo{Err: errRefused, BytesSent: true, BytesReceived: true}, false, call.Outcome{Status: 503}},
 		{"broken off half-way", balancer.DoneInfo{Err: grpcstatus.Error(codes.Unavailable, "error reading from server: EOF"), BytesSent: true, BytesReceived: true}, false, call.Outcome{Reason: call.ReasonReset}},
 		{"never sent", balancer.DoneInfo{Err: unavailable}, false, call.Outcome{}},
