@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"snapshot"},
 	{"config", "transport"},
 	{"transport/grpcmesh"},
-	{"internal/runtime", "identity/extauthz"},
+	{"internal/runtime", "identity/extauthz", "telemetry/export"},
 	{"."},
 	{"proxy", "meshtest"},
 	{"internal/cli", "internal/conformance", "internal/faults", "internal/fieldsdoc"},
@@ -44,7 +44,7 @@ var walls = []struct {
 }{
 	{"google.golang.org/grpc", []string{
 		"transport/grpcmesh", "meshtest", "examples/...", "cmd/...",
-		"identity/ca", "identity/extauthz", "identity/workload", "resilience/rls", "resilience/health",
+		"identity/ca", "identity/extauthz", "identity/workload", "resilience/rls", "resilience/health", "telemetry/export",
 	}},
 	{"github.com/spiffe/go-spiffe/v2", []string{"identity/..."}},
 	// Whoever may use the SDK has to name the API's types as well.
@@ -56,7 +56,7 @@ var walls = []struct {
 	{"github.com/sony/gobreaker", []string{"resilience"}},
 	{"istio.io/api", []string{"config"}},
 	{"istio.io/api/security/v1alpha1", []string{"identity/ca"}}, // the CSR protocol
-	{"google.golang.org/protobuf", []string{"config", "identity/extauthz", "transport/grpcmesh", "examples/..."}},
+	{"google.golang.org/protobuf", []string{"config", "identity/extauthz", "transport/grpcmesh", "telemetry/export", "examples/..."}},
 	{"google.golang.org/genproto/googleapis/rpc/errdetails", []string{"transport/grpcmesh"}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml", []string{"config", "meshtest", "cmd/..."}},

@@ -12,6 +12,9 @@ import (
 	"net/http"
 	"sync"
 
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity"
@@ -33,7 +36,7 @@ type option func(*runtime.Options)
 func (f option) apply(o *runtime.Options) { f(o) }
 
 func newOptions(opts []Option) runtime.Options {
-	o := runtime.Options{Trace: activeSpan}
+	o := runtime.Options{Trace: telemetry.ActiveSpan}
 	for _, opt := range opts {
 		if opt != nil {
 			opt.apply(&o)
@@ -110,6 +113,39 @@ func WithPassthrough(rt http.RoundTripper) Option {
 // case. Default: our own transport.
 func WithNetHTTPTransport() Option {
 	return option(func(o *runtime.Options) { o.NetHTTP = true })
+}
+
+// WithTracerProvider has tp make OpenTelemetry spans of every call, each of its attempts, and every request that is received:
+// docs/observability.md has their names and attributes. Whether a request is traced is said by who began its trace: its
+// own header, else the context's active span, else the request that is being served; of those that begin here the mesh samples
+// [WithTraceSampling], or what Telemetry documents say, and tp's own sampler what it gets. tp must not be nil; it is the
+// program's to shut down, after the mesh. Default: the mesh makes no spans, and never uses OpenTelemetry's global provider, so that
+// there are none twice beside otelhttp; trace context travels all the same.
+func WithTracerProvider(tp trace.TracerProvider) Option {
+	return option(func(o *runtime.Options) { o.Tracing.Provider = tp })
+}
+
+// WithPropagator reads and writes trace context by p. Default: W3C's traceparent and tracestate and B3's header, single and
+// several, are read; new traces are told by W3C's, others in each form that the request has.
+func WithPropagator(p propagation.TextMapPropagator) Option {
+	return option(func(o *runtime.Options) { o.Tracing.Propagator = p })
+}
+
+// WithTraceSampling samples a share of the traces that begin here, in percent from 0 to 100 to a hundredth, where no document
+// says another one. Default: 1, as in Istio.
+func WithTraceSampling(percent float64) Option {
+	return option(func(o *runtime.Options) { o.Tracing.Sampling = &percent })
+}
+
+// OpenCollector makes what takes spans to the collector of a document: package telemetry/export has one.
+type OpenCollector = runtime.OpenCollector
+
+// WithTraceCollectors has the spans go where documents say (MeshConfig's extensionProviders opentelemetry and zipkin, chosen by
+// Telemetry or defaultProviders), by open; each is shut down when another takes its place, and with the mesh, within 5 s.
+// environment looks up what documents take of the environment for tags; nil for nothing. Default: such providers are
+// warned about, and WithTracerProvider's is asked.
+func WithTraceCollectors(open OpenCollector, environment func(name string) (string, bool)) Option {
+	return option(func(o *runtime.Options) { o.Tracing.Environment, o.OpenCollector = environment, open })
 }
 
 // A MetricsSink hears of every request that is recorded in Mesh.Metrics, at its end.

@@ -21,6 +21,7 @@ type account struct {
 	others bool       // RoundTripper sees to it
 	called bool       // it is a call of the mesh
 	unread bool       // the request has no head
+	trace  telemetry.Trace
 }
 
 // meshEngine gives the engine of the side that the wire serves.
@@ -100,4 +101,5 @@ func (x *exchange) record() {
 	}
 	m.Duration = e.Now() - a.began
 	e.Arrived(x.s.caller, authority).Series(o).Record(m)
+	a.trace.End(o, m)
 }

@@ -151,7 +151,7 @@ func (x *exchange) requestFields() {
 	if !q.Has(http1.FieldHost) {
 		w.Field("Host", host)
 	}
-	named := false
+	named := x.s.wire.mesh == nil && x.account.trace.RequestID() != ""
 	for i := range q.Len() {
 		switch id := q.ID(i); {
 		case id == http1.FieldHost:

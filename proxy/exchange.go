@@ -311,6 +311,10 @@ func (x *exchange) direct() {
 // visit asks the application.
 func (x *exchange) visit() {
 	e := x.s.wire.engine
+	if e.TracesArrivals() {
+		x.account.trace = e.TraceArrival(context.Background(), &x.view, x.s.caller, "")
+		x.marks = x.account.trace.Fields(x.few[:0], x.view.Headers)
+	}
 	if x.admission = e.Admit(&x.view, x.s.caller.Principal()); x.admission.Err != nil {
 		x.reply(replyOf(x.admission.Err))
 		return

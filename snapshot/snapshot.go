@@ -24,6 +24,7 @@ type Snapshot struct {
 	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 	Inbound  Inbound                   // what is taken of callers
 	Metrics  *telemetry.View           // what becomes of Istio's metrics on their way out, nil for what they are
+	Tracing  *telemetry.Tracing        // what becomes of spans, nil for what holds without documents
 	// Authentication verifies the tokens of requests that come in; nil looks at none.
 	Authentication *jwt.Set
 	// Authorization decides about requests that come in to the workload, ConnAuthorization about connections that are not

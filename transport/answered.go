@@ -26,6 +26,7 @@ type arrivedRequest struct {
 	began  time.Duration
 	flags  call.Flags
 	rpc    bool
+	trace  telemetry.Trace
 }
 
 // Value implements context.Context.
@@ -59,6 +60,7 @@ func (h *handler) arrive(w http.ResponseWriter, r *http.Request, caller *Caller)
 		return a, w
 	}
 	a.group, a.began = e.Arrived(caller, r.Host), e.now()
+	a.tracesArrival(caller)
 	a.rpc = speaksGRPC(r.Header)
 	a.w.to, a.w.rpc = w, a.rpc
 	return a, a.w.as(w)
@@ -103,6 +105,7 @@ func (a *arrivedRequest) end(whole bool) {
 		m.RequestMessages, m.ResponseMessages = a.body.messages.count, a.w.messages.count
 	}
 	a.group.Series(o).Record(m)
+	a.trace.End(o, m)
 }
 
 // An arrivedBody counts what is read of a request's body.

@@ -20,7 +20,9 @@ func track(out *outgoing, resp *http.Response, c *Call, a Attempt) {
 	if resp.Body == nil || resp.Body == http.NoBody {
 		took := a.finish()
 		if series != nil {
-			series.Record(telemetry.Measurement{Duration: took, RequestBytes: length(req.ContentLength)})
+			m := telemetry.Measurement{Duration: took, RequestBytes: length(req.ContentLength)}
+			series.Record(m)
+			c.trace.End(series.Outcome(), m)
 		}
 		if stop != nil {
 			stop()
@@ -34,8 +36,9 @@ func track(out *outgoing, resp *http.Response, c *Call, a Attempt) {
 		u := &upgraded{writer: rwc}
 		b, resp.Body = &u.trackedBody, u
 		b.body = body
-	case sent != nil && req.ContentLength < 0 || rpc || c.told > 0:
-		t := &tellingBody{counts: counts{ctx: c.heeded(out.ctx), sent: sent, resp: resp, rpc: rpc}}
+		c.trace.End(telemetry.Outcome{Code: statusCode(resp.StatusCode), Flags: c.flags}, telemetry.Measurement{}) // however long the other protocol is spoken
+	case sent != nil && req.ContentLength < 0 || rpc || c.told > 0 || c.trace.Active():
+		t := &tellingBody{counts: counts{ctx: c.heeded(out.ctx), sent: sent, resp: resp, rpc: rpc, trace: c.trace}}
 		b, resp.Body = &t.trackedBody, t
 		b.body = body
 	default:
@@ -111,6 +114,10 @@ func (b *trackedBody) end(err error, more *counts) {
 			b.series = b.series.Instead(o)
 		}
 		b.series.Record(m)
+		if more != nil && more.trace.Active() {
+			o.Code = statusCode(more.resp.StatusCode) // where there were too many series it is not in them
+			more.trace.End(o, m)
+		}
 	}
 	if b.stop != nil {
 		b.stop()

@@ -14,6 +14,7 @@ import (
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // A Call is one request on its way, through all its attempts. It belongs to one goroutine; its zero value
@@ -60,6 +61,9 @@ type Call struct {
 	away       []*balance.Endpoint // of priorities that are left out
 	known      []uint16            // the ports of a host that is known on others than the one asked for
 	info       *CallInfo
+	trace      telemetry.Trace
+	traced     bool   // trace has begun
+	rpc        string // see OfRPC
 }
 
 // StepKind says what a call needs done first.
@@ -88,7 +92,9 @@ func (e *Engine) Begin(ctx context.Context, c *Call, q *call.Request) Step {
 	c.idempotent = resilience.Idempotent(q.Method)
 	c.heed(ctx)
 	c.start(ctx)
-	return c.decide(q)
+	step := c.decide(q)
+	c.traceCall(ctx, q)
+	return step
 }
 
 // start reads the clock where somebody wants to know how long the call takes.
@@ -265,6 +271,7 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 	}
 	c.attempts++
 	c.last = ep
+	c.tracePick(ep)
 	if c.info != nil && len(c.info.Tried) < maxTold {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())
 	}

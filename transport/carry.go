@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // A family is the headers of one format of trace context. They make sense only together and from one
@@ -29,9 +30,9 @@ var carried = []struct {
 	name   *call.Name
 	family family
 }{
-	{call.NewName("x-request-id"), ofRequest},
-	{traceParent, ofW3C},
-	{traceState, ofW3C},
+	{telemetry.RequestID, ofRequest},
+	{telemetry.TraceParent, ofW3C},
+	{telemetry.TraceState, ofW3C},
 	{call.NewName("b3"), ofB3},
 	{call.NewName("x-b3-traceid"), ofB3},
 	{call.NewName("x-b3-spanid"), ofB3},
@@ -47,11 +48,6 @@ var carried = []struct {
 	{call.NewName("x-datadog-sampling-priority"), ofDatadog},
 	{call.NewName("sw8"), ofSkyWalking},
 }
-
-var (
-	traceParent = call.NewName("traceparent")
-	traceState  = call.NewName("tracestate")
-)
 
 // A Carried is what one received request gives to the calls made for it. It is immutable.
 type Carried struct {
@@ -112,6 +108,16 @@ func CarriedFrom(ctx context.Context) *Carried {
 	return c
 }
 
+// Value implements call.Headers.
+func (c *Carried) Value(n *call.Name, i int) (string, bool) {
+	for _, f := range c.fields {
+		if i == 0 && f.Name.Lower() == n.Lower() {
+			return f.Value, true
+		}
+	}
+	return "", false
+}
+
 // Fields lists the headers. The list must not be changed.
 func (c *Carried) Fields() []CarriedField {
 	if c == nil {
@@ -159,9 +165,9 @@ func (e *Engine) Carry(ctx context.Context, h call.Headers) []CarriedField {
 		return c.without(own)
 	}
 	fields := make([]CarriedField, 0, 2+len(c.fields))
-	fields = append(fields, CarriedField{traceParent, parent, ofW3C})
+	fields = append(fields, CarriedField{telemetry.TraceParent, parent, ofW3C})
 	if state != "" {
-		fields = append(fields, CarriedField{traceState, state, ofW3C})
+		fields = append(fields, CarriedField{telemetry.TraceState, state, ofW3C})
 	}
 	for _, f := range c.fields {
 		if f.family&(own|ofW3C) == 0 {

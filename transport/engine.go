@@ -59,6 +59,8 @@ type Config struct {
 	Identity *identity.Identity
 	// Metrics are where calls and requests are recorded. Default: nowhere.
 	Metrics *telemetry.Store
+	// Tracer makes the spans of calls and requests; it needs Metrics. Default: nobody does.
+	Tracer *telemetry.Tracer
 	// Workload is what metrics call the program. Default: unknown.
 	Workload telemetry.Workload
 }
@@ -76,6 +78,7 @@ type Engine struct {
 	identity *identity.Identity                           // nil for none
 	live     *live                                        // what is under way, of the identity's connections and of requests
 	metrics  *telemetry.Store                             // nil for none
+	tracer   *telemetry.Tracer                            // nil for none
 	workload telemetry.Workload
 	arrived  arrivedGroups
 
@@ -122,7 +125,7 @@ type state struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
 		identity: c.Identity, onDecided: c.Decided, authorizers: c.Authorizers, dialAuthorizer: c.DialAuthorizer, trail: newTrail(),
-		metrics: c.Metrics, workload: c.Workload,
+		metrics: c.Metrics, tracer: c.Tracer, workload: c.Workload,
 		clusters: make(map[string]*records)}
 	e.arrived.seed = maphash.MakeSeed()
 	if e.rand == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // MaxHeaderFields is how many header fields a request may have; more are answered with 431. It is Envoy's
@@ -103,8 +104,9 @@ func (h *handler) serve(a *arrivedRequest, w http.ResponseWriter, r *http.Reques
 		a.flags = call.FlagRL
 		return
 	}
-	header = h.settle(r, header, &verdict)
-	ctx, end := withTold(WithToken(r.Context(), verdict.Token), call.HTTPHeaders(header))
+	header = h.settle(r, header, &verdict, a.trace.RequestID())
+	a.traced(header)
+	ctx, end := withTold(a.trace.Context(WithToken(r.Context(), verdict.Token)), call.HTTPHeaders(header))
 	defer end()
 	if call.IsGRPC(r.Header.Get("Content-Type")) {
 		ctx = context.WithValue(ctx, admittedKey{}, &Admitted{verdict.gate, r.Header, visit})
@@ -133,8 +135,8 @@ func tooManyFields(h http.Header) bool {
 }
 
 // settle gives the header that the program sees. It is a copy, so that what was decided on stays as it came.
-func (h *handler) settle(r *http.Request, came http.Header, v *Verdict) http.Header {
-	named := came.Get("X-Request-Id") != ""
+func (h *handler) settle(r *http.Request, came http.Header, v *Verdict, id string) http.Header {
+	named := id != "" || came.Get("X-Request-Id") != ""
 	h2c := r.ProtoMajor == 1 && offersH2C(came)
 	header := maps.Clone(came)
 	if header == nil {
@@ -167,9 +169,7 @@ func offersH2C(h http.Header) bool {
 // RequestID makes an x-request-id for a request that came without: a UUID of version 4 (RFC 9562 §5.4) from the engine's
 // random bits.
 func (e *Engine) RequestID() string {
-	var s [36]byte
-	fillRequestID(&s, e.rand(), e.rand())
-	return string(s[:])
+	return telemetry.NewRequestID(e.rand(), e.rand())
 }
 
 // A generalOptions answers OPTIONS * as net/http does by itself, past all handlers, unless it is told not to.

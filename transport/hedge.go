@@ -1,6 +1,10 @@
 package transport
 
-import "time"
+import (
+	"time"
+
+	"github.com/heddlemesh/mesh/telemetry"
+)
 
 // MayHedge reports whether the rule asks for it at all.
 func (c *Call) MayHedge() bool { return c.route != nil && c.route.Retry != nil && c.route.Retry.Hedge }
@@ -22,6 +26,7 @@ func (c *Call) Hedges() time.Duration {
 func (c *Call) Leg() Call {
 	leg := *c
 	leg.info, leg.held, leg.holds = nil, nil, 0
+	leg.trace = telemetry.Trace{} // all legs go with the one attempt's span
 	leg.tried = append(leg.tried[:0:0], c.tried...)
 	return leg
 }
@@ -30,6 +35,7 @@ func (c *Call) Leg() Call {
 func (c *Call) Made(a Attempt) {
 	c.attempts++
 	c.Latest(a)
+	c.tracePick(a.Endpoint)
 	if c.info != nil && len(c.info.Tried) < maxTold {
 		c.info.Tried = append(c.info.Tried, a.Endpoint.Def.Address.String())
 	}

@@ -97,6 +97,7 @@ func (c *Call) Record(o telemetry.Outcome, m telemetry.Measurement) time.Duratio
 	o.Flags |= c.flags
 	m.Duration = c.engine.now() - c.began
 	g.Series(o).Record(m)
+	c.trace.End(o, m)
 	return m.Duration
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/resilience"
 	"github.com/heddlemesh/mesh/routing/balance"
+	"github.com/heddlemesh/mesh/telemetry"
 )
 
 // maxPushback is the longest wait that an endpoint can ask for before another attempt. Who is told to come back later than
@@ -30,6 +31,9 @@ func (c *Call) Next(o call.Outcome, replayable bool) (wait time.Duration, again 
 	}
 	if v == resilience.AttemptsSpent {
 		c.flag(call.FlagURX)
+	}
+	if v == resilience.Repeated {
+		c.trace.Failed(o)
 	}
 	return wait, v == resilience.Repeated
 }
@@ -175,17 +179,14 @@ var (
 )
 
 // A Mark is a header field that an attempt has beside those of the request, in the place of one of its name.
-type Mark struct {
-	Name  *call.Name
-	Value string
-}
+type Mark = telemetry.Field
 
 // Marks appends the fields of the next attempt to list: those of AttemptMarks, and how long the caller waits. h is the
 // request's own header; the texts stand in room, which may be nil.
 func (c *Call) Marks(list []Mark, h call.Headers, room *call.Room) []Mark {
 	if c.attempts == 0 {
 		if _, ok := h.Value(attemptCount, 0); ok { // from elsewhere
-			list = append(list, Mark{attemptCount, "1"})
+			list = append(list, Mark{Name: attemptCount, Value: "1"})
 		}
 	}
 	list = c.AttemptMarks(list, h, room)
@@ -193,9 +194,9 @@ func (c *Call) Marks(list []Mark, h call.Headers, room *call.Room) []Mark {
 	if left == 0 {
 		return list
 	}
-	list = append(list, Mark{expectedTimeout, room.Int(milliseconds(left))})
+	list = append(list, Mark{Name: expectedTimeout, Value: room.Int(milliseconds(left))})
 	if v, _ := h.Value(contentType, 0); call.IsGRPC(v) {
-		list = append(list, Mark{grpcTimeout, formatGRPCTimeout(left, room)})
+		list = append(list, Mark{Name: grpcTimeout, Value: formatGRPCTimeout(left, room)})
 	}
 	return list
 }
@@ -204,17 +205,17 @@ func (c *Call) Marks(list []Mark, h call.Headers, room *call.Room) []Mark {
 // has set by WithIdempotencyKey.
 func (c *Call) AttemptMarks(list []Mark, h call.Headers, room *call.Room) []Mark {
 	if c.attempts > 0 {
-		list = append(list, Mark{attemptCount, room.Int(int64(c.attempts) + 1)})
+		list = append(list, Mark{Name: attemptCount, Value: room.Int(int64(c.attempts) + 1)})
 		if c.late {
-			list = append(list, Mark{timeoutRetry, "true"})
+			list = append(list, Mark{Name: timeoutRetry, Value: "true"})
 		}
 	}
 	if c.key != "" {
 		if _, ok := h.Value(idempotencyKey, 0); !ok {
-			list = append(list, Mark{idempotencyKey, c.key})
+			list = append(list, Mark{Name: idempotencyKey, Value: c.key})
 		}
 	}
-	return list
+	return c.traceMarks(list, h)
 }
 
 // Left gives how long the next attempt's answer is waited for, 0 where nothing bounds that.

@@ -21,6 +21,7 @@ type counts struct {
 	sent   *replay // what gives the request's body, nil for its length
 	rpc    bool
 	answer messages
+	trace  telemetry.Trace
 }
 
 func (b *tellingBody) Read(p []byte) (int, error) {

@@ -1,8 +1,6 @@
 package transport
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 	"unsafe"
@@ -69,21 +67,6 @@ func View(req *http.Request) (*call.Request, bool) {
 
 // RequestID is Engine.RequestID in b, which the text aliases, for who has no engine.
 func RequestID(b *[36]byte) string {
-	fillRequestID(b, rand.Uint64(), rand.Uint64())
+	telemetry.PutRequestID(b, rand.Uint64(), rand.Uint64())
 	return unsafe.String(&b[0], len(b))
-}
-
-func fillRequestID(s *[36]byte, hi, lo uint64) {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], hi&^0xf000|0x4000)
-	binary.BigEndian.PutUint64(b[8:], lo&^(3<<62)|1<<63)
-	at := 0
-	for i := range b {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			s[at] = '-'
-			at++
-		}
-		hex.Encode(s[at:], b[i:i+1])
-		at += 2
-	}
 }

@@ -157,7 +157,12 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if o.loopbackKeys {
 		opts = append(opts, mesh.WithLoopbackKeys())
 	}
-	m, err := o.mesh(cmd, opts...)
+	traced, flush, err := tracing(&w, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	m, err := o.mesh(cmd, append(opts, traced...)...)
 	if err != nil {
 		return err
 	}

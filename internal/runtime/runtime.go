@@ -45,6 +45,9 @@ type Options struct {
 	Authorizers    map[string]external.Authorizer
 	DialAuthorizer transport.DialAuthorizer
 	Metrics        telemetry.Options
+	// Tracing says who makes spans; without a Provider and OpenCollector nobody does.
+	Tracing       telemetry.TracerOptions
+	OpenCollector OpenCollector
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -60,6 +63,7 @@ type Runtime struct {
 	done   chan struct{}
 	proof  *proof          // nil where the mesh has no identity
 	keys   *jwt.Fetcher    // of tokens
+	traces *traces         // nil where nobody makes spans
 	own    *http.Transport // the pass-through transport, where we made it
 	// unproved is the policy by which nobody can be let in, as it was last told of; publish's own.
 	unproved string
@@ -92,12 +96,15 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if o.NetHTTP {
 		leaves = transport.NewNetHTTPLeaves
 	}
+	workload := telemetry.WorkloadOf(o.Config.Workload.Name, cmp.Or(o.Config.Workload.Namespace, "default"), o.Config.Workload.Labels)
+	r.traces = newTraces(o, workload)
 	r.Engine = transport.NewEngine(transport.Config{
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
 		Decided: o.Decided, Authorizers: o.Authorizers, DialAuthorizer: o.DialAuthorizer,
 		Metrics:  telemetry.NewStore(o.Metrics),
-		Workload: telemetry.WorkloadOf(o.Config.Workload.Name, cmp.Or(o.Config.Workload.Namespace, "default"), o.Config.Workload.Labels),
+		Tracer:   r.traces.of(),
+		Workload: workload,
 	})
 	o.Config.Authorizers, o.Config.GRPCAuthorizers = slices.Sorted(maps.Keys(o.Authorizers)), o.DialAuthorizer != nil
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
@@ -145,6 +152,7 @@ func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
 	with.Authentication = r.keys.Follow(ctx, s.Authentication)
 	err := r.Engine.Publish(ctx, &with)
 	r.keys.Keep(r.Engine.Snapshot().Authentication)
+	r.traces.follow(r.Engine, s.Tracing)
 	return err
 }
 
@@ -173,6 +181,7 @@ func (r *Runtime) Secrets() *identity.Secrets {
 func (r *Runtime) Close() {
 	r.closing.Do(func() {
 		r.stop()
+		r.traces.close()
 		r.Engine.Close()
 		<-r.done
 		r.dns.Close()

@@ -2,12 +2,14 @@ package grpcmesh
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
@@ -106,6 +108,7 @@ type arrival struct {
 	authority      string
 	known          bool // authority is
 	behind         bool // a Handler of the mesh, which records it
+	trace          telemetry.Trace
 }
 
 // arrive begins the account of an RPC. method is "" where the server does not have it.
@@ -115,7 +118,39 @@ func (a *arrival) arrive(ctx context.Context, v server, method string) {
 		a.engine, a.began, a.behind = v.engine, time.Now(), v.engine.Admitted(ctx) != nil
 		a.calls = store.RPC(telemetry.ServerCall, methodName(method), "")
 		a.calls.Start()
+		if !a.behind {
+			a.traces(ctx, method)
+		}
 	}
+}
+
+// traces begins the trace of the RPC.
+func (a *arrival) traces(ctx context.Context, method string) {
+	if !a.engine.TracesArrivals() {
+		return
+	}
+	q := call.Request{Method: "POST", Scheme: "http", Path: method, Protocol: "HTTP/2", Headers: lookup{ctx}}
+	q.Authority, _ = q.Headers.Value(authority, 0)
+	if p, ok := peer.FromContext(ctx); ok {
+		if from, ok := p.Addr.(*net.TCPAddr); ok {
+			q.Source = from.AddrPort().Addr()
+		}
+	}
+	a.trace = a.engine.TraceArrival(ctx, &q, transport.CallerFrom(ctx), methodName(method))
+}
+
+var authority = call.NewName(":authority")
+
+// A lookup is the metadata of an RPC that came in, field by field: a copy of all would cost more.
+type lookup struct{ ctx context.Context }
+
+// Value implements call.Headers.
+func (r lookup) Value(n *call.Name, i int) (string, bool) {
+	v := metadata.ValueFromIncomingContext(r.ctx, n.Lower())
+	if i < len(v) {
+		return v[i], true
+	}
+	return "", false
 }
 
 // proved notes the context that says who has proved to send the RPC.
@@ -147,6 +182,7 @@ func (a *arrival) end(err error) {
 	if a.came.Err() != nil {
 		o.Flags |= call.FlagDC
 	}
-	a.engine.Arrived(transport.CallerFrom(a.came), a.authority).Series(o).Record(telemetry.Measurement{Duration: took,
-		RequestMessages: a.received.Load(), ResponseMessages: a.sent.Load()})
+	m := telemetry.Measurement{Duration: took, RequestMessages: a.received.Load(), ResponseMessages: a.sent.Load()}
+	a.engine.Arrived(transport.CallerFrom(a.came), a.authority).Series(o).Record(m)
+	a.trace.End(o, m)
 }

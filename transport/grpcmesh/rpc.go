@@ -98,6 +98,7 @@ func (d *driver) begin(ctx context.Context, method string, cc *grpc.ClientConn, 
 	}
 	r.asked = r.request()
 	r.measure(opts)
+	r.call.OfRPC(methodName(method))
 	if err := r.take(d.engine.Begin(ctx, &r.call, &r.asked)); err != nil {
 		return r, err
 	}

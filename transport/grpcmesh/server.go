@@ -152,6 +152,16 @@ func (s *serverStream) result(r returned) error {
 func (v server) carrying(ctx context.Context, a *arrival) context.Context {
 	md, _ := metadata.FromIncomingContext(ctx) // a copy
 	a.named(md)
+	var few [4]transport.Mark
+	if fields := a.trace.Fields(few[:0], headers(md)); len(fields) > 0 {
+		if md == nil {
+			md = make(metadata.MD, len(fields))
+		}
+		for _, f := range fields {
+			md[f.Name.Lower()] = []string{f.Value}
+		}
+		ctx = metadata.NewIncomingContext(a.trace.Context(ctx), md)
+	}
 	if id := md["x-request-id"]; len(id) == 0 || id[0] == "" {
 		if md == nil {
 			md = make(metadata.MD, 1)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -128,7 +129,12 @@ func (r *rpc) mark() {
 		return
 	}
 	var few [4]transport.Mark
-	marks := r.call.AttemptMarks(few[:0], (*sent)(r), nil)
+	h := call.Headers((*sent)(r))
+	if r.call.Traced() { // what is carried is replaced too
+		md, _ := metadata.FromOutgoingContext(r.Context)
+		h = headers(md)
+	}
+	marks := r.call.AttemptMarks(few[:0], h, nil)
 	if len(marks) == 0 {
 		return
 	}
