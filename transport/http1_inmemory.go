@@ -11,21 +11,31 @@ import (
 
 // inMemory reports a body that gives all it has without waiting.
 func inMemory(body io.Reader) bool {
+	_, is := memorySize(body)
+	return is
+}
+
+// memorySize gives how long a body in memory is, of which nothing was read for this attempt; ok is false for others.
+func memorySize(body io.Reader) (n int64, ok bool) {
 	switch b := body.(type) {
-	case *bytes.Reader, *bytes.Buffer, *strings.Reader:
-		return true
+	case *bytes.Reader:
+		return int64(b.Len()), true
+	case *bytes.Buffer:
+		return int64(b.Len()), true
+	case *strings.Reader:
+		return int64(b.Len()), true
 	case *replayBody:
-		return inMemory(b.replay.source)
+		return b.replay.memorySize()
 	case *teeBody:
-		return inMemory(b.ReadCloser)
+		return memorySize(b.ReadCloser)
 	}
 	// What http.NewRequest makes of a reader is of types that only reflection sees through.
 	if v := reflect.ValueOf(body); v.Type() == noCloser || v.Type() == noCloserWriterTo {
 		if inner, ok := v.Field(0).Interface().(io.Reader); ok {
-			return inMemory(inner)
+			return memorySize(inner)
 		}
 	}
-	return false
+	return 0, false
 }
 
 var (

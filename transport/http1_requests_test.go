@@ -98,9 +98,9 @@ var requestRows = []requestRow{
 		r.TransferEncoding = []string{"chunked"}
 	}},
 	{name: "a body of 1 MB", want: "POST / HTTP/1.1 | Content-Length: 1048576 | Host: svc | User-Agent: Go-http-client/1.1 || " + strings.Repeat("v", 1048576), request: func(r *http.Request) { withBody(r, "POST", strings.NewReader(strings.Repeat("v", 1<<20)), 1<<20) }},
-	{name: "a body that is too short", want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", strings.NewReader("hell"), 5) }},
-	{name: "a body from afar that is too short", want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", trickle("hell"), 5) }},
-	{name: "a body that is too long", want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", strings.NewReader("hello!"), 5) }},
+	{name: "a body that is too short", chance: true, want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", strings.NewReader("hell"), 5) }},
+	{name: "a body from afar that is too short", chance: true, want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", trickle("hell"), 5) }},
+	{name: "a body that is too long", chance: true, want: "error invalid_request", request: func(r *http.Request) { withBody(r, "POST", strings.NewReader("hello!"), 5) }},
 	{name: "a body that fails", want: "error canceled the body's", net: "error reset the body's", why: "it is the caller's failure, not the endpoint's", bare: true,
 		request: func(r *http.Request) { withBody(r, "POST", iotest.ErrReader(errOfBody), 5) }},
 	{name: "a body that fails later", want: "error canceled the body's", net: "error reset the body's", why: "it is the caller's failure, not the endpoint's", bare: true,

@@ -78,7 +78,10 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
 		c = f.renew(c)
 	}
-	if !hasBody(req) || inMemory(req.Body) { // which does not fail
+	if !hasBody(req) {
+		return f.roundTrip(c, req)
+	}
+	if n, ok := memorySize(req.Body); ok && (n == req.ContentLength || req.ContentLength <= 0) { // it is what it is said to be
 		return f.roundTrip(c, req)
 	}
 	return answerTo(req)(f.roundTrip(c, ownBody(req)))

@@ -31,6 +31,8 @@ func (b *programBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
 	switch {
+	case b.announced > 0 && b.read > b.announced:
+		err = wrongLength(b.announced, b.read)
 	case err == nil:
 	case !errors.Is(err, io.EOF):
 		err = asBodyError(err)

@@ -17,6 +17,7 @@ const ReplayLimit = 64 << 10
 // last read is still under way.
 type replay struct {
 	source io.ReadCloser
+	memory bool // the source is in memory
 	limit  int
 
 	reading sync.Mutex // one reader of the source at a time; guards what follows
@@ -35,7 +36,7 @@ type replay struct {
 var errReplayLost = errors.New("request body was longer than can be sent again")
 
 func newReplay(req *http.Request) *replay {
-	r := &replay{source: req.Body, limit: ReplayLimit}
+	r := &replay{source: req.Body, memory: inMemory(req.Body), limit: ReplayLimit}
 	if req.ContentLength > ReplayLimit {
 		r.limit = 0 // it would not fit: keep nothing, retry only while nothing has been read
 	}
@@ -86,6 +87,17 @@ func (r *replay) abandon() {
 	if !was {
 		_ = r.source.Close()
 	}
+}
+
+// memorySize is that of the source, with what it has given.
+func (r *replay) memorySize() (n int64, ok bool) {
+	if !r.memory {
+		return 0, false // and whoever reads it may take long
+	}
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	n, ok = memorySize(r.source)
+	return n + int64(r.read), ok
 }
 
 // replayBody is one attempt's view.
