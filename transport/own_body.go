@@ -26,13 +26,20 @@ func ownBody(req *http.Request) *http.Request {
 
 func hasBody(req *http.Request) bool { return req.Body != nil && req.Body != http.NoBody }
 
-// Read implements io.Reader.
+// Read implements io.Reader. The end of what was announced is not given away before it is known that nothing follows: an endpoint
+// that has a whole request answers it.
 func (b *programBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.read += int64(n)
+	if b.announced > 0 && b.read == b.announced && err == nil {
+		var more [1]byte
+		var m int
+		m, err = io.ReadFull(b.ReadCloser, more[:])
+		b.read += int64(m)
+	}
 	switch {
 	case b.announced > 0 && b.read > b.announced:
-		err = wrongLength(b.announced, b.read)
+		return 0, wrongLength(b.announced, b.read)
 	case err == nil:
 	case !errors.Is(err, io.EOF):
 		err = asBodyError(err)
