@@ -174,8 +174,12 @@ func smallLetters(method string) bool {
 	return strings.IndexFunc(method, func(c rune) bool { return 'a' <= c && c <= 'z' }) >= 0
 }
 
-// twoHosts reports a request of HTTP/2 whose host field, or the host in its :path, differs from its :authority.
+// twoHosts reports a request of HTTP/2 whose host field, or the host in its :path, differs from its :authority, and a target that is
+// absolute and has no host ("http:///x"), in whose place some readers take one from the path.
 func twoHosts(r *http.Request) bool {
+	if r.URL.Scheme != "" && r.URL.Host == "" {
+		return true
+	}
 	if r.ProtoMajor >= 2 && r.URL.Host != "" && r.URL.Host != r.Host {
 		return true
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -399,6 +400,34 @@ func TestTokenNoLongerLookedAt(t *testing.T) {
 		}
 		s.Leave()
 	}
+}
+
+// TestPolicyChangeMeanwhile: a request about which somebody is asked while policies change is decided on by the new ones.
+func TestPolicyChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	m := inboundMesh(t, asks("{}"), mesh.WithAuthorizer("opa", external.AuthorizerFunc(nil)))
+	h := &askedGuest{ask: func() {
+		if err := m.Apply(context.Background(), []byte(policy("p", "{action: DENY, rules: [{}]}"))); err != nil {
+			t.Error(err)
+		}
+	}}
+	var s transport.Stay
+	s.Arrival = guestArrival()
+	if v := s.Enter(m.Engine(), h); v.Status != http.StatusForbidden {
+		t.Errorf("%+v", v)
+		s.Leave()
+	}
+}
+
+// An askedGuest is one whom the authorizer lets in, after something else has happened.
+type askedGuest struct {
+	hungGuest
+	ask func()
+}
+
+func (h *askedGuest) Ask(transport.Gate, *transport.Arrival, string) transport.Verdict {
+	h.ask()
+	return transport.Verdict{}
 }
 
 type hungGuest struct{ over chan struct{} }

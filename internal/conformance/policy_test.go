@@ -323,7 +323,7 @@ func TestPolicyChange(t *testing.T) {
 	})
 }
 
-// TestPolicyMalformed: what has two readings is answered with 400 where policies are to decide (attacks.md B-032, B-033).
+// TestPolicyMalformed: what has two readings is answered with 400 where policies are to decide (attacks.md B-032, B-033, B-034).
 func TestPolicyMalformed(t *testing.T) {
 	t.Parallel()
 	for _, f := range faces {
@@ -338,6 +338,8 @@ func TestPolicyMalformed(t *testing.T) {
 				{method: "GET", target: "/%00", host: "web"}, {method: "GET", target: "/a%zz", host: "web"}, {method: "get", target: "/", host: "web"},
 				{method: "GET", target: "/", host: "a,b"}, {method: "GET", target: "/", host: "u@h"}, {method: "GET", target: "/", host: "web:99999"},
 				{method: "GET", target: "/", host: "[::1%25lo]"}, {method: "GET", target: "x", host: "web"}, {method: "GET", target: "/", host: "-a"},
+				{method: "GET", target: "/", host: strings.Repeat("a.", 150) + "a"}, {method: "GET", target: "/", host: "a..b"},
+				{method: "GET", target: "/", host: "s\u0435cret.example"}, {method: "GET", target: "http:///x", host: "web"}, {method: "GET", target: "http:x", host: "web"},
 			} {
 				if got := f.ask(t, addr, v); got.status != 400 && got.status != 0 || len(app.take()) > 0 {
 					t.Errorf("%s %s, host %s: %d", v.method, v.target, v.host, got.status)

@@ -1,13 +1,20 @@
 package conformance
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 )
@@ -118,4 +125,59 @@ func TestAttackTokens(t *testing.T) {
 			t.Errorf("the good token: %v %q", code, message)
 		}
 	})
+}
+
+// TestGoodTokens: row C-040 in every face: what is signed by each kind of key, for one audience and for several, is taken.
+func TestGoodTokens(t *testing.T) {
+	t.Parallel()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signers := map[jose.SignatureAlgorithm]crypto.Signer{jose.RS256: rsaKey, jose.PS256: rsaKey, jose.ES256: ecKey, jose.EdDSA: issuerKey}
+	var set jose.JSONWebKeySet
+	var tokens []string
+	for alg, key := range signers {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: string(alg), Algorithm: string(alg)})
+		for _, aud := range []string{`"web"`, `["api","web"]`} {
+			s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: key, KeyID: string(alg)}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed, err := s.Sign(fmt.Appendf(nil, `{"iss":"https://issuer.example","sub":%q,"aud":%s,"exp":%d}`, alg, aud, time.Now().Add(time.Hour).Unix()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := signed.CompactSerialize()
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens = append(tokens, token)
+		}
+	}
+	jwks, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := remote("{issuer: 'https://issuer.example', audiences: [web], jwks: '"+string(jwks)+"'}") +
+		policy("p", "{rules: [{from: [{source: {requestPrincipals: ['https://issuer.example/*']}}]}]}")
+	m := inboundMesh(t, config)
+	for _, f := range faces {
+		addr := f.serve(t, m, &witness{make(chan string, 1)})
+		for _, token := range tokens {
+			if got := f.ask(t, addr, visit{method: "GET", target: "/", host: "web", header: http.Header{"Authorization": {"Bearer " + token}}}); got.status != 200 {
+				t.Errorf("%s: %d %q: %s", f.name, got.status, got.body, token)
+			}
+		}
+	}
+	rpc := newGRPCFace(t, m)
+	for _, token := range tokens {
+		if code, message, ran := rpc.call(t.Context(), "/pkg.Service/Method", "web", metadata.Pairs("authorization", "Bearer "+token)); code != codes.OK || !ran {
+			t.Errorf("gRPC: %v %q: %s", code, message, token)
+		}
+	}
 }
