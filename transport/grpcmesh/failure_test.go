@@ -3,9 +3,7 @@ package grpcmesh_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -91,30 +89,6 @@ func TestEachAttemptDials(t *testing.T) {
 		if got := must(t, w.cc, who); got != "back" {
 			t.Errorf("got %q", got)
 		}
-	})
-}
-
-// TestEndpointsChangeWhileNoneIsThere: RPCs that end the back-off of what cannot be connected to do so beside changes of what there is.
-func TestEndpointsChangeWhileNoneIsThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, "")
-		defer w.ends()
-		ctx, stop := context.WithCancel(t.Context())
-		var calls sync.WaitGroup
-		for range 4 {
-			calls.Go(func() {
-				for ctx.Err() == nil {
-					if _, err := ask(t.Context(), w.cc, who); status.Code(err) != codes.Unavailable {
-						t.Error(err)
-					}
-				}
-			})
-		}
-		for i := range 50 {
-			apply(t, w.Mesh, service(fmt.Sprintf("10.1.0.%d:1", 2*i), fmt.Sprintf("10.1.0.%d:1", 2*i+1), "10.2.0.1:1", "10.2.0.2:1"))
-		}
-		stop()
-		calls.Wait()
 	})
 }
 
