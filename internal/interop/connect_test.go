@@ -26,14 +26,15 @@ type (
 
 const (
 	unary  = "/test.Connect/Unary"
+	other  = "/test.Connect/Other" // unary too
 	duplex = "/test.Connect/Duplex"
 )
 
-// connectServer serves connect-go's three protocols by the mesh, and gives its address.
-func connectServer(t *testing.T) string {
+// connectServer serves connect-go's three protocols by a mesh of the configuration, and gives its address.
+func connectServer(t *testing.T, config string) string {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(unary, connect.NewUnaryHandler(unary, func(_ context.Context, r *connect.Request[request]) (*connect.Response[response], error) {
+	echo := func(_ context.Context, r *connect.Request[request]) (*connect.Response[response], error) {
 		if s := r.Msg.GetResponseStatus(); s != nil {
 			err := connect.NewError(connect.Code(s.Code), errors.New(s.Message))
 			detail, derr := connect.NewErrorDetail(durationpb.New(7 * time.Second))
@@ -48,7 +49,10 @@ func connectServer(t *testing.T) string {
 		res.Header().Set("X-Head", "h")
 		res.Trailer().Set("X-Tail", "t")
 		return res, nil
-	}))
+	}
+	for _, method := range []string{unary, other} {
+		mux.Handle(method, connect.NewUnaryHandler(method, echo, connect.WithIdempotency(connect.IdempotencyNoSideEffects)))
+	}
 	mux.Handle(duplex, connect.NewBidiStreamHandler(duplex, func(_ context.Context, s *connect.BidiStream[request, response]) error {
 		for {
 			m, err := s.Receive()
@@ -68,7 +72,7 @@ func connectServer(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, m := new(http.Server), newMesh(t, "")
+	srv, m := new(http.Server), newMesh(t, config)
 	srv.Handler = mux
 	go func() { _ = m.Serve(srv, l) }()
 	t.Cleanup(func() { _ = srv.Close() })
@@ -92,7 +96,7 @@ func TestConnect(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("library", func(t *testing.T) {
-				c := knowing(t, connectServer(t), p.port).Client()
+				c := knowing(t, connectServer(t, ""), p.port).Client()
 				unaries(t, c, p.opts)
 				if p.port == "GRPC" || p.port == "HTTP2" {
 					bidirectional(t, c, p.opts)
@@ -102,13 +106,54 @@ func TestConnect(t *testing.T) {
 				if p.port == "GRPC" {
 					t.Skip("an HTTP client reaches a proxy by HTTP/1.1: TestInterop has gRPC")
 				}
-				inbound := behind(t, newMesh(t, ""), connectServer(t))
+				inbound := behind(t, newMesh(t, ""), connectServer(t, ""))
 				s := start(t, proxy.Config{Mesh: knowing(t, inbound, p.port), Outbound: "127.0.0.1:0"})
 				tr := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: s.OutboundAddr().String()})}
 				t.Cleanup(tr.CloseIdleConnections)
 				unaries(t, &http.Client{Transport: tr}, p.opts)
 			})
 		})
+	}
+}
+
+// TestConnectPolicies: what a policy says of a method holds in whichever of the protocols it is called, behind Serve and behind a sidecar.
+func TestConnectPolicies(t *testing.T) {
+	t.Parallel()
+	const config = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny}\nspec: {action: DENY, rules: [{to: [{operation: {paths: [" + other + "]}}]}]}\n"
+	over := func(t *testing.T, http2 bool) *http.Client {
+		tr := &http.Transport{Protocols: new(http.Protocols)}
+		tr.Protocols.SetHTTP1(!http2)
+		tr.Protocols.SetUnencryptedHTTP2(http2)
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr}
+	}
+	for _, p := range []struct {
+		name  string
+		http2 bool
+		opts  []connect.ClientOption
+	}{
+		{"connect", false, nil},
+		{"connect over HTTP/2", true, nil},
+		{"connect by GET", false, []connect.ClientOption{connect.WithHTTPGet(), connect.WithIdempotency(connect.IdempotencyNoSideEffects)}},
+		{"gRPC", true, []connect.ClientOption{connect.WithGRPC()}},
+		{"gRPC-Web", false, []connect.ClientOption{connect.WithGRPCWeb()}},
+		{"gRPC-Web over HTTP/2", true, []connect.ClientOption{connect.WithGRPCWeb()}},
+	} {
+		for face, serve := range map[string]func(*testing.T) string{
+			"Serve":   func(t *testing.T) string { return connectServer(t, config) },
+			"sidecar": func(t *testing.T) string { return behind(t, newMesh(t, config), connectServer(t, "")) },
+		} {
+			t.Run(p.name+", "+face, func(t *testing.T) {
+				t.Parallel()
+				addr, c := serve(t), over(t, p.http2)
+				for method, allowed := range map[string]bool{unary: true, other: false, "//test.Connect/Other": false, "/test.Connect/%4Fther": false} {
+					_, err := connect.NewClient[request, response](c, "http://"+addr+method, p.opts...).CallUnary(t.Context(), connect.NewRequest(&request{}))
+					if code := connect.CodeOf(err); allowed && err != nil || !allowed && (err == nil || method == other && code != connect.CodePermissionDenied) {
+						t.Errorf("%s: %v", method, err)
+					}
+				}
+			})
+		}
 	}
 }
 

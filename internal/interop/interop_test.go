@@ -23,7 +23,7 @@ import (
 
 // cases are grpc-go's interop cases, by the names of its client. Left out are those that need Google's credentials, those that
 // put a balancer of their own on the channel (orca_*), and pick_first_unary, which asks for a server that tells its name: grpc-go's
-// does not. They end the process where they fail.
+// does not. Its channel_soak, a channel for each RPC, is in TestInterop. They end the process where they fail.
 var cases = []struct {
 	name string
 	run  func(context.Context, *grpc.ClientConn)
@@ -78,6 +78,13 @@ func TestInterop(t *testing.T) {
 					c.run(ctx, cc)
 				})
 			}
+			t.Run("channel_soak", func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				interop.DoSoakTest(ctx, interop.SoakTestConfig{RequestSize: 271828, ResponseSize: 314159, PerIterationMaxAcceptableLatency: time.Minute,
+					OverallTimeout: time.Minute, NumWorkers: 1, Iterations: 3, ServerAddr: "interop",
+					ChannelForTest: func() (*grpc.ClientConn, func()) { next := way(t); return next, func() { _ = next.Close() } }})
+			})
 		})
 	}
 }

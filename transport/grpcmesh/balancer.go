@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
@@ -83,6 +84,14 @@ type status struct {
 	sick     bool   // it is connected, and says that it does not serve
 	err      error  // why the last try to connect failed; it stays until one succeeds
 	failures uint64 // tries that failed since the conn was made
+}
+
+// hurry ends the back-off of the channel's connections. grpc-go goes through its list of them without a lock, and a list that changes
+// meanwhile ends the process; it changes under b.mu only.
+func (b *connector) hurry(cc *grpc.ClientConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cc.ResetConnectBackoff()
 }
 
 // want makes the connection unless that is under way.

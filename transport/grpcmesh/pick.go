@@ -116,7 +116,7 @@ func (r *rpc) choose(conns *connSet) error {
 		s := c.status.Load()
 		r.since = s.failures
 		if s.err != nil && !s.dialing && !s.sick {
-			r.cc.ResetConnectBackoff()
+			c.of.hurry(r.cc)
 		}
 	}
 	return nil

@@ -76,7 +76,7 @@ func rpcTo(t testing.TB, config string, info *transport.CallInfo, st status) (*r
 	conns := &connSet{byID: make(map[balance.ID]*conn)}
 	for _, c := range m.Engine().Reach(snapshot.Mesh, "echo", 80).Clusters {
 		for _, e := range c.Endpoints {
-			conns.byID[e.ID()] = &conn{}
+			conns.byID[e.ID()] = &conn{of: new(connector)}
 			conns.byID[e.ID()].status.Store(&st)
 			conns.byID[e.ID()].streams.Store(unlimited)
 		}
