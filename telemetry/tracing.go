@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -74,6 +75,8 @@ type TraceProvider struct {
 	Port    uint16
 	Path    string            // of OTLPHTTP and Zipkin
 	Headers map[string]string // of each export
+	// Variables are headers whose values are of the environment: the variable by the name of the header.
+	Variables map[string]string
 	Timeout time.Duration     // of each export, 0 for the exporter's own
 	Formats Formats           // that new traces are told in; 0 for W3C
 	MaxTag  int               // most characters of a path in a tag, 0 for 256
@@ -85,16 +88,7 @@ func (p *TraceProvider) Same(q *TraceProvider) bool {
 		return p == q
 	}
 	a, b := *p, *q
-	if len(a.Headers) != len(b.Headers) {
-		return false
-	}
-	for k, v := range a.Headers {
-		if b.Headers[k] != v {
-			return false
-		}
-	}
-	a.Headers, b.Headers = nil, nil
-	return a.Name == b.Name && a.Kind == b.Kind && a.Host == b.Host && a.Port == b.Port && a.Path == b.Path && a.Timeout == b.Timeout &&
+	return maps.Equal(a.Headers, b.Headers) && maps.Equal(a.Variables, b.Variables) && a.Name == b.Name && a.Kind == b.Kind && a.Host == b.Host && a.Port == b.Port && a.Path == b.Path && a.Timeout == b.Timeout &&
 		a.Formats == b.Formats && a.MaxTag == b.MaxTag
 }
 
