@@ -77,9 +77,9 @@ type TraceProvider struct {
 	Headers map[string]string // of each export
 	// Variables are headers whose values are of the environment: the variable by the name of the header.
 	Variables map[string]string
-	Timeout time.Duration     // of each export, 0 for the exporter's own
-	Formats Formats           // that new traces are told in; 0 for W3C
-	MaxTag  int               // most characters of a path in a tag, 0 for 256
+	Timeout   time.Duration // of each export, 0 for the exporter's own
+	Formats   Formats       // that new traces are told in; 0 for W3C
+	MaxTag    int           // most characters of a path in a tag, 0 for 256
 }
 
 // Same reports whether two providers are one and the same. Either can be nil.
@@ -106,7 +106,7 @@ func (t *Trace) Active() bool { return t.span != nil }
 // RequestID gives the x-request-id that was made, or changed, for the request; "" where its own stays.
 func (t *Trace) RequestID() string { return t.id }
 
-// Context gives the context of the request's span.
+// SpanContext gives the context of the request's span, an invalid one where it has none.
 func (t *Trace) SpanContext() trace.SpanContext {
 	if t.span == nil {
 		return trace.SpanContext{}
