@@ -106,14 +106,6 @@ func (t *Trace) Active() bool { return t.span != nil }
 // RequestID gives the x-request-id that was made, or changed, for the request; "" where its own stays.
 func (t *Trace) RequestID() string { return t.id }
 
-// SpanContext gives the context of the request's span, an invalid one where it has none.
-func (t *Trace) SpanContext() trace.SpanContext {
-	if t.span == nil {
-		return trace.SpanContext{}
-	}
-	return t.span.otel.SpanContext()
-}
-
 // A TracerProvider makes tracers, as OpenTelemetry's API has it.
 type TracerProvider = trace.TracerProvider
 
