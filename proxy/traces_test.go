@@ -107,7 +107,7 @@ spec: {action: DENY, rules: [{}]}
 			s := <-ended
 			got := map[string]string{}
 			for _, a := range s.Attributes {
-				got[string(a.Key)] = a.Value.Emit()
+				got[string(a.Key)] = a.Value.String()
 			}
 			if s.Kind == trace.SpanKindClient { // the attempt
 				continue

@@ -73,7 +73,7 @@ func TestTraces(t *testing.T) {
 	attribute := func(s export.Span, key string) string {
 		for _, a := range s.Attributes {
 			if string(a.Key) == key {
-				return a.Value.Emit()
+				return a.Value.String()
 			}
 		}
 		return ""
