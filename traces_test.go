@@ -93,7 +93,7 @@ func (s *traced) headers() []http.Header {
 }
 
 // get calls the service through the mesh.
-func (s *traced) get(t *testing.T, ctx context.Context, path string, header http.Header) int {
+func (s *traced) get(ctx context.Context, t *testing.T, path string, header http.Header) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://reviews:9080"+path, http.NoBody)
 	if err != nil {
@@ -139,7 +139,7 @@ func under(all []export.Span, id trace.SpanID) (found []export.Span) {
 func value(s *export.Span, key string) string {
 	for _, a := range s.Attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
@@ -165,7 +165,7 @@ func TestTraceParents(t *testing.T) {
 			var s *traced
 			s = traces(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/in" {
-					s.get(t, r.Context(), "/on", nil)
+					s.get(r.Context(), t, "/on", nil)
 				}
 			}), mesh.WithTraceSampling(0))
 			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/in?secret=1", http.NoBody)
@@ -184,8 +184,8 @@ func TestTraceParents(t *testing.T) {
 				}
 				parent = found[0].Context.SpanID()
 				for _, a := range found[0].Attributes {
-					if strings.Contains(a.Value.Emit(), "secret") {
-						t.Errorf("%s has the query: %s", a.Key, a.Value.Emit())
+					if strings.Contains(a.Value.String(), "secret") {
+						t.Errorf("%s has the query: %s", a.Key, a.Value.String())
 					}
 				}
 			}
@@ -226,9 +226,9 @@ func TestTracePrecedence(t *testing.T) {
 	t.Parallel()
 	s := traces(t, http.NotFoundHandler(), mesh.WithTraceSampling(0))
 	ctx, active := s.tp.Tracer("program").Start(t.Context(), "work")
-	s.get(t, ctx, "/", nil)
-	s.get(t, ctx, "/", http.Header{"Traceparent": {"00-" + upTrace + "-" + upSpan + "-01"}})
-	s.get(t, ctx, "/", http.Header{"Traceparent": {"00-" + upTrace + "-" + upSpan + "-00"}}) // whose trace is not sampled
+	s.get(ctx, t, "/", nil)
+	s.get(ctx, t, "/", http.Header{"Traceparent": {"00-" + upTrace + "-" + upSpan + "-01"}})
+	s.get(ctx, t, "/", http.Header{"Traceparent": {"00-" + upTrace + "-" + upSpan + "-00"}}) // whose trace is not sampled
 	active.End()
 	all := s.all(t, 7)
 	own, _ := trace.SpanIDFromHex(upSpan)
@@ -250,7 +250,7 @@ func TestTraceSampling(t *testing.T) {
 	for i := range patterns {
 		s := traces(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), mesh.WithTraceSampling(50), mesh.WithSeed(7))
 		for range requests {
-			s.get(t, t.Context(), "/", nil)
+			s.get(t.Context(), t, "/", nil)
 		}
 		sampled := 0
 		for _, h := range s.headers() {
@@ -328,7 +328,7 @@ spec:
   - route: [{destination: {host: reviews}}]
     retries: {attempts: 2, retryOn: "5xx"}
 `)))
-	if code := s.get(t, t.Context(), "/", nil); code != http.StatusOK {
+	if code := s.get(t.Context(), t, "/", nil); code != http.StatusOK {
 		t.Fatalf("status %d", code)
 	}
 	all := s.all(t, 5)
@@ -350,7 +350,7 @@ spec:
 			t.Errorf("name %q", span.Name)
 		}
 	}
-	s.get(t, t.Context(), "/abort", nil)
+	s.get(t.Context(), t, "/abort", nil)
 	if all := s.all(t, 1); value(&all[0], "response_flags") != "FI" || value(&all[0], "error.type") != "418" {
 		t.Errorf("abort: %v", all[0].Attributes)
 	}
@@ -360,7 +360,7 @@ spec:
 func TestTracePropagator(t *testing.T) {
 	t.Parallel()
 	s := traces(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), mesh.WithTraceSampling(100), mesh.WithPropagator(shouting{}))
-	s.get(t, t.Context(), "/", nil)
+	s.get(t.Context(), t, "/", nil)
 	all := s.all(t, 3)
 	if h := s.headers()[0]; h.Get("X-Shout") == "" || h.Get("Traceparent") != "" {
 		t.Errorf("the request went on with %v", h)
@@ -406,7 +406,7 @@ func TestTraceHostile(t *testing.T) {
 		if a.Value.Type() == attribute.STRING && len(a.Value.AsString()) > 1024 {
 			t.Errorf("%s has %d bytes", a.Key, len(a.Value.AsString()))
 		}
-		if text := a.Value.Emit(); strings.ToValidUTF8(text, "") != text {
+		if text := a.Value.String(); strings.ToValidUTF8(text, "") != text {
 			t.Errorf("%s is no UTF-8", a.Key)
 		}
 	}

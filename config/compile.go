@@ -68,7 +68,8 @@ func compileSet(docs []*document, o *Options) compiled {
 	c.limitHosts(hosts)
 	authentication := c.authentication(docs)
 	requests, connections, provider := c.authorization(docs)
-	metrics := c.metricsView(docs)
+	levels := c.telemetryLevels(docs)
+	metrics, spans := c.metricsView(levels), c.spans(levels)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
@@ -79,6 +80,7 @@ func compileSet(docs []*document, o *Options) compiled {
 			Limits:   c.limits,
 			Inbound:  c.inbound(),
 			Metrics:  metrics,
+			Tracing:  spans,
 
 			Authentication: authentication,
 			Authorization:  requests, ConnAuthorization: connections,

@@ -52,9 +52,9 @@ func TestValidateExtensionProviders(t *testing.T) {
 		{"body", http(sound + "includeRequestBodyInCheck: {allowPartialMessage: true}"), []string{
 			"IST0106! 7:48 spec.extensionProviders[0].envoyExtAuthzHttp.includeRequestBodyInCheck ~ maxRequestBytes is missing",
 		}},
-		{"no effect", "  extensionProviders:\n  - {name: opa, envoyExtAuthzGrpc: {service: a, port: 1, clearRouteCache: true}}\n  - {name: zipkin, zipkin: {service: a, port: 1}}", []string{
+		{"no effect", "  extensionProviders:\n  - {name: opa, envoyExtAuthzGrpc: {service: a, port: 1, clearRouteCache: true}}\n  - {name: datadog, datadog: {service: a, port: 1}}", []string{
 			"HDL0003? 6:75 spec.extensionProviders[0].envoyExtAuthzGrpc.clearRouteCache ~ no effect",
-			"HDL0003? 7:20 spec.extensionProviders[1].zipkin ~ not read",
+			"HDL0003? 7:21 spec.extensionProviders[1].datadog ~ not read",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -30,6 +30,9 @@ type Options struct {
 	// providers of envoyExtAuthzGrpc: for the findings about policies that name others. Default: none.
 	Authorizers     []string
 	GRPCAuthorizers bool
+	// Collectors says that the program can send spans to providers of documents: for the findings about them. Default: it
+	// cannot.
+	Collectors bool
 	// Report is called after every transaction with the state that it led to, in their order, one call at a
 	// time and without a lock held. After the first it is called before Ready is closed; for a later one it
 	// may still be under way when the source has its verdicts. Default: nobody is told.

@@ -101,7 +101,7 @@ type register map[string]objectEntry
 
 func newRegister() register {
 	all := make(register)
-	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), telemetryFields(), heddleFields(), kubernetesFields(), authorizationFields(), providerFields()} {
+	for _, part := range []register{virtualServiceFields(), destinationRuleFields(), serviceFields(), scopeFields(), securityFields(), telemetryFields(), heddleFields(), kubernetesFields(), authorizationFields(), providerFields(), collectorFields()} {
 		maps.Copy(all, part)
 	}
 	return all

@@ -56,7 +56,7 @@ func meshConfigEntry() objectEntry {
 		"extensionProviders": "[{name: opa, envoyExtAuthzHttp: " + providerSample + "}]",
 		"defaultConfig":      "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "extensionProviders": "TestExternalRows"}
+	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "extensionProviders": "TestExternalRows", "enableTracing": "TestTraceProviders"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

@@ -36,8 +36,12 @@ func (v *validation) extensionProviders(p fieldPath, list []*extensionProvider) 
 			v.extAuthzHTTP(at.at("envoyExtAuthzHttp"), e.GetEnvoyExtAuthzHttp())
 		case e.GetEnvoyExtAuthzGrpc() != nil:
 			v.extAuthzGRPC(at.at("envoyExtAuthzGrpc"), e.GetEnvoyExtAuthzGrpc())
+		case e.GetZipkin() != nil:
+			v.collector(at.at("zipkin"), e)
+		case e.GetOpentelemetry() != nil:
+			v.collector(at.at("opentelemetry"), e)
 		case e.GetProvider() == nil:
-			v.refuse(at, "the provider is of no kind", "write envoyExtAuthzHttp or envoyExtAuthzGrpc")
+			v.refuse(at, "the provider is of no kind", "write envoyExtAuthzHttp, envoyExtAuthzGrpc, opentelemetry or zipkin")
 		default:
 			m := e.ProtoReflect()
 			kind := m.WhichOneof(m.Descriptor().Oneofs().ByName("provider")).JSONName()

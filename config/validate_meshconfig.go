@@ -26,7 +26,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"connect_timeout":                    meshHonoured,
 	"default_destination_rule_export_to": meshHonoured,
 	"default_http_retry_policy":          meshHonoured,
-	"extension_providers":                meshHonoured, // those that are asked about requests
+	"extension_providers":                meshHonoured, // those that are asked about requests, and those that take spans
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
@@ -40,8 +40,8 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"ca":                              meshElsewhere,
 	"certificates":                    meshElsewhere,
 	"config_sources":                  meshElsewhere,
-	"default_config":                  meshElsewhere, // but for gatewayTopology.numTrustedProxies
-	"default_providers":               meshElsewhere,
+	"default_config":                  meshElsewhere, // but for gatewayTopology.numTrustedProxies and tracing
+	"default_providers":               meshElsewhere, // but for tracing
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
 	"hbone_idle_timeout":              meshElsewhere,
@@ -65,7 +65,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"ca_certificates":                 meshMissing,
 	"default_traffic_policy":          meshMissing,
 	"enable_envoy_access_log_service": meshMissing,
-	"enable_tracing":                  meshMissing,
+	"enable_tracing":                  meshHonoured,
 	"h2_upgrade_policy":               meshHonoured,
 	"mesh_mTLS":                       meshHonoured, // its least version
 	"inbound_traffic_policy":          meshMissing,
@@ -106,7 +106,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		}
 		switch meshFields[fd.Name()] {
 		case meshElsewhere:
-			if fd.Name() == "default_config" && onlyTopology(m) {
+			if fd.Name() == "default_config" && onlyTopology(m) || fd.Name() == "default_providers" && onlyTracing(m) {
 				return true
 			}
 			v.inform(at, codeNotServed, fd.JSONName()+" is for Istio's own proxies and control plane: not read", "")
@@ -122,6 +122,9 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		return true
 	})
 	v.duration(p.at("connectTimeout"), m.GetConnectTimeout())
+	if t := m.GetDefaultConfig().GetTracing(); t != nil {
+		v.proxyTracing(p.at("defaultConfig", "tracing"), t)
+	}
 	v.extensionProviders(p.at("extensionProviders"), m.GetExtensionProviders())
 	for _, f := range []struct {
 		name string
@@ -162,6 +165,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 // onlyTopology reports a defaultConfig that says nothing but what is read of it.
 func onlyTopology(m *meshapi.MeshConfig) bool {
 	rest := proto.CloneOf(m.GetDefaultConfig())
+	rest.Tracing = nil
 	if rest.GetGatewayTopology() != nil {
 		rest.GatewayTopology.NumTrustedProxies = 0
 		if proto.Size(rest.GatewayTopology) == 0 {
@@ -169,6 +173,12 @@ func onlyTopology(m *meshapi.MeshConfig) bool {
 		}
 	}
 	return proto.Size(rest) == 0
+}
+
+// onlyTracing reports defaultProviders that name none but of spans.
+func onlyTracing(m *meshapi.MeshConfig) bool {
+	d := m.GetDefaultProviders()
+	return len(d.GetMetrics())+len(d.GetAccessLogging()) == 0
 }
 
 // meshTLS checks what is said of mutual TLS of the mesh.

@@ -7,6 +7,8 @@
 //	group := store.Group(telemetry.Labels{Reporter: telemetry.Source, Source: us, Destination: them, Service: service})
 //	group.Series(telemetry.Outcome{Code: 200}).Record(telemetry.Measurement{Duration: took})
 //
+// A [Tracer] makes the spans of a mesh by OpenTelemetry's API, and says what of trace context goes on.
+//
 // The store goes out as Prometheus's text ([Store.WriteText]; it is an http.Handler), through telemetry/prometheus as a
 // client_golang Collector, and through telemetry/otel as an OpenTelemetry Producer.
 //

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -74,9 +75,11 @@ type TraceProvider struct {
 	Port    uint16
 	Path    string            // of OTLPHTTP and Zipkin
 	Headers map[string]string // of each export
-	Timeout time.Duration     // of each export, 0 for the exporter's own
-	Formats Formats           // that new traces are told in; 0 for W3C
-	MaxTag  int               // most characters of a path in a tag, 0 for 256
+	// Variables are headers whose values are of the environment: the variable by the name of the header.
+	Variables map[string]string
+	Timeout   time.Duration // of each export, 0 for the exporter's own
+	Formats   Formats       // that new traces are told in; 0 for W3C
+	MaxTag    int           // most characters of a path in a tag, 0 for 256
 }
 
 // Same reports whether two providers are one and the same. Either can be nil.
@@ -85,16 +88,7 @@ func (p *TraceProvider) Same(q *TraceProvider) bool {
 		return p == q
 	}
 	a, b := *p, *q
-	if len(a.Headers) != len(b.Headers) {
-		return false
-	}
-	for k, v := range a.Headers {
-		if b.Headers[k] != v {
-			return false
-		}
-	}
-	a.Headers, b.Headers = nil, nil
-	return a.Name == b.Name && a.Kind == b.Kind && a.Host == b.Host && a.Port == b.Port && a.Path == b.Path && a.Timeout == b.Timeout &&
+	return maps.Equal(a.Headers, b.Headers) && maps.Equal(a.Variables, b.Variables) && a.Name == b.Name && a.Kind == b.Kind && a.Host == b.Host && a.Port == b.Port && a.Path == b.Path && a.Timeout == b.Timeout &&
 		a.Formats == b.Formats && a.MaxTag == b.MaxTag
 }
 
@@ -111,14 +105,6 @@ func (t *Trace) Active() bool { return t.span != nil }
 
 // RequestID gives the x-request-id that was made, or changed, for the request; "" where its own stays.
 func (t *Trace) RequestID() string { return t.id }
-
-// Context gives the context of the request's span.
-func (t *Trace) SpanContext() trace.SpanContext {
-	if t.span == nil {
-		return trace.SpanContext{}
-	}
-	return t.span.otel.SpanContext()
-}
 
 // A TracerProvider makes tracers, as OpenTelemetry's API has it.
 type TracerProvider = trace.TracerProvider

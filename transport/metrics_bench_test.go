@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/telemetry"
 )
@@ -61,5 +63,37 @@ func TestAllocsOfMetrics(t *testing.T) { // not parallel: allocations are counte
 	callOn, requestOn := cost(telemetry.NewStore(telemetry.Options{}))
 	if callOn > callOff || requestOn > requestOff {
 		t.Errorf("metrics add %v allocations to a call, %v to a request", callOn-callOff, requestOn-requestOff)
+	}
+}
+
+// TestAllocsOfTraces: a trace that is not sampled costs six allocations of a call by net/http, the copy of its header among them, and of a
+// request; under one that others have not sampled a call costs nothing more.
+func TestAllocsOfTraces(t *testing.T) { // not parallel: allocations are counted
+	cost := func(tracer *telemetry.Tracer, header http.Header) (call, request float64) {
+		store := telemetry.NewStore(telemetry.Options{})
+		rt, reqs := benchRigWith(t, 1, store)
+		rt.engine.tracer = tracer
+		if header != nil {
+			reqs[0].Header = header
+		}
+		serve, r := metered(t, store)
+		serve.(*handler).in.engine.tracer = tracer
+		return testing.AllocsPerRun(1000, func() { exchange(t, rt, reqs[0]) }), testing.AllocsPerRun(1000, func() { serve.ServeHTTP(noWriter{}, r) })
+	}
+	none := 0.0
+	tracer := telemetry.NewTracer(telemetry.TracerOptions{Provider: tracenoop.NewTracerProvider(), Sampling: &none})
+	plainCall, plainRequest := cost(nil, nil)
+	call, request := cost(tracer, nil)
+	t.Logf("not sampled: %v more for a call, %v for a request", call-plainCall, request-plainRequest)
+	if call-plainCall > 6 || request-plainRequest > 6 {
+		t.Errorf("a trace that is not sampled adds %v allocations to a call, %v to a request, the budget is 6", call-plainCall, request-plainRequest)
+	}
+	above := http.Header{"Traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}}
+	plainCall, _ = cost(nil, above)
+	if call, _ = cost(tracer, above); call > plainCall {
+		t.Errorf("under a trace that is not sampled a call allocates %v times more", call-plainCall)
+	}
+	if call, request := cost(telemetry.NewTracer(telemetry.TracerOptions{}), nil); call > plainCall || request > plainRequest {
+		t.Errorf("a tracer without a provider adds %v and %v allocations", call-plainCall, request-plainRequest)
 	}
 }

@@ -340,11 +340,17 @@ func (o *outgoing) prepare(c *Call, q *call.Request) {
 // mark adds the header fields by which the attempt tells about itself.
 func (o *outgoing) mark(c *Call) {
 	var few [4]Mark
-	for _, m := range c.Marks(few[:0], call.HTTPHeaders(o.req.Header), nil) {
+	marks := c.Marks(few[:0], call.HTTPHeaders(o.req.Header), nil)
+	if len(marks) == 0 {
+		return
+	}
+	values := make([]string, len(marks))
+	for i, m := range marks {
 		if _, hidden := o.req.Header[m.Name.Lower()]; hidden { // see hideKeys
 			continue
 		}
-		o.ownHeader(len(few))[m.Name.Canonical()] = []string{m.Value}
+		values[i] = m.Value
+		o.ownHeader(len(few))[m.Name.Canonical()] = values[i : i+1 : i+1]
 	}
 }
 

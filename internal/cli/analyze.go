@@ -81,7 +81,7 @@ func (o *analyzeFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	a, err := analyze(cmd.Context(), config.Options{Workload: o.workload.with(o.labels), IgnoredKinds: o.ignore, Authorizers: o.authorizers, GRPCAuthorizers: true}, sources...)
+	a, err := analyze(cmd.Context(), config.Options{Workload: o.workload.with(o.labels), IgnoredKinds: o.ignore, Authorizers: o.authorizers, GRPCAuthorizers: true, Collectors: true}, sources...)
 	if err != nil {
 		return err
 	}

@@ -107,6 +107,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		Workload: workload,
 	})
 	o.Config.Authorizers, o.Config.GRPCAuthorizers = slices.Sorted(maps.Keys(o.Authorizers)), o.DialAuthorizer != nil
+	o.Config.Collectors = o.OpenCollector != nil
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {
 		o.Resolver = new(net.Resolver)

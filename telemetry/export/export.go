@@ -13,6 +13,7 @@ package export
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,6 +44,13 @@ type Opener struct {
 // such calls have no spans. Timeouts of the document count, else 10 s for each try.
 func (o Opener) Open(e *transport.Engine, p *telemetry.TraceProvider) (telemetry.Collector, error) {
 	address := net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port)))
+	headers := maps.Clone(p.Headers)
+	for name, variable := range p.Variables {
+		if headers == nil {
+			headers = make(map[string]string, len(p.Variables))
+		}
+		headers[name] = o.variables()(variable)
+	}
 	name := p.Name + " (" + address + ")"
 	if p.Kind == telemetry.OTLPGRPC {
 		options := grpcmesh.DialOptions(engine{e}, grpcmesh.WithCredentials(insecure.NewCredentials()))
@@ -50,10 +58,10 @@ func (o Opener) Open(e *transport.Engine, p *telemetry.TraceProvider) (telemetry
 		if err != nil {
 			return nil, fmt.Errorf("dial collector %s: %w", name, err)
 		}
-		return o.collector(name, &sender{to: &overGRPC{conn: conn, headers: p.Headers}, encode: encodeOTLP, timeout: p.Timeout})
+		return o.collector(name, &sender{to: &overGRPC{conn: conn, headers: headers}, encode: encodeOTLP, timeout: p.Timeout})
 	}
 	outside := new(http.Transport)
-	to := &overHTTP{client: transport.NewRoundTripper(e, outside), done: outside.CloseIdleConnections, headers: p.Headers,
+	to := &overHTTP{client: transport.NewRoundTripper(e, outside), done: outside.CloseIdleConnections, headers: headers,
 		url: &url.URL{Scheme: "http", Host: address, Path: p.Path}}
 	return o.collector(name, toHTTP(to, p.Kind, p.Timeout))
 }

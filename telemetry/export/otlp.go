@@ -69,7 +69,7 @@ func keyValue(a attribute.KeyValue) []byte {
 	case attribute.INT64:
 		v = protowire.AppendVarint(protowire.AppendTag(v, 3, protowire.VarintType), uint64(a.Value.AsInt64()))
 	default:
-		v = protowire.AppendString(protowire.AppendTag(v, 1, protowire.BytesType), a.Value.Emit())
+		v = protowire.AppendString(protowire.AppendTag(v, 1, protowire.BytesType), a.Value.String())
 	}
 	return field(textField(nil, 1, string(a.Key)), 2, v)
 }

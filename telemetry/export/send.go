@@ -137,9 +137,11 @@ type overGRPC struct {
 const exportMethod = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 func (w *overGRPC) send(ctx context.Context, batch []byte) error {
+	kv := make([]string, 0, 2*len(w.headers))
 	for k, v := range w.headers {
-		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(k), v)
+		kv = append(kv, strings.ToLower(k), v)
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, kv...)
 	var reply []byte
 	err := w.conn.Invoke(ctx, exportMethod, batch, &reply, grpc.ForceCodecV2(bytesCodec{}))
 	switch status.Code(err) {

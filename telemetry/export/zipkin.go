@@ -60,7 +60,7 @@ func zipkinOf(s *Span) zipkinSpan {
 	}
 	var remote zipkinEndpoint
 	for _, a := range s.Attributes {
-		z.Tags[string(a.Key)] = a.Value.Emit()
+		z.Tags[string(a.Key)] = a.Value.String()
 		switch a.Key {
 		case "network.peer.address", "client.address":
 			remote.at(a.Value.AsString())
