@@ -28,6 +28,7 @@ type compiler struct {
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
+	meshDoc   *document           // where that stands, nil for none
 	peers     []*document         // PeerAuthentications, in order of precedence
 	scope     *scope
 	services  []*service                     // visible to the workload, in order
@@ -68,17 +69,19 @@ func compileSet(docs []*document, o *Options) compiled {
 	c.limitHosts(hosts)
 	authentication := c.authentication(docs)
 	requests, connections, provider := c.authorization(docs)
-	metrics := c.metricsView(docs)
+	telemetries := c.telemetries(docs)
+	metrics, accessLog := metricsView(telemetries), c.accessLog(telemetries)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
-			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
-			Clusters: c.clusters,
-			Outbound: c.outbound(),
-			Limits:   c.limits,
-			Inbound:  c.inbound(),
-			Metrics:  metrics,
+			Tables:    map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
+			Clusters:  c.clusters,
+			Outbound:  c.outbound(),
+			Limits:    c.limits,
+			Inbound:   c.inbound(),
+			Metrics:   metrics,
+			AccessLog: accessLog,
 
 			Authentication: authentication,
 			Authorization:  requests, ConnAuthorization: connections,

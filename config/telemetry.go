@@ -9,7 +9,7 @@ import (
 )
 
 // A telemetryPolicy is Istio's telemetry/v1alpha1 Telemetry, written down here as peerAuthentication is. What it says of metrics is
-// carried out where that is about the mesh's own; traces and access logs are not built.
+// carried out where that is about the mesh's own; traces are not built.
 type telemetryPolicy struct {
 	APIVersion opaque        `json:"apiVersion"`
 	Kind       opaque        `json:"kind"`
@@ -25,7 +25,7 @@ type telemetrySpec struct {
 	TargetRef     opaque             `json:"targetRef"`
 	TargetRefs    opaque             `json:"targetRefs"`
 	Tracing       opaque             `json:"tracing"`
-	AccessLogging opaque             `json:"accessLogging"`
+	AccessLogging []telemetryLogging `json:"accessLogging"`
 	Metrics       []telemetryMetrics `json:"metrics"`
 }
 
@@ -85,11 +85,13 @@ func (v *validation) telemetry(s *telemetrySpec) {
 		{"targetRef", s.TargetRef, "the document is about a gateway or a waypoint, which this program is not"},
 		{"targetRefs", s.TargetRefs, "the document is about gateways or waypoints, which this program is not"},
 		{"tracing", s.Tracing, "the program's own OpenTelemetry spans travel with its calls, and the mesh makes none"},
-		{"accessLogging", s.AccessLogging, "the mesh writes no access log"},
 	} {
 		if f.value.there {
 			v.unenforced(p.at(f.name), f.what)
 		}
+	}
+	for i := range s.AccessLogging {
+		v.telemetryLogging(p.at("accessLogging", i), &s.AccessLogging[i])
 	}
 	for i := range s.Metrics {
 		m, at := &s.Metrics[i], p.at("metrics", i)
@@ -160,10 +162,9 @@ func literalOf(expr string) (text string, ok bool) {
 	return text, !strings.ContainsAny(text, "\\\n"+expr[:1])
 }
 
-// metricsView is what Telemetry says of the workload's metrics: that of the mesh, of the namespace over it, of the workload over both;
-// of each the oldest (istio.io, pilot/pkg/model Telemetries.applicableTelemetries).
-func (c *compiler) metricsView(docs []*document) *telemetry.View {
-	var levels [3]*document
+// telemetries are the documents about the workload: that of the mesh, of the namespace, and of the workload; of each the oldest
+// (istio.io, pilot/pkg/model Telemetries.applicableTelemetries). nil stands for none.
+func (c *compiler) telemetries(docs []*document) (levels [3]*document) {
 	for _, d := range docs {
 		s, ok := d.spec.(*telemetryPolicy)
 		if !ok || s.Spec.TargetRef.there || s.Spec.TargetRefs.there {
@@ -188,6 +189,11 @@ func (c *compiler) metricsView(docs []*document) *telemetry.View {
 		}
 		levels[level] = d
 	}
+	return levels
+}
+
+// metricsView is what Telemetry says of the workload's metrics, each level over the one before.
+func metricsView(levels [3]*document) *telemetry.View {
 	var view telemetry.View
 	for _, d := range levels {
 		if d != nil {

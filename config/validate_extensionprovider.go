@@ -36,6 +36,8 @@ func (v *validation) extensionProviders(p fieldPath, list []*extensionProvider) 
 			v.extAuthzHTTP(at.at("envoyExtAuthzHttp"), e.GetEnvoyExtAuthzHttp())
 		case e.GetEnvoyExtAuthzGrpc() != nil:
 			v.extAuthzGRPC(at.at("envoyExtAuthzGrpc"), e.GetEnvoyExtAuthzGrpc())
+		case e.GetEnvoyFileAccessLog() != nil:
+			v.fileLog(at.at("envoyFileAccessLog"), e.GetEnvoyFileAccessLog())
 		case e.GetProvider() == nil:
 			v.refuse(at, "the provider is of no kind", "write envoyExtAuthzHttp or envoyExtAuthzGrpc")
 		default:

@@ -26,7 +26,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"connect_timeout":                    meshHonoured,
 	"default_destination_rule_export_to": meshHonoured,
 	"default_http_retry_policy":          meshHonoured,
-	"extension_providers":                meshHonoured, // those that are asked about requests
+	"extension_providers":                meshHonoured, // those that are asked about requests, and files of access logs
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
@@ -41,7 +41,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"certificates":                    meshElsewhere,
 	"config_sources":                  meshElsewhere,
 	"default_config":                  meshElsewhere, // but for gatewayTopology.numTrustedProxies
-	"default_providers":               meshElsewhere,
+	"default_providers":               meshHonoured,  // of access logs; metrics are Prometheus's
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
 	"hbone_idle_timeout":              meshElsewhere,
@@ -59,9 +59,9 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"service_settings":                meshElsewhere, // as above
 	"verify_certificate_at_client":    meshElsewhere,
 	"dns_refresh_rate":                meshElsewhere, // the time after a failure; DNS has its own here
-	"access_log_encoding":             meshMissing,
-	"access_log_file":                 meshMissing,
-	"access_log_format":               meshMissing,
+	"access_log_encoding":             meshHonoured,
+	"access_log_file":                 meshHonoured,
+	"access_log_format":               meshHonoured,
 	"ca_certificates":                 meshMissing,
 	"default_traffic_policy":          meshMissing,
 	"enable_envoy_access_log_service": meshMissing,
@@ -122,6 +122,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		return true
 	})
 	v.duration(p.at("connectTimeout"), m.GetConnectTimeout())
+	v.meshLog(p, m)
 	v.extensionProviders(p.at("extensionProviders"), m.GetExtensionProviders())
 	for _, f := range []struct {
 		name string

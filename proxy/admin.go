@@ -23,7 +23,7 @@ func (s *Sidecar) adminHandler() http.Handler {
 	mux.HandleFunc("GET /ready", s.adminReady)
 	mux.HandleFunc("GET /server_info", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.serverInfo()) })
 	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.config.Mesh.Status()) })
-	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.replies.recent()) })
+	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.config.Mesh.Engine().Failures()) })
 	mux.HandleFunc("GET /clusters", s.adminClusters)
 	mux.HandleFunc("GET /certs", s.adminCerts)
 	mux.HandleFunc("GET /stats/prometheus", s.adminStats)
@@ -68,7 +68,7 @@ GET  /server_info       who this is
 GET  /clusters          clusters and endpoints, with their counts; ?format=json
 GET  /certs             the certificates that are held, as Envoy has them; never a key
 GET  /config_dump       the configuration that serves, findings, and why the newest was refused
-GET  /failures          the last requests that were answered here, and why
+GET  /failures          the last 256 requests that failed, each with its attempts
 GET  /stats/prometheus  metrics
 POST /quitquitquit      drain and end
 `)
