@@ -143,7 +143,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	defer signal.Stop(signals)
 
 	stderr := &lockedWriter{w: cmd.ErrOrStderr()}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	guard := proxy.NewGuard(nil)
 	through := proxy.Passthrough(guard.DialContext)
 	defer through.CloseIdleConnections()
@@ -179,7 +180,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	var once sync.Once
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
-		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
+		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
 		return err
 	}
