@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -120,16 +119,12 @@ func TestInspection(t *testing.T) {
 func TestInspectionOfMany(t *testing.T) {
 	t.Parallel()
 	m, s := inspectedProxy(t)
-	dir, err := os.MkdirTemp("", "heddle") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", filepath.Join(dir, "a.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: m.AdminHandler()} //nolint:gosec // of a test
+	srv := &http.Server{Handler: m.AdminHandler()}
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	r := heddle(t, "", "pc", "clusters", "--admin", dir, "--admin", s.AdminAddr().String())

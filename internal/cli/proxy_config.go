@@ -47,6 +47,18 @@ authorities that it believes, with serial numbers and when they end.`,
 
 // adminPage reads an admin page of JSON.
 func adminPage(ctx context.Context, admin, page string, into any) error {
+	body, err := adminText(ctx, admin, page)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("ask heddle proxy at %s: %s: %w", admin, page, err)
+	}
+	return nil
+}
+
+// adminText reads an admin page.
+func adminText(ctx context.Context, admin, page string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	through := &http.Transport{DisableKeepAlives: true} // and no proxy: it is a page of this machine
@@ -59,24 +71,21 @@ func adminPage(ctx context.Context, admin, page string, into any) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+page, http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := through.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
+		return nil, fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
-		return fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
+		return nil, fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask heddle proxy at %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("ask heddle proxy at %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(body)))
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("ask heddle proxy at %s: %s: %w", admin, page, err)
-	}
-	return nil
+	return body, nil
 }
 
 // secretsTable is istioctl's, by its columns.

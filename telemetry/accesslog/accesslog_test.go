@@ -329,7 +329,7 @@ func TestBounded(t *testing.T) {
 	l.Set(plan(t, "/dev/stdout", ""))
 	l.Log(pathOnly("/first"))
 	<-w.begun
-	const n = 200_000
+	const n = 100_000
 	e := pathOnly("/0123456789")
 	for range n {
 		l.Log(e)
