@@ -120,12 +120,10 @@ func (b *trackedBody) end(err error, more *counts) {
 			b.series = b.series.Instead(o)
 		}
 		b.series.Record(m)
-		if more != nil && more.trace.Active() {
-			o.Code = statusCode(more.resp.StatusCode) // where there were too many series it is not in them
-			more.trace.End(o, m)
-		}
 		switch {
 		case more != nil:
+			o.Code = statusCode(more.resp.StatusCode) // where there were too many series it is not in them
+			more.trace.End(o, m)
 			engine.endedWith(more, o, m)
 		case flag != 0:
 			engine.broke(b, o, m)

@@ -76,7 +76,7 @@ func edgesOf(texts []string) []edge {
 			if labels["reporter"] == telemetry.Destination.String() {
 				side = 1
 			}
-			e := edge{From: sideName(labels, "source"), To: workloadName(labels, "destination"), Service: labels["destination_service_name"], Protocol: labels["request_protocol"]}
+			e := edge{From: sideName(labels, "source"), To: sideName(labels, "destination"), Service: labels["destination_service_name"], Protocol: labels["request_protocol"]}
 			if e.To == telemetry.Unknown {
 				e.To = e.Service
 			}
