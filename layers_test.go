@@ -24,7 +24,7 @@ const modulePath = "github.com/heddlemesh/mesh"
 var layers = [][]string{
 	{"call", "transport/http1", "internal/drain", "internal/attacks", "internal/guard", "internal/loopback", "internal/memory"},
 	{"resilience", "telemetry", "discovery", "identity"},
-	{"identity/jwt", "identity/authz", "identity/ca", "identity/external", "identity/workload", "routing/balance"},
+	{"telemetry/accesslog", "identity/jwt", "identity/authz", "identity/ca", "identity/external", "identity/workload", "routing/balance"},
 	{"routing"},
 	{"snapshot"},
 	{"config", "transport"},

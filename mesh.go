@@ -11,6 +11,7 @@ import (
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/internal/runtime"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -139,7 +140,8 @@ func (m *Mesh) Status() Status {
 	return Status{Identity: m.runtime.Secrets(),
 		Version: s.Version, Preset: s.Preset, Documents: s.Documents, Findings: s.Findings, Refused: s.Refused,
 		Clusters: m.runtime.Engine.Clusters(), Inbound: m.inbound.Counts(),
-		Policies: m.runtime.Engine.Decided(), TokenKeys: m.runtime.Keys()}
+		Policies: m.runtime.Engine.Decided(), TokenKeys: m.runtime.Keys(), AccessLogs: m.runtime.AccessLogs(),
+		Failures: m.runtime.Engine.Failures()}
 }
 
 // WaitReady waits until calls can be made: the configuration is live, which it is when New has returned, and
@@ -192,10 +194,20 @@ type Status struct {
 	Policies transport.InboundDecided `json:"policies"`
 	// TokenKeys says how the sources fare that keys of tokens are fetched from.
 	TokenKeys []TokenKeys `json:"tokenKeys,omitempty"`
+	// AccessLogs counts the lines of each file, and those that had no room in its buffer.
+	AccessLogs []AccessLogCounts `json:"accessLogs,omitempty"`
+	// Failures are the last requests that failed, 256 at most, the oldest first. They have no path, no query and no header.
+	Failures []Failure `json:"failures,omitempty"`
 }
 
 // TokenKeys says how one source of keys of tokens fares: a jwksUri, or an issuer that is asked.
 type TokenKeys = jwt.SourceStatus
+
+// AccessLogCounts says how one file of the access log fares.
+type AccessLogCounts = accesslog.FileCounts
+
+// A Failure is a call or a request that failed, with its whole story.
+type Failure = transport.FailureView
 
 // A Finding is one thing wrong, doubtful or worth knowing about a document.
 type Finding = config.Finding

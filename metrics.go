@@ -46,6 +46,12 @@ func (m *Mesh) families(yield func(telemetry.Family)) {
 	policies.Add(float64(decided.Audited), "decision", "audited")
 	policies.Add(float64(decided.Shadow), "decision", "shadow_denied")
 	yield(policies)
+	lines := telemetry.Family{Name: "heddle_access_log_lines_total", Help: "Lines of access logs, written to files or dropped.", Kind: telemetry.Counter}
+	for _, f := range m.runtime.AccessLogs() {
+		lines.Add(float64(f.Written), "file", f.Path, "outcome", "written")
+		lines.Add(float64(f.Dropped), "file", f.Path, "outcome", "dropped")
+	}
+	yield(lines)
 }
 
 // version gives the version of this module in the program at hand.

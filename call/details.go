@@ -20,7 +20,11 @@ func (r Reason) Details() string {
 		return "upstream_reset_before_response_started{protocol_error}"
 	case ReasonTimeout:
 		return "upstream_response_timeout"
-	case ReasonOverflow:
+	case ReasonRateLimited:
+		return "local_rate_limited"
+	case ReasonInvalidRequest:
+		return "http.invalid_request"
+	case ReasonOverflow, ReasonCircuitOpen:
 		return "upstream_reset_before_response_started{overflow}"
 	case ReasonCanceled:
 		return "downstream_remote_disconnect"

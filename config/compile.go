@@ -28,6 +28,7 @@ type compiler struct {
 	findings []Finding
 
 	mesh      *meshapi.MeshConfig // nil for none
+	meshDoc   *document           // where that stands, nil for none
 	peers     []*document         // PeerAuthentications, in order of precedence
 	scope     *scope
 	services  []*service                     // visible to the workload, in order
@@ -69,18 +70,19 @@ func compileSet(docs []*document, o *Options) compiled {
 	authentication := c.authentication(docs)
 	requests, connections, provider := c.authorization(docs)
 	levels := c.telemetryLevels(docs)
-	metrics, spans := c.metricsView(levels), c.spans(levels)
+	metrics, spans, accessLog := c.metricsView(levels), c.spans(levels), c.accessLog(levels)
 	c.checkReferences(docs)
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
-			Tables:   map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
-			Clusters: c.clusters,
-			Outbound: c.outbound(),
-			Limits:   c.limits,
-			Inbound:  c.inbound(),
-			Metrics:  metrics,
-			Tracing:  spans,
+			Tables:    map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
+			Clusters:  c.clusters,
+			Outbound:  c.outbound(),
+			Limits:    c.limits,
+			Inbound:   c.inbound(),
+			Metrics:   metrics,
+			Tracing:   spans,
+			AccessLog: accessLog,
 
 			Authentication: authentication,
 			Authorization:  requests, ConnAuthorization: connections,

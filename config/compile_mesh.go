@@ -23,7 +23,7 @@ func (c *compiler) readMesh(docs []*document) {
 			c.add(d.finding(Error, codeDuplicate, true, []any{"metadata", "name"},
 				fmt.Sprintf("the mesh's settings are in %s (%s) already", at.key, at.place("metadata", "name")), "remove one of the two"))
 		default:
-			at, c.mesh = d, m
+			at, c.mesh, c.meshDoc = d, m, d
 		}
 	}
 	c.retry = &c.defaults.retry

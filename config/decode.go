@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	networking "istio.io/api/networking/v1alpha3"
 )
 
@@ -219,6 +220,25 @@ func (w *decoding) mapping(n *yaml.Node, into protoreflect.Value, fd protoreflec
 	return into
 }
 
+// anyObject reads an object of whatever fields: the labels of a log's format.
+func (w *decoding) anyObject(n *yaml.Node) (v protoreflect.Value, ok bool) {
+	if n = target(n); n.Kind != yaml.MappingNode {
+		w.refuse(expected("an object", n, ""))
+		return v, false
+	}
+	var plain map[string]any
+	if err := n.Decode(&plain); err != nil {
+		w.refuse(complaint{"is no object of texts, numbers, lists and objects", ""})
+		return v, false
+	}
+	s, err := structpb.NewStruct(plain)
+	if err != nil {
+		w.refuse(complaint{"holds what JSON has not: " + err.Error(), "write texts, numbers, lists and objects"})
+		return v, false
+	}
+	return protoreflect.ValueOfMessage(s.ProtoReflect()), true
+}
+
 // value reads one value that is neither list nor map. A message is read into blank. It knows the types that
 // occur in the served kinds: TestDecodeAgreesWithProtojson fails for a kind that brings another.
 func (w *decoding) value(n *yaml.Node, blank protoreflect.Value, fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
@@ -240,11 +260,7 @@ func (w *decoding) value(n *yaml.Node, blank protoreflect.Value, fd protoreflect
 			return protoreflect.ValueOfMessage(durationpb.New(d).ProtoReflect()), true
 		}
 		if md.Name() == "Struct" {
-			// Labels of log formats: no one here reads them.
-			if n = target(n); n.Kind != yaml.MappingNode {
-				w.refuse(expected("an object", n, ""))
-			}
-			return blank, true
+			return w.anyObject(n)
 		}
 		// What is left are the wrappers (UInt32Value, BoolValue, DoubleValue): a scalar that can be absent.
 		inner := md.Fields().ByName("value")

@@ -19,6 +19,8 @@ import (
 // Options says how documents are taken.
 type Options struct {
 	Workload snapshot.Workload
+	// AccessLog is the program's own access log, before MeshConfig's accessLogFile. Default: what that says.
+	AccessLog LogSettings
 	// Preset is what counts where documents say nothing. Default: NoPreset.
 	Preset Preset
 	// Strict refuses a set for every warning and every dangling reference too.

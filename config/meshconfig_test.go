@@ -100,14 +100,14 @@ func TestValidateMeshConfig(t *testing.T) {
 			`HDL0008! 8:56 spec.outboundTrafficPolicy.tls ~ in plain text`,
 		}},
 		{"warned about", `
-  accessLogFile: /dev/stdout
+  enableEnvoyAccessLogService: true
   meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [a], ecdhCurves: [b]}
   enableAutoMtls: true
   inboundTrafficPolicy: {mode: LOCALHOST}
   defaultHttpRetryPolicy: {attempts: 1, perTryTimeout: 1s}
   outboundTrafficPolicy: {}
   defaultConfig: {concurrency: 2}`, []string{
-			`HDL0008? 5:18 spec.accessLogFile ~ without effect`,
+			`HDL0008? 5:32 spec.enableEnvoyAccessLogService ~ without effect`,
 			`HDL0008? 6:43 spec.meshMTLS.cipherSuites ~ are Go's own`,
 			`HDL0008? 6:62 spec.meshMTLS.ecdhCurves ~ are Go's own`,
 			`HDL0008? 8:3 spec.inboundTrafficPolicy ~ without effect`,
@@ -138,7 +138,6 @@ func TestInstalledMeshConfig(t *testing.T) {
 	}
 	wantFindings(t, s.Findings,
 		"HDL0003 Info <inline 1>:6:5 data.mesh.defaultConfig",
-		"HDL0003 Info <inline 1>:8:5 data.mesh.defaultProviders",
 		"HDL0003 Info <inline 1>:11:28 data.mesh.enablePrometheusMerge")
 	v, _ := w.live.Tables[snapshot.Mesh].Lookup("reviews", 9080)
 	if w.live.Outbound != snapshot.RegistryOnly || w.live.Clusters[0].Policy.ConnectTimeout != 2*time.Second || v.Routes[0].Retry != nil {

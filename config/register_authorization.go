@@ -99,7 +99,7 @@ func providerFields() register {
 			{name: "opentelemetry", value: "{service: a, port: 1}", beside: "{name: opa}", test: "TestTraceProviders", note: "spans go there by OTLP, over gRPC, or over HTTP"},
 			idle("datadog", "{service: a, port: 1}"), idle("stackdriver", "{debug: true}"),
 			idle("skywalking", "{service: a, port: 1}"), idle("prometheus", "{}"),
-			idle("envoyFileAccessLog", "{path: /dev/stdout}"), idle("envoyHttpAls", "{service: a, port: 1}"),
+			{name: "envoyFileAccessLog", value: "{path: /dev/stdout}", beside: "{name: opa}", test: "TestAccessLogging"}, idle("envoyHttpAls", "{service: a, port: 1}"),
 			idle("envoyTcpAls", "{service: a, port: 1}"), idle("envoyOtelAls", "{service: a, port: 1}"), idle("sds", "{name: a}"),
 			idle("lightstep", "{service: a, port: 1}"), idle("opencensus", "{service: a, port: 1}"),
 		}},
@@ -127,6 +127,15 @@ func providerFields() register {
 			cache,
 			{name: "statusOnError", value: `"503"`},
 			{name: "includeRequestBodyInCheck", value: "{maxRequestBytes: 10}"},
+		}},
+		"MeshConfig.ExtensionProvider.EnvoyFileAccessLogProvider": {test: "TestAccessLogFormats", fields: []fieldEntry{
+			{name: "path", value: "/dev/stdout"},
+			{name: "logFormat"},
+			{name: "omitEmptyValues", outcome: Warned},
+		}},
+		"MeshConfig.ExtensionProvider.EnvoyFileAccessLogProvider.LogFormat": {test: "TestAccessLogFormats", fields: []fieldEntry{
+			{name: "text", value: `"%RESPONSE_CODE%"`},
+			{name: "labels", value: `{code: "%RESPONSE_CODE%"}`},
 		}},
 		"MeshConfig.ExtensionProvider.EnvoyExternalAuthorizationRequestBody": {test: asked, needs: "{maxRequestBytes: 10}", fields: []fieldEntry{
 			{name: "maxRequestBytes", value: "10"},

@@ -30,6 +30,11 @@ func scopeFields() register {
 			{name: "egressProxy", outcome: Refused, value: "{host: reviews}"},
 		}},
 		meshConfigKind: meshConfigEntry(),
+		"MeshConfig.DefaultProviders": {test: "TestAccessLogging", fields: []fieldEntry{
+			{name: "tracing", value: "[zipkin]", test: "TestTraceProviders", note: "the first"},
+			{name: "metrics", outcome: Idle, value: "[prometheus]", note: "metrics are Prometheus's"},
+			{name: "accessLogging", value: "[envoy]"},
+		}},
 		"MeshConfig.OutboundTrafficPolicy": {needs: "{mode: ALLOW_ANY}", fields: []fieldEntry{
 			{name: "mode", value: "ALLOW_ANY"},
 			{name: "tls", outcome: Refused, value: "{mode: SIMPLE}"},
@@ -54,9 +59,10 @@ func meshConfigEntry() objectEntry {
 		"meshMTLS": "{minProtocolVersion: TLSV1_3}", "tlsDefaults": "{minProtocolVersion: TLSV1_3}",
 		"defaultTrafficPolicy": "{connectionPool: {tcp: {maxConnections: 1}}}", "serviceEntryVisibility": "{defaultVisibility: NAMESPACE}",
 		"extensionProviders": "[{name: opa, envoyExtAuthzHttp: " + providerSample + "}]",
-		"defaultConfig":      "{concurrency: 2}", "defaultProviders": "{metrics: [prometheus]}", "ca": "{address: x}",
+		"defaultConfig":      "{concurrency: 2}", "defaultProviders": "{accessLogging: [envoy]}", "ca": "{address: x}",
 	}
-	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "extensionProviders": "TestExternalRows", "enableTracing": "TestTraceProviders"}
+	tests := map[string]string{"trustDomainAliases": "TestTrustDomainAliases", "enableAutoMtls": "TestCompilesMutualTLS", "tcpKeepalive": "TestMeshDefaultsWithoutARule", "h2UpgradePolicy": "TestMeshDefaultsWithoutARule", "localityLbSetting": "TestMeshLocality", "accessLogFile": "TestAccessLogging", "accessLogFormat": "TestAccessLogFormats", "accessLogEncoding": "TestAccessLogFormats",
+		"defaultProviders": "TestAccessLogging", "extensionProviders": "TestExternalRows", "enableTracing": "TestTraceProviders"}
 	o := objectEntry{test: "TestMeshDefaults"}
 	fields := new(meshapi.MeshConfig).ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {

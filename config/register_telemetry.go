@@ -2,7 +2,7 @@ package config
 
 // telemetryFields is what becomes of each field of a Telemetry.
 func telemetryFields() register {
-	const test, tracing = "TestTelemetry", "TestTelemetryTracing"
+	const test, tracing, logs = "TestTelemetry", "TestTelemetryTracing", "TestAccessLogging"
 	return register{
 		"Telemetry": {test: test, fields: []fieldEntry{
 			{name: "metadata", value: "{name: reviews}", note: "name and namespace"},
@@ -14,7 +14,7 @@ func telemetryFields() register {
 			{name: "targetRef", outcome: Warned, value: "{kind: Gateway, name: x}"},
 			{name: "targetRefs", outcome: Warned, value: "[{kind: Gateway, name: x}]"},
 			{name: "tracing", value: "[{randomSamplingPercentage: 10}]", test: tracing},
-			{name: "accessLogging", outcome: Warned, value: "[{providers: [{name: envoy}]}]"},
+			{name: "accessLogging"},
 			{name: "metrics"},
 		}},
 		"Telemetry.spec.selector": {test: test, fields: []fieldEntry{{name: "matchLabels", value: "{app: web}"}}},
@@ -39,6 +39,21 @@ func telemetryFields() register {
 		"Telemetry.spec.tracing.customTags.literal":     {test: tracing, fields: []fieldEntry{{name: "value", value: "shop"}}},
 		"Telemetry.spec.tracing.customTags.environment": {test: tracing, needs: "{name: TEAM}", fields: []fieldEntry{{name: "name", value: "TEAM"}, {name: "defaultValue", value: "none"}}},
 		"Telemetry.spec.tracing.customTags.header":      {test: tracing, needs: "{name: x-team}", fields: []fieldEntry{{name: "name", value: "x-team"}, {name: "defaultValue", value: "none"}}},
+		"Telemetry.spec.accessLogging": {test: logs, fields: []fieldEntry{
+			{name: "match"},
+			{name: "providers", value: "[{name: envoy}]", note: "none: those of the level above, or MeshConfig's"},
+			{name: "disabled", value: "true"},
+			{name: "filter"},
+		}},
+		"Telemetry.spec.accessLogging.match": {test: logs, fields: []fieldEntry{
+			{name: "mode", value: "CLIENT", note: "CLIENT, SERVER or CLIENT_AND_SERVER"},
+		}},
+		"Telemetry.spec.accessLogging.providers": {test: logs, fields: []fieldEntry{
+			{name: "name", value: "envoy", note: "envoy, or one of extensionProviders with envoyFileAccessLog"},
+		}},
+		"Telemetry.spec.accessLogging.filter": {test: logs, needs: `{expression: "response.code >= 400"}`, fields: []fieldEntry{
+			{name: "expression", value: `"response.code >= 400"`, note: "comparisons and boolean operators of CEL over Envoy's attributes: docs/observability.md"},
+		}},
 		"Telemetry.spec.metrics": {test: test, fields: []fieldEntry{
 			{name: "providers", value: "[{name: prometheus}]", note: "none: prometheus"},
 			{name: "overrides"},

@@ -9,7 +9,7 @@ import (
 )
 
 // A telemetryPolicy is Istio's telemetry/v1alpha1 Telemetry, written down here as peerAuthentication is. What it says of metrics is
-// carried out where that is about the mesh's own, and what it says of traces; access logs are not built.
+// carried out where that is about the mesh's own, and what it says of traces and access logs.
 type telemetryPolicy struct {
 	APIVersion opaque        `json:"apiVersion"`
 	Kind       opaque        `json:"kind"`
@@ -25,7 +25,7 @@ type telemetrySpec struct {
 	TargetRef     opaque             `json:"targetRef"`
 	TargetRefs    opaque             `json:"targetRefs"`
 	Tracing       []telemetryTracing `json:"tracing"`
-	AccessLogging opaque             `json:"accessLogging"`
+	AccessLogging []telemetryLogging `json:"accessLogging"`
 	Metrics       []telemetryMetrics `json:"metrics"`
 }
 
@@ -84,13 +84,15 @@ func (v *validation) telemetry(s *telemetrySpec) {
 	}{
 		{"targetRef", s.TargetRef, "the document is about a gateway or a waypoint, which this program is not"},
 		{"targetRefs", s.TargetRefs, "the document is about gateways or waypoints, which this program is not"},
-		{"accessLogging", s.AccessLogging, "the mesh writes no access log"},
 	} {
 		if f.value.there {
 			v.unenforced(p.at(f.name), f.what)
 		}
 	}
 	v.tracing(p.at("tracing"), s.Tracing)
+	for i := range s.AccessLogging {
+		v.telemetryLogging(p.at("accessLogging", i), &s.AccessLogging[i])
+	}
 	for i := range s.Metrics {
 		m, at := &s.Metrics[i], p.at("metrics", i)
 		for j, r := range m.Providers {

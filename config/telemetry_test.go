@@ -47,7 +47,7 @@ func TestTelemetry(t *testing.T) {
 		t.Errorf("overrides are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	all := fmt.Sprint(w.Status().Findings)
-	for _, text := range []string{"spec.targetRef: without effect", "spec.accessLogging: without effect",
+	for _, text := range []string{"spec.targetRef: without effect",
 		"spec.metrics[0].providers[0].name: without effect", "spec.metrics[0].overrides[0].match.customMetric: without effect",
 		"Telemetry shop/later", "Telemetry shop/ns"} {
 		if !strings.Contains(all, text) {

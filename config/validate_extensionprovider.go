@@ -40,6 +40,8 @@ func (v *validation) extensionProviders(p fieldPath, list []*extensionProvider) 
 			v.collector(at.at("zipkin"), e)
 		case e.GetOpentelemetry() != nil:
 			v.collector(at.at("opentelemetry"), e)
+		case e.GetEnvoyFileAccessLog() != nil:
+			v.fileLog(at.at("envoyFileAccessLog"), e.GetEnvoyFileAccessLog())
 		case e.GetProvider() == nil:
 			v.refuse(at, "the provider is of no kind", "write envoyExtAuthzHttp, envoyExtAuthzGrpc, opentelemetry or zipkin")
 		default:

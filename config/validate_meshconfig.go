@@ -26,7 +26,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"connect_timeout":                    meshHonoured,
 	"default_destination_rule_export_to": meshHonoured,
 	"default_http_retry_policy":          meshHonoured,
-	"extension_providers":                meshHonoured, // those that are asked about requests, and those that take spans
+	"extension_providers":                meshHonoured, // those that are asked about requests, that take spans, and files of access logs
 	"default_service_export_to":          meshHonoured,
 	"default_virtual_service_export_to":  meshHonoured,
 	"outbound_traffic_policy":            meshHonoured, // but for tls
@@ -41,7 +41,7 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"certificates":                    meshElsewhere,
 	"config_sources":                  meshElsewhere,
 	"default_config":                  meshElsewhere, // but for gatewayTopology.numTrustedProxies and tracing
-	"default_providers":               meshElsewhere, // but for tracing
+	"default_providers":               meshHonoured,  // of access logs and spans; metrics are Prometheus's
 	"disable_envoy_listener_log":      meshElsewhere,
 	"enable_prometheus_merge":         meshElsewhere,
 	"hbone_idle_timeout":              meshElsewhere,
@@ -59,9 +59,9 @@ var meshFields = map[protoreflect.Name]meshOutcome{
 	"service_settings":                meshElsewhere, // as above
 	"verify_certificate_at_client":    meshElsewhere,
 	"dns_refresh_rate":                meshElsewhere, // the time after a failure; DNS has its own here
-	"access_log_encoding":             meshMissing,
-	"access_log_file":                 meshMissing,
-	"access_log_format":               meshMissing,
+	"access_log_encoding":             meshHonoured,
+	"access_log_file":                 meshHonoured,
+	"access_log_format":               meshHonoured,
 	"ca_certificates":                 meshMissing,
 	"default_traffic_policy":          meshMissing,
 	"enable_envoy_access_log_service": meshMissing,
@@ -106,7 +106,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 		}
 		switch meshFields[fd.Name()] {
 		case meshElsewhere:
-			if fd.Name() == "default_config" && onlyTopology(m) || fd.Name() == "default_providers" && onlyTracing(m) {
+			if fd.Name() == "default_config" && onlyTopology(m) {
 				return true
 			}
 			v.inform(at, codeNotServed, fd.JSONName()+" is for Istio's own proxies and control plane: not read", "")
@@ -125,6 +125,7 @@ func (v *validation) meshConfig(p fieldPath, m *meshapi.MeshConfig) {
 	if t := m.GetDefaultConfig().GetTracing(); t != nil {
 		v.proxyTracing(p.at("defaultConfig", "tracing"), t)
 	}
+	v.meshLog(p, m)
 	v.extensionProviders(p.at("extensionProviders"), m.GetExtensionProviders())
 	for _, f := range []struct {
 		name string
@@ -173,12 +174,6 @@ func onlyTopology(m *meshapi.MeshConfig) bool {
 		}
 	}
 	return proto.Size(rest) == 0
-}
-
-// onlyTracing reports defaultProviders that name none but of spans.
-func onlyTracing(m *meshapi.MeshConfig) bool {
-	d := m.GetDefaultProviders()
-	return len(d.GetMetrics())+len(d.GetAccessLogging()) == 0
 }
 
 // meshTLS checks what is said of mutual TLS of the mesh.

@@ -11,10 +11,9 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
-	"github.com/heddlemesh/mesh/identity"
 )
 
-// adminHandler serves the admin pages. They read, but for /quitquitquit, and they are for this machine: a
+// adminHandler serves the admin pages. They read, but for POST /logging and /quitquitquit, and they are for this machine: a
 // Host that is no loopback name is a page of some web site whose name leads here (DNS rebinding), and a
 // request of another origin one that a browser was talked into.
 func (s *Sidecar) adminHandler() http.Handler {
@@ -22,11 +21,16 @@ func (s *Sidecar) adminHandler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.adminIndex)
 	mux.HandleFunc("GET /ready", s.adminReady)
 	mux.HandleFunc("GET /server_info", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.serverInfo()) })
-	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.config.Mesh.Status()) })
-	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.replies.recent()) })
-	mux.HandleFunc("GET /clusters", s.adminClusters)
-	mux.HandleFunc("GET /certs", s.adminCerts)
+	mux.HandleFunc("GET /listeners", s.adminListeners)
+	pages := s.config.Mesh.AdminHandler()
+	for _, path := range []string{"/config_dump", "/clusters", "/routes", "/certs", "/failures", "/stats"} {
+		mux.Handle("GET "+path, pages)
+	}
 	mux.HandleFunc("GET /stats/prometheus", s.adminStats)
+	if s.config.LogLevel != nil {
+		mux.HandleFunc("GET /logging", s.adminLogging)
+		mux.HandleFunc("POST /logging", s.adminLogging)
+	}
 	if s.config.Quit != nil {
 		mux.HandleFunc("POST /quitquitquit", func(w http.ResponseWriter, _ *http.Request) {
 			s.config.Quit()
@@ -66,10 +70,14 @@ func (s *Sidecar) adminIndex(w http.ResponseWriter, _ *http.Request) {
 GET  /ready             200 while requests are taken
 GET  /server_info       who this is
 GET  /clusters          clusters and endpoints, with their counts; ?format=json
+GET  /listeners         the listeners; ?format=json
+GET  /routes            hosts and their rules
 GET  /certs             the certificates that are held, as Envoy has them; never a key
 GET  /config_dump       the configuration that serves, findings, and why the newest was refused
-GET  /failures          the last requests that were answered here, and why
-GET  /stats/prometheus  metrics
+GET  /failures          the last 256 requests that failed, each with its attempts
+GET  /stats             metrics, one in a line; ?filter=text
+GET  /stats/prometheus  metrics for Prometheus
+GET  /logging           the level of the log; POST ?level=debug sets it
 POST /quitquitquit      drain and end
 `)
 }
@@ -125,45 +133,29 @@ func (s *Sidecar) serverInfo() serverInfo {
 	return info
 }
 
-// adminCerts lists what the identity holds, nothing where there is none.
-func (s *Sidecar) adminCerts(w http.ResponseWriter, _ *http.Request) {
-	held := s.config.Mesh.Status().Identity
-	if held == nil {
-		held = &identity.Secrets{Certificates: []identity.Secret{}}
-	}
-	writeJSON(w, held)
-}
-
-// adminClusters lists clusters in the text that Envoy has for them, as far as it applies.
-func (s *Sidecar) adminClusters(w http.ResponseWriter, r *http.Request) {
-	clusters := s.config.Mesh.Status().Clusters
+// adminListeners lists the listeners in Envoy's text, or as JSON.
+func (s *Sidecar) adminListeners(w http.ResponseWriter, r *http.Request) {
+	all := s.serverInfo().Listeners
 	if r.URL.Query().Get("format") == "json" {
-		writeJSON(w, clusters)
+		writeJSON(w, all)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	var b strings.Builder
-	for _, c := range clusters {
-		fmt.Fprintf(&b, "%s::lb_policy::%s\n%s::protocol::%s\n", c.Name, c.Balancer, c.Name, c.Protocol)
-		for _, e := range c.Endpoints {
-			health, ejections := "healthy", 0
-			if e.Ejected != nil {
-				health, ejections = "/failed_outlier_check", e.Ejected.Times
-			}
-			for _, v := range []struct {
-				key   string
-				value any
-			}{
-				{"rq_active", e.Counts.Active}, {"rq_total", e.Counts.Total}, {"rq_error", e.Counts.Failed},
-				{"rq_success", e.Counts.Total - min(e.Counts.Total, e.Counts.Failed+uint64(max(e.Counts.Active, 0)))},
-				{"mean_ms", fmt.Sprintf("%.3f", e.Counts.Latency.Seconds()*1000)}, {"weight", e.Weight}, {"locality", e.Locality},
-				{"health_flags", health}, {"ejections", ejections},
-			} {
-				fmt.Fprintf(&b, "%s::%s::%s::%v\n", c.Name, e.Address, v.key, v.value)
-			}
+	for _, l := range all {
+		_, _ = fmt.Fprintf(w, "%s::%s\n", l.Name, l.Address)
+	}
+}
+
+// adminLogging says which level is logged, and sets it by POST ?level=debug where Config.LogLevel lets it.
+func (s *Sidecar) adminLogging(w http.ResponseWriter, r *http.Request) {
+	level := s.config.LogLevel
+	if r.Method == http.MethodPost {
+		if err := level.UnmarshalText([]byte(r.URL.Query().Get("level"))); err != nil {
+			http.Error(w, "level is debug, info, warn or error", http.StatusBadRequest)
+			return
 		}
 	}
-	_, _ = io.WriteString(w, b.String())
+	_, _ = fmt.Fprintf(w, "active loggers:\n  heddle: %s\n", strings.ToLower(level.Level().String()))
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -2,7 +2,9 @@ package proxy_test
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,6 +34,9 @@ func TestAdmin(t *testing.T) {
 		return resp.StatusCode, body, resp.Header
 	}
 
+	for engine := r.mesh.Engine(); len(engine.Failures()) == 0; { // a request is told of when its answer has gone
+		runtime.Gosched()
+	}
 	cluster := "outbound|80||reviews.default.svc.cluster.local"
 	for _, c := range []struct {
 		path string
@@ -42,7 +47,10 @@ func TestAdmin(t *testing.T) {
 		{"/server_info", []string{`"version": "test"`, `"state": "LIVE"`, `"name": "web\"v1"`, `"namespace": "shop"`, `"name": "outbound"`}},
 		{"/clusters", []string{cluster + "::" + up + "::rq_total::1\n", cluster + "::" + up + "::rq_active::0\n", cluster + "::lb_policy::LEAST_REQUEST\n"}},
 		{"/config_dump", []string{`"documents": 1`, cluster}},
-		{"/failures", []string{`"flag": "UH"`, `"status": 403`, "link-local", `"host": "169.254.169.254"`}},
+		{"/listeners", []string{"outbound::" + r.sidecar.OutboundAddr().String() + "\n"}},
+		{"/routes", []string{`"host": "reviews.default.svc.cluster.local"`}},
+		{"/stats?filter=heddle_info", []string{`heddle_info{version="test"`}},
+		{"/failures", []string{`"flags": "UH"`, `"status": 403`, "link-local", `"host": "169.254.169.254"`}},
 		{"/stats/prometheus", []string{
 			`heddle_info{version="test",workload="web\"v1",namespace="shop"} 1` + "\n",
 			`heddle_endpoint_attempts_total{cluster="` + cluster + `",endpoint="` + up + `"} 1` + "\n",
@@ -111,5 +119,36 @@ func TestAdmin(t *testing.T) {
 	}
 	if status, body, _ := page(http.MethodGet, "/ready", ""); status != http.StatusServiceUnavailable || body != "DRAINING\n" {
 		t.Errorf("while draining: status %d, %q", status, body)
+	}
+}
+
+// TestAdminLogging: the level of the log is told, and set by POST of this machine's own only.
+func TestAdminLogging(t *testing.T) {
+	t.Parallel()
+	level := new(slog.LevelVar)
+	r := start(t, "", func(c *proxy.Config) { c.Admin, c.LogLevel = "127.0.0.1:0", level })
+	address := r.sidecar.AdminAddr().String()
+	ask := func(line, head string) (int, string) {
+		c, br := dial(t, address)
+		send(t, c, line+" HTTP/1.1\r\nHost: "+address+"\r\n"+head+"Content-Length: 0\r\nConnection: close\r\n\r\n")
+		resp, body := read(t, br, "GET")
+		return resp.StatusCode, body
+	}
+	for _, x := range []struct {
+		line, head string
+		status     int
+		level      slog.Level
+	}{
+		{"GET /logging", "", 200, slog.LevelInfo}, {"GET /logging?level=debug", "", 200, slog.LevelInfo}, {"POST /logging?level=debug", "", 200, slog.LevelDebug},
+		{"POST /logging?level=loud", "", 400, slog.LevelDebug}, {"POST /logging?level=error", "Sec-Fetch-Site: cross-site\r\n", 403, slog.LevelDebug},
+		{"POST /logging?level=error", "Origin: https://evil.example\r\n", 403, slog.LevelDebug}, {"PUT /logging?level=error", "", 405, slog.LevelDebug},
+	} {
+		status, body := ask(x.line, x.head)
+		if status != x.status || level.Level() != x.level || status == 200 && !strings.Contains(body, strings.ToLower(x.level.String())) {
+			t.Errorf("%s %q: %d %q, level %v", x.line, x.head, status, body, level.Level())
+		}
+	}
+	if status, _ := ask("GET /quitquitquit", ""); status != 404 {
+		t.Errorf("what is not there: %d", status)
 	}
 }

@@ -15,6 +15,7 @@ import (
 // attempt sends the request to one endpoint and reads the head of its answer. With an error there is none.
 func (x *exchange) attempt(to peer) (call.Outcome, error) {
 	x.to = to
+	x.sending()
 	for {
 		if o, err := x.connect(); err != nil {
 			return o, err
@@ -38,6 +39,7 @@ func (x *exchange) attempt(to peer) (call.Outcome, error) {
 		}
 		return x.outcome(err), err
 	}
+	x.headed()
 	o := call.Outcome{Status: x.p.Status()}
 	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
 		if v, ok := x.p.Get("retry-after", 0); ok {

@@ -165,7 +165,7 @@ func (x *exchange) refuse(err error, first bool) {
 	}
 	x.closing = true
 	x.openAccount(false)
-	x.account.status, x.account.flags = bad.Status, call.FlagDPE
+	x.account.status, x.account.flags, x.account.detail, x.account.err = bad.Status, call.FlagDPE, "http1.codec_error", bad
 	x.record()
 	x.f.report(LocalReply{Direction: x.f.direction, Status: bad.Status, Flag: "DPE", Reason: "bad_request", Text: bad.Text, Err: bad})
 	x.w.Response(bad.Status, http.StatusText(bad.Status), "")

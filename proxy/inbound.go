@@ -122,6 +122,7 @@ func (x *exchange) refused(v transport.Verdict) {
 	if flag == "" {
 		flag = "-"
 	}
+	x.account.detail = v.Details
 	x.reply(LocalReply{Status: v.Status, Flag: flag, Reason: v.Reason, Text: v.Body, Err: errors.New(v.Details)})
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -32,6 +33,14 @@ func (l LocalReply) Details() string {
 		return l.Text
 	}
 	return l.Err.Error()
+}
+
+// responseDetails gives Envoy's response code details of the reply, else the word that the mesh has for its reason.
+func (l *LocalReply) responseDetails() string {
+	if e := l.refusal(); e != nil {
+		return cmp.Or(e.Reason.Details(), l.Reason)
+	}
+	return l.Reason
 }
 
 func badRequest(text string) LocalReply {
@@ -95,7 +104,7 @@ func (l *LocalReply) grpcStatus() string {
 // reply answers a request and reports it. gRPC callers get a trailers-only answer, as from Envoy: HTTP 200
 // and the status that grpc/doc/http-grpc-status-mapping.md gives for ours.
 func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) {
-	transport.Flagged(r.Context(), call.ParseFlags(l.Flag))
+	transport.Flagged(r.Context(), call.ParseFlags(l.Flag), l.responseDetails(), l.Err)
 	l.Direction, l.Method, l.Host = f.direction, r.Method, r.Host
 	if host, err := canonicalHost(r.Host); err == nil {
 		l.Host = host

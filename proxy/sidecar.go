@@ -58,6 +58,8 @@ type Config struct {
 	AppMetrics string
 	// Quit is what POST /quitquitquit asks for; it must not wait. Default: the page does not exist.
 	Quit func()
+	// LogLevel is the level of Logger, which /logging tells and sets. Default: there is no such page.
+	LogLevel *slog.LevelVar
 	// Workload and Version are what /server_info says.
 	Workload mesh.Workload
 	Version  string

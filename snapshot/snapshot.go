@@ -10,6 +10,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 )
 
 // Mesh is the scope of calls that workloads make. A gateway's scope will be its name.
@@ -17,14 +18,15 @@ const Mesh = ""
 
 // A Snapshot is one compiled configuration. Nothing in it changes after it is published.
 type Snapshot struct {
-	Version  string                    // names the configuration in status, logs and errors
-	Tables   map[string]*routing.Table // by scope
-	Clusters []Cluster                 // routing.Destination.Index points here
-	Outbound Outbound                  // what becomes of calls to what Tables do not know
-	Limits   []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
-	Inbound  Inbound                   // what is taken of callers
-	Metrics  *telemetry.View           // what becomes of Istio's metrics on their way out, nil for what they are
-	Tracing  *telemetry.Tracing        // what becomes of spans, nil for what holds without documents
+	Version   string                    // names the configuration in status, logs and errors
+	Tables    map[string]*routing.Table // by scope
+	Clusters  []Cluster                 // routing.Destination.Index points here
+	Outbound  Outbound                  // what becomes of calls to what Tables do not know
+	Limits    []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
+	Inbound   Inbound                   // what is taken of callers
+	Metrics   *telemetry.View           // what becomes of Istio's metrics on their way out, nil for what they are
+	AccessLog *accesslog.Plan           // what is logged, nil for nothing
+	Tracing   *telemetry.Tracing        // what becomes of spans, nil for what holds without documents
 	// Authentication verifies the tokens of requests that come in; nil looks at none.
 	Authentication *jwt.Set
 	// Authorization decides about requests that come in to the workload, ConnAuthorization about connections that are not

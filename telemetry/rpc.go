@@ -14,6 +14,14 @@ const (
 	ServerCall                   // grpc.server.call.started, grpc.server.call.duration
 )
 
+// GRPCStatusName gives the name of Outcome.GRPC, "" for none.
+func GRPCStatusName(g uint8) string {
+	if g == 0 || int(g) > len(grpcCodes) {
+		return ""
+	}
+	return grpcCodes[g-1]
+}
+
 // grpcCodes are the names of the status codes (gRPC, statuscodes.md).
 var grpcCodes = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",

@@ -25,6 +25,9 @@ type arrivedRequest struct {
 	req    *http.Request    // as it came
 	began  time.Duration
 	flags  call.Flags
+	detail string // Envoy's response code details of an answer that is not the program's
+	err    error  // why it is not, nil for what the detail says
+	named  string // the x-request-id that was made
 	rpc    bool
 	trace  telemetry.Trace
 }
@@ -45,10 +48,12 @@ func (a *arrivedRequest) Value(key any) any {
 type arrivedKey struct{}
 
 // Flagged notes why a handler answers the request of the context by itself, in the place of the program that it stands for:
-// metrics have the flags with that answer. It is called before the handler returns.
-func Flagged(ctx context.Context, f call.Flags) {
+// metrics have the flags with that answer, and the access log Envoy's details and the error. It is called before the handler
+// returns.
+func Flagged(ctx context.Context, f call.Flags, details string, err error) {
 	if a, ok := ctx.Value(arrivedKey{}).(*arrivedRequest); ok {
 		a.flags |= f
+		a.detail, a.err = details, err
 	}
 }
 
@@ -106,6 +111,30 @@ func (a *arrivedRequest) end(whole bool) {
 	}
 	a.group.Series(o).Record(m)
 	a.trace.End(o, m)
+	a.tell(o, m)
+}
+
+// tell tells of the request's end.
+func (a *arrivedRequest) tell(o telemetry.Outcome, m telemetry.Measurement) {
+	x := a.engine.Entry(telemetry.Destination, o, m)
+	if x == nil {
+		return
+	}
+	fillEntry(x, a.req)
+	x.Scheme = "http"
+	if a.req.TLS != nil {
+		x.Scheme, x.SNI = "https", a.req.TLS.ServerName
+	}
+	x.Details, x.Err, x.Reason, x.RequestID = a.detail, a.err, call.ReasonOf(a.err), a.named
+	if o.Flags&call.FlagDC != 0 && x.Details == "" {
+		x.Details = call.ReasonCanceled.Details()
+	}
+	if a.engine.Answers() {
+		x.Response = call.HTTPHeaders(a.w.to.Header())
+	}
+	local, _ := a.req.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	a.engine.Received(x, a.group, addrPortOf(local), addrPort(a.req.RemoteAddr))
+	a.engine.Log(x)
 }
 
 // An arrivedBody counts what is read of a request's body.

@@ -16,14 +16,16 @@ import (
 func track(out *outgoing, resp *http.Response, c *Call, a Attempt) {
 	series, rpc := c.answering(out.original, resp)
 	req, stop, sent := out.req, out.giveTry(), out.body
+	entry := c.entryAt(out.original, resp, a)
 	a.bounded = out.cancel != nil
 	if resp.Body == nil || resp.Body == http.NoBody {
 		took := a.finish()
+		m := telemetry.Measurement{Duration: took, RequestBytes: length(req.ContentLength)}
 		if series != nil {
-			m := telemetry.Measurement{Duration: took, RequestBytes: length(req.ContentLength)}
 			series.Record(m)
 			c.trace.End(series.Outcome(), m)
 		}
+		c.engine.ended(entry, series, m)
 		if stop != nil {
 			stop()
 		}
@@ -37,8 +39,11 @@ func track(out *outgoing, resp *http.Response, c *Call, a Attempt) {
 		b, resp.Body = &u.trackedBody, u
 		b.body = body
 		c.trace.End(telemetry.Outcome{Code: statusCode(resp.StatusCode), Flags: c.flags}, telemetry.Measurement{}) // however long the other protocol is spoken
-	case sent != nil && req.ContentLength < 0 || rpc || c.told > 0 || c.trace.Active():
-		t := &tellingBody{counts: counts{ctx: c.heeded(out.ctx), sent: sent, resp: resp, rpc: rpc, trace: c.trace}}
+	case sent != nil && req.ContentLength < 0 || rpc || c.told > 0 || c.trace.Active() || entry != nil:
+		if sent != nil && req.ContentLength >= 0 && !rpc {
+			sent = nil // its length is known
+		}
+		t := &tellingBody{counts: counts{ctx: c.heeded(out.ctx), sent: sent, resp: resp, rpc: rpc, trace: c.trace, entry: entry}}
 		b, resp.Body = &t.trackedBody, t
 		b.body = body
 	default:
@@ -103,6 +108,7 @@ func (b *trackedBody) end(err error, more *counts) {
 		flag = b.judge(err, more)
 	}
 	took := b.attempt.finish()
+	engine := b.attempt.cluster.engine
 	if b.series != nil {
 		m := telemetry.Measurement{Duration: took, RequestBytes: length(b.req.ContentLength), ResponseBytes: length(b.bytes)}
 		o := b.series.Outcome()
@@ -114,9 +120,13 @@ func (b *trackedBody) end(err error, more *counts) {
 			b.series = b.series.Instead(o)
 		}
 		b.series.Record(m)
-		if more != nil && more.trace.Active() {
+		switch {
+		case more != nil:
 			o.Code = statusCode(more.resp.StatusCode) // where there were too many series it is not in them
 			more.trace.End(o, m)
+			engine.endedWith(more, o, m)
+		case flag != 0:
+			engine.broke(b, o, m)
 		}
 	}
 	if b.stop != nil {

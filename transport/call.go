@@ -15,6 +15,7 @@ import (
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 )
 
 // A Call is one request on its way, through all its attempts. It belongs to one goroutine; its zero value
@@ -57,6 +58,7 @@ type Call struct {
 	counted    bool                // against the rate limits
 	resent     bool                // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
+	story      []accesslog.Try     // the attempts that another has followed; made at the first
 	tried      []*balance.Endpoint // made at the first retry
 	away       []*balance.Endpoint // of priorities that are left out
 	known      []uint16            // the ports of a host that is known on others than the one asked for
@@ -411,10 +413,8 @@ func (c *Call) End(err error) {
 	}
 	c.info.Attempts = c.attempts
 	c.info.Duration = c.engine.now() - c.began
-	if c.info.Reason = call.ReasonOf(err); c.info.Reason == call.ReasonTimeout && c.last != nil && c.late {
-		c.info.Details = "upstream_per_try_timeout"
-	} else if c.info.Reason != call.ReasonNone {
-		c.info.Details = c.info.Reason.Details()
+	if c.info.Reason = call.ReasonOf(err); c.info.Reason != call.ReasonNone {
+		c.info.Details = c.details(c.info.Reason)
 	}
 	if c.route != nil {
 		c.info.Route = c.routeName

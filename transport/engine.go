@@ -16,6 +16,7 @@ import (
 	"github.com/heddlemesh/mesh/routing/balance"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 )
 
 // Pools makes and releases the connection pools of endpoints. An implementation is safe for concurrent
@@ -61,6 +62,8 @@ type Config struct {
 	Metrics *telemetry.Store
 	// Tracer makes the spans of calls and requests; it needs Metrics. Default: nobody does.
 	Tracer *telemetry.Tracer
+	// AccessLog hears of every call and request at its end. Default: nobody does.
+	AccessLog *accesslog.Logs
 	// Workload is what metrics call the program. Default: unknown.
 	Workload telemetry.Workload
 }
@@ -81,6 +84,9 @@ type Engine struct {
 	tracer   *telemetry.Tracer                            // nil for none
 	workload telemetry.Workload
 	arrived  arrivedGroups
+	access   *accesslog.Logs // nil for none
+	failures failures
+	ports    [8]atomic.Pointer[inboundName]
 
 	onDecided func(PolicyEvent) // nil for nobody
 	decided   struct {
@@ -125,7 +131,7 @@ type state struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{registry: c.Registry, pools: c.Pools, policy: c.Outbound, rand: c.Rand, now: c.Now, trace: c.Trace, istio: c.IstioRetries,
 		identity: c.Identity, onDecided: c.Decided, authorizers: c.Authorizers, dialAuthorizer: c.DialAuthorizer, trail: newTrail(),
-		metrics: c.Metrics, tracer: c.Tracer, workload: c.Workload,
+		metrics: c.Metrics, tracer: c.Tracer, workload: c.Workload, access: c.AccessLog,
 		clusters: make(map[string]*records)}
 	e.arrived.seed = maphash.MakeSeed()
 	if e.rand == nil {
@@ -195,6 +201,9 @@ func (e *Engine) Publish(ctx context.Context, s *snapshot.Snapshot) error {
 	asked, asks = old.asks, next.asks
 	if e.metrics != nil {
 		e.metrics.SetView(s.Metrics)
+	}
+	if e.access != nil {
+		e.access.Set(s.AccessLog)
 	}
 	for i, c := range next.clusters {
 		if old := previous[c.def.Name]; old != c && old != nil {

@@ -129,6 +129,7 @@ type ClusterView struct {
 	Outlier   string         `json:"outlierDetection,omitempty"` // as in DestinationView, here and below
 	Budget    string         `json:"retryBudget,omitempty"`
 	Preset    string         `json:"preset,omitempty"`
+	Origin    string         `json:"origin,omitempty"` // where its policy and subset were written
 	Endpoints []EndpointView `json:"endpoints"`
 }
 
@@ -140,7 +141,7 @@ func (e *Engine) Clusters() []ClusterView {
 	for i, c := range st.clusters {
 		views[i] = ClusterView{Name: c.def.Name, Balancer: c.def.Policy.Algorithm.String(),
 			Protocol: protocolOf(&c.def.Policy), Direct: c.def.Direct, Outlier: c.def.Policy.Outlier.String(), Budget: c.def.Policy.Budget.String(),
-			Preset: st.snap.Clusters[i].Preset, Endpoints: c.view(now)}
+			Preset: st.snap.Clusters[i].Preset, Origin: st.snap.Clusters[i].Origin, Endpoints: c.view(now)}
 	}
 	return views
 }

@@ -73,27 +73,30 @@ func (h *handler) serve(a *arrivedRequest, w http.ResponseWriter, r *http.Reques
 	if caller == nil && h.guard.refuses(r) {
 		h.in.counters.plaintext.Add(1)
 		w.Header().Set("Connection", "close")
+		a.detail = "mtls_required"
 		http.Error(w, "mutual TLS required", http.StatusForbidden)
 		return
 	}
 	if caller == nil && h.guard.misdirected(r) {
+		a.detail = "misdirected_request"
 		http.Error(w, http.StatusText(http.StatusMisdirectedRequest), http.StatusMisdirectedRequest)
 		return
 	}
 	if tooManyFields(r.Header) {
-		a.flags = call.FlagDPE
+		a.flags, a.detail = call.FlagDPE, "http.too_many_headers"
 		http.Error(w, http.StatusText(http.StatusRequestHeaderFieldsTooLarge), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
 	header := h.attested(r, caller)
 	admission, ok := h.admit(w, r, header)
 	if !ok {
-		a.flags = call.FlagRL
+		a.flags, a.detail, a.err = call.FlagRL, admission.Err.Reason.Details(), admission.Err
 		return
 	}
 	header = unclaimed(header, caller != nil)
 	visit, path, verdict := h.enter(w, r, header)
 	if visit == nil {
+		a.detail = verdict.Details
 		if a.flags = call.ParseFlags(verdict.Flag); verdict.Status == http.StatusBadRequest {
 			a.flags = call.FlagDPE
 		}
@@ -101,10 +104,13 @@ func (h *handler) serve(a *arrivedRequest, w http.ResponseWriter, r *http.Reques
 	}
 	defer visit.leave(h.in.engine)
 	if !h.admitClaims(w, r, header, admission, verdict.Token) {
-		a.flags = call.FlagRL
+		a.flags, a.detail = call.FlagRL, call.ReasonRateLimited.Details()
 		return
 	}
-	header = h.settle(r, header, &verdict, a.trace.RequestID())
+	named := header.Get("X-Request-Id") != ""
+	if header = h.settle(r, header, &verdict, a.trace.RequestID()); !named {
+		a.named = header.Get("X-Request-Id")
+	}
 	a.traced(header)
 	ctx, end := withTold(a.trace.Context(WithToken(r.Context(), verdict.Token)), call.HTTPHeaders(header))
 	defer end()

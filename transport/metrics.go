@@ -129,7 +129,7 @@ func Failure(err error, rpc bool) telemetry.Outcome {
 }
 
 // answeredBy records a call that the rules answer, or that passed through: that is known by its head.
-func (c *Call) answeredBy(req *http.Request, resp *http.Response) {
+func (c *Call) answeredBy(req *http.Request, q *call.Request, resp *http.Response) {
 	if c.engine.metrics == nil {
 		return
 	}
@@ -137,7 +137,12 @@ func (c *Call) answeredBy(req *http.Request, resp *http.Response) {
 	if speaksGRPC(req.Header) {
 		o.GRPC = grpcStatus(resp.Header)
 	}
-	c.Record(o, telemetry.Measurement{RequestBytes: length(req.ContentLength), ResponseBytes: length(resp.ContentLength)})
+	m := telemetry.Measurement{RequestBytes: length(req.ContentLength), ResponseBytes: length(resp.ContentLength)}
+	m.Duration = c.Record(o, m)
+	if x := c.Entry(q, o, m, nil); x != nil {
+		x.Response = call.HTTPHeaders(resp.Header)
+		c.engine.Log(x)
+	}
 }
 
 func length(n int64) uint64 { return uint64(max(n, 0)) }

@@ -34,6 +34,7 @@ func (c *Call) Next(o call.Outcome, replayable bool) (wait time.Duration, again 
 	}
 	if v == resilience.Repeated {
 		c.trace.Failed(o)
+		c.tell(c.last, &o)
 	}
 	return wait, v == resilience.Repeated
 }

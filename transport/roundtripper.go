@@ -69,7 +69,7 @@ func (t *RoundTripper) take(step Step, req *http.Request, c *Call, q *call.Reque
 	case Reply:
 		closeBody(req)
 		resp := c.Reply().response(req, c, q)
-		c.answeredBy(req, resp)
+		c.answeredBy(req, q, resp)
 		return resp, nil
 	}
 	return t.forward(req, c, q)
@@ -93,7 +93,7 @@ func (t *RoundTripper) direct(req *http.Request, c *Call, q *call.Request) (*htt
 		return nil, c.FailDirect(err)
 	}
 	editResponse(resp, c, q)
-	c.answeredBy(req, resp)
+	c.answeredBy(req, q, resp)
 	out.limit(resp, c)
 	return resp, nil
 }

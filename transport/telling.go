@@ -6,6 +6,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 )
 
 // tellingBody is a response body of a call that tells more than its head does: how long its request was, and of an RPC by
@@ -22,6 +23,7 @@ type counts struct {
 	rpc    bool
 	answer messages
 	trace  telemetry.Trace
+	entry  *accesslog.Entry // for who is told of the end, nil for nobody
 }
 
 func (b *tellingBody) Read(p []byte) (int, error) {

@@ -53,7 +53,14 @@ func (t *RoundTripper) Resume(step Step, req *http.Request, c *Call, q *call.Req
 func (c *Call) failed(req *http.Request, err error) {
 	c.End(err)
 	if c.engine.metrics != nil {
-		c.Record(Failure(err, speaksGRPC(req.Header)), telemetry.Measurement{RequestBytes: length(req.ContentLength)})
+		o, m := Failure(err, speaksGRPC(req.Header)), telemetry.Measurement{RequestBytes: length(req.ContentLength)}
+		m.Duration = c.Record(o, m)
+		o.Flags |= c.flags
+		if x := c.engine.Entry(telemetry.Source, o, m); x != nil {
+			c.describe(x, err)
+			fillEntry(x, req)
+			c.engine.Log(x)
+		}
 	}
 }
 

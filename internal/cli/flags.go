@@ -169,3 +169,6 @@ func toJSON(v any) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// logEncodings is a choice of MeshConfig's accessLogEncoding.
+func logEncodings() choice { return choice{"TEXT", []string{"TEXT", "JSON"}} }

@@ -38,6 +38,8 @@ type proxyFlags struct {
 	outbound       string
 	admin          string
 	appMetrics     string
+	accessLog      string
+	accessLogAs    choice
 	policy         choice
 	preset         choice
 	settings       string
@@ -53,7 +55,7 @@ type proxyFlags struct {
 }
 
 func proxyCommand() *cobra.Command {
-	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}, policy: outboundPolicy(), preset: presets()}
+	o := &proxyFlags{namespace: "default", serviceAccount: "default", labels: labels{}, policy: outboundPolicy(), preset: presets(), accessLogAs: logEncodings()}
 	cmd := &cobra.Command{
 		Use:   "proxy --config PATH [--inbound LISTEN=APP]... [flags] [-- command args...]",
 		Short: "Run the mesh beside a program, as its sidecar",
@@ -97,6 +99,8 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
 	f.StringVar(&o.appMetrics, "app-metrics", "", "`URL` of the program's own metrics, which /stats/prometheus then has too")
+	f.StringVar(&o.accessLog, "access-log", "", "`file` of the access log, /dev/stdout for the standard output; default: MeshConfig's accessLogFile")
+	f.Var(&o.accessLogAs, "access-log-encoding", "`encoding` of --access-log: TEXT or JSON, Istio's formats where accessLogFormat says no other")
 	f.Var(&o.policy, "outbound-traffic-policy", "`mode`: ALLOW_ANY passes calls to unknown hosts through, REGISTRY_ONLY answers them with 502")
 	f.Var(&o.preset, "preset", "`preset`: production gives deadlines, time-outs of tries, retry budgets and ejection where no document has them; none")
 	f.StringVar(&o.svid.Certificate, "svid", "", "`file` of the program's X.509-SVID, PEM, for mutual TLS; with --svid-key and --svid-bundle")
@@ -139,7 +143,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	defer signal.Stop(signals)
 
 	stderr := &lockedWriter{w: cmd.ErrOrStderr()}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	guard := proxy.NewGuard(nil)
 	through := proxy.Passthrough(guard.DialContext)
 	defer through.CloseIdleConnections()
@@ -150,7 +155,10 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	}
 	replies := &replyLog{log: log}
 	opts := []mesh.Option{mesh.WithLogger(log), mesh.WithPolicyLog(replies.decided), mesh.WithWorkload(w), mesh.WithDialer(guard.DialContext), mesh.WithPassthrough(through),
-		mesh.WithGRPCAuthorizers(extauthz.Dial)}
+		mesh.WithGRPCAuthorizers(extauthz.Dial), mesh.WithAccessLogStream("/dev/stdout", cmd.OutOrStdout()), mesh.WithAccessLogStream("/dev/stderr", stderr)}
+	if o.accessLog != "" {
+		opts = append(opts, mesh.WithAccessLogFile(o.accessLog, o.accessLogAs.value == "JSON"))
+	}
 	if s := o.identity(); s != nil {
 		opts = append(opts, mesh.WithIdentity(s))
 	}
@@ -172,7 +180,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	var once sync.Once
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
-		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log})
+		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
 		return err
 	}

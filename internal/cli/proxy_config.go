@@ -3,9 +3,9 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"text/tabwriter"
@@ -18,74 +18,74 @@ import (
 
 func proxyConfigCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "proxy-config COMMAND",
-		Short: "Show what a running heddle proxy has",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return usageError("no command given: secrets") },
+		Use:     "proxy-config COMMAND",
+		Aliases: []string{"pc"},
+		Short:   "Show what a running heddle proxy has",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError("no command given: clusters, listeners, routes, endpoints, secrets or all")
+		},
 	}
-	cmd.AddCommand(secretsCommand())
+	cmd.AddCommand(clustersCommand(), listenersCommand(), routesCommand(), endpointsCommand(), secretsCommand(), allCommand())
 	return cmd
 }
 
 func secretsCommand() *cobra.Command {
-	output := choice{"text", []string{"text", "json"}}
-	admin := ""
-	cmd := &cobra.Command{
-		Use:     "secrets [--admin ADDRESS]",
-		Aliases: []string{"secret"},
-		Short:   "Show the certificates of a running heddle proxy, never a key",
-		Long: `secrets asks a running heddle proxy for its page /certs, and prints the chain that proves its identity and the
+	cmd, _ := inspection("secrets", []string{"secret", "s"}, "certificates, never a key",
+		`secrets asks a running heddle proxy for its page /certs, and prints the chain that proves its identity and the
 authorities that it believes, with serial numbers and when they end.`,
-		Example: `  heddle proxy-config secrets
-  heddle proxy-config secrets --admin 127.0.0.1:15010 -o json`,
-		DisableFlagsInUseLine: true,
-		Args:                  cobra.NoArgs,
-		RunE: action(func(cmd *cobra.Command, _ []string) error {
-			if err := checkAddress(admin); err != nil {
-				return usageError("--admin %s: %w", admin, err)
-			}
+		func(ctx context.Context, admin string) (shown, error) {
 			var held identity.Secrets
-			if err := adminPage(cmd.Context(), admin, "/certs", &held); err != nil {
-				return err
+			if err := adminPage(ctx, admin, "/certs", &held); err != nil {
+				return shown{}, err
 			}
 			text, err := secretsTable(held)
-			if output.value == "json" {
-				text, err = toJSON(held)
-			}
-			return errors.Join(err, emit(cmd, text))
-		}),
-	}
-	f := cmd.Flags()
-	f.StringVar(&admin, "admin", "127.0.0.1:15000", "`address` of its admin pages")
-	f.VarP(&output, "output", "o", "`format`: text or json")
+			return shown{value: held, text: string(text)}, err
+		})
 	return cmd
 }
 
 // adminPage reads an admin page of JSON.
 func adminPage(ctx context.Context, admin, page string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+page, http.NoBody)
+	body, err := adminText(ctx, admin, page)
 	if err != nil {
 		return err
-	}
-	through := &http.Transport{DisableKeepAlives: true} // and no proxy: it is a page of this machine
-	resp, err := through.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
-	if err != nil {
-		return fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask heddle proxy at %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(body)))
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("ask heddle proxy at %s: %s: %w", admin, page, err)
 	}
 	return nil
+}
+
+// adminText reads an admin page.
+func adminText(ctx context.Context, admin, page string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	through := &http.Transport{DisableKeepAlives: true} // and no proxy: it is a page of this machine
+	host := admin
+	if path, ok := strings.CutPrefix(admin, "unix://"); ok {
+		host = "localhost"
+		through.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+page, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := through.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return nil, fmt.Errorf("ask heddle proxy at %s: %w", admin, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask heddle proxy at %s: %s: %s", admin, resp.Status, strings.TrimSpace(string(body)))
+	}
+	return body, nil
 }
 
 // secretsTable is istioctl's, by its columns.

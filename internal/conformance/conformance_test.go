@@ -25,11 +25,12 @@ func run(t *testing.T, d Driver, c *Case, m *Mutation) (results []Result) {
 		opts = o.Options()
 	}
 	do := func(t *testing.T) {
-		all := make(recorded, 2*max(c.Repeat, 1)+16)
-		results = d.Do(t, c, NewBench(t, c, m, append(opts, mesh.WithMetricsSink(all))...))
+		all, lines := make(recorded, 2*max(c.Repeat, 1)+16), make(recorded, 2*max(c.Repeat, 1)+16)
+		results = d.Do(t, c, NewBench(t, c, m, append(opts, mesh.WithMetricsSink(all), mesh.WithAccessLog(lines))...))
 		if m == nil {
 			_, rpc := d.(GRPC)
-			all.check(t, c, results, rpc)
+			all.check(t, "metrics", c, results, rpc)
+			lines.check(t, "the access log", c, results, rpc)
 		}
 	}
 	if !c.Fake {

@@ -29,6 +29,39 @@ type sunk struct {
 
 type sink chan sunk
 
+// A line is one entry of the access log, whose texts are its own.
+type line struct {
+	telemetry.Outcome
+	telemetry.Measurement
+	path, details, cluster, requestID string
+	attributed                        bool
+}
+
+type logLines chan line
+
+// Log implements mesh.AccessLogger.
+func (l logLines) Log(e *mesh.AccessLogEntry) {
+	if e.Reporter != telemetry.Destination {
+		return
+	}
+	id := e.RequestID
+	if e.Request != nil && id == "" {
+		id, _ = e.Request.Value(call.NewName("x-request-id"), 0)
+	}
+	l <- line{e.Outcome, e.Measurement, strings.Clone(e.Path), strings.Clone(e.Details), e.Cluster, strings.Clone(id), !e.Start.IsZero() && e.Route == "default"}
+}
+
+func (l logLines) next(t testing.TB) line {
+	t.Helper()
+	select {
+	case one := <-l:
+		return one
+	case <-time.After(recordedPatience):
+		t.Fatal("nothing is logged")
+		return line{}
+	}
+}
+
 // Request implements mesh.MetricsSink.
 func (s sink) Request(l *telemetry.Labels, o telemetry.Outcome, m telemetry.Measurement) {
 	s <- sunk{*l, o, m}
@@ -80,8 +113,8 @@ func TestInboundMetrics(t *testing.T) {
 	for _, f := range faces {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			all := make(sink, 64)
-			m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithAuthorizer("nobody", external.AuthorizerFunc(
+			all, logged := make(sink, 64), make(logLines, 64)
+			m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithAccessLog(logged), mesh.WithAuthorizer("nobody", external.AuthorizerFunc(
 				func(context.Context, *external.Check) (external.Answer, error) { return external.Answer{}, nil })))
 			addr := f.serve(t, m, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
@@ -100,22 +133,28 @@ func TestInboundMetrics(t *testing.T) {
 				flags call.Flags
 				in    uint64
 				out   uint64 // 0 for any
+				why   string // how the details begin
 			}{
-				{visit{method: "GET", target: "/", host: web}, 200, 0, 0, 0},
-				{visit{method: "GET", target: "/missing", host: web}, 404, 0, 0, 19},
-				{visit{method: "POST", target: "/twice", host: web, body: strings.Repeat("x", 5000)}, 200, 0, 5000, 10000},
-				{visit{method: "GET", target: "/denied", host: web}, 403, 0, 0, 0},
-				{visit{method: "GET", target: "/asked", host: web}, 403, call.FlagUAEX, 0, 0},
-				{visit{method: "GET", target: "/few", host: web}, 200, 0, 0, 0},
-				{visit{method: "GET", target: "/few", host: web}, 429, call.FlagRL, 0, 0},
-				{visit{method: "GET", target: "/break", host: web}, 503, call.FlagUC, 0, 0},
-				{visit{method: "GET", target: "/", host: "elsewhere.example"}, 200, 0, 0, 0},
+				{visit{method: "GET", target: "/", host: web}, 200, 0, 0, 0, "via_upstream"},
+				{visit{method: "GET", target: "/missing", host: web}, 404, 0, 0, 19, "via_upstream"},
+				{visit{method: "POST", target: "/twice", host: web, body: strings.Repeat("x", 5000)}, 200, 0, 5000, 10000, "via_upstream"},
+				{visit{method: "GET", target: "/denied", host: web}, 403, 0, 0, 0, "rbac_access_denied_matched_policy"},
+				{visit{method: "GET", target: "/asked", host: web}, 403, call.FlagUAEX, 0, 0, "ext_authz"},
+				{visit{method: "GET", target: "/few", host: web}, 200, 0, 0, 0, "via_upstream"},
+				{visit{method: "GET", target: "/few", host: web}, 429, call.FlagRL, 0, 0, "local_rate_limited"},
+				{visit{method: "GET", target: "/break", host: web}, 503, call.FlagUC, 0, 0, ""},
+				{visit{method: "GET", target: "/", host: "elsewhere.example"}, 200, 0, 0, 0, "via_upstream"},
 			} {
 				f.ask(t, addr, c.visit)
 				got := all.next(t)
 				what := c.method + " " + c.host + c.target
 				if got.Code != c.code || got.Flags != c.flags || got.GRPC != 0 || got.RequestBytes != c.in || c.out != 0 && got.ResponseBytes != c.out {
 					t.Errorf("%s: %+v %+v, want %d %v, %d and %d bytes", what, got.Outcome, got.Measurement, c.code, c.flags, c.in, c.out)
+				}
+				entry := logged.next(t)
+				if entry.Outcome != got.Outcome || entry.Measurement != got.Measurement || entry.path != c.target || !strings.HasPrefix(entry.details, c.why) ||
+					!strings.HasPrefix(entry.cluster, "inbound|") || !entry.attributed || c.code == 200 && len(entry.requestID) != 36 {
+					t.Errorf("%s: the log has %+v of %+v", what, entry, got)
 				}
 				host := c.host
 				if host != web {
@@ -125,7 +164,7 @@ func TestInboundMetrics(t *testing.T) {
 					t.Errorf("%s: labels %+v", what, got.Labels)
 				}
 			}
-			if n := len(all); n > 0 {
+			if n := len(all) + len(logged); n > 0 {
 				t.Errorf("%d requests are recorded that were not made", n)
 			}
 			if total := totalOf(m, "istio_requests_total"); total != 9 {

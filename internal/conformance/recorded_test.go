@@ -9,11 +9,12 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
 )
 
-// recorded hears what the mesh's metrics record, one by one.
+// recorded hears what the mesh's metrics record, or its access log is told, one by one.
 type recorded chan string
 
 // Request implements mesh.MetricsSink.
@@ -21,6 +22,18 @@ func (r recorded) Request(l *telemetry.Labels, o telemetry.Outcome, _ telemetry.
 	if l.Reporter == telemetry.Source {
 		r <- outcomeText(o)
 	}
+}
+
+// Log implements mesh.AccessLogger. An answer has details, and what is none a reason.
+func (r recorded) Log(e *mesh.AccessLogEntry) {
+	if e.Reporter != telemetry.Source {
+		return
+	}
+	text := outcomeText(e.Outcome)
+	if e.Start.IsZero() || (e.Method == "" || e.Authority == "") && e.Flags&call.FlagDPE == 0 || e.Flags != 0 && e.Reason == call.ReasonNone && e.Details == "" && e.Code != 0 {
+		text += fmt.Sprintf(" in the entry %+v", *e)
+	}
+	r <- text
 }
 
 func outcomeText(o telemetry.Outcome) string {
@@ -31,8 +44,8 @@ func outcomeText(o telemetry.Outcome) string {
 // it down.
 const recordedPatience = 30 * time.Second
 
-// check holds the metrics against what the callers were told: every call once, with its status and its flags.
-func (r recorded) check(t testing.TB, c *Case, results []Result, rpc bool) {
+// check holds the metrics, or the log, against what the callers were told: every call once, with its status and its flags.
+func (r recorded) check(t testing.TB, where string, c *Case, results []Result, rpc bool) {
 	t.Helper()
 	late := time.NewTimer(recordedPatience)
 	defer late.Stop()
@@ -42,13 +55,13 @@ func (r recorded) check(t testing.TB, c *Case, results []Result, rpc bool) {
 		case one := <-r:
 			got = append(got, one)
 		case <-late.C:
-			t.Errorf("metrics have %d calls of %d", len(got), len(results))
+			t.Errorf("%s: %d calls of %d", where, len(got), len(results))
 			return
 		}
 	}
 	c.settle()
 	if n := len(r); n > 0 {
-		t.Errorf("metrics have %d calls more than the %d that were made: %s", n, len(results), <-r)
+		t.Errorf("%s: %d calls more than the %d that were made: %s", where, n, len(results), <-r)
 	}
 	for i := range results {
 		x := &results[i]
@@ -76,6 +89,6 @@ func (r recorded) check(t testing.TB, c *Case, results []Result, rpc bool) {
 	slices.Sort(got)
 	slices.Sort(want)
 	if g, w := strings.Join(slices.Compact(slices.Clone(got)), "; "), strings.Join(slices.Compact(slices.Clone(want)), "; "); g != w || !slices.Equal(got, want) {
-		t.Errorf("metrics say %s, want %s", g, w)
+		t.Errorf("%s: %s, want %s", where, g, w)
 	}
 }

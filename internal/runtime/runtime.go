@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/jwt"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -48,6 +50,8 @@ type Options struct {
 	// Tracing says who makes spans; without a Provider and OpenCollector nobody does.
 	Tracing       telemetry.TracerOptions
 	OpenCollector OpenCollector
+	AccessLog     accesslog.Logger     // beside what the configuration has logged; nil for nobody
+	LogStreams    map[string]io.Writer // by the names of the files in whose place they are
 }
 
 // A Runtime is one running mesh. It is safe for concurrent use.
@@ -64,6 +68,7 @@ type Runtime struct {
 	proof  *proof          // nil where the mesh has no identity
 	keys   *jwt.Fetcher    // of tokens
 	traces *traces         // nil where nobody makes spans
+	logs   *accesslog.Logs // of requests
 	own    *http.Transport // the pass-through transport, where we made it
 	// unproved is the policy by which nobody can be let in, as it was last told of; publish's own.
 	unproved string
@@ -92,6 +97,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		clientTLS = t.TLSClientConfig
 	}
 	r.keys = newKeys(o, clientTLS, func() { r.Engine.KeysChanged() })
+	r.logs = accesslog.New(o.AccessLog, o.LogStreams)
 	leaves := transport.NewLeaves
 	if o.NetHTTP {
 		leaves = transport.NewNetHTTPLeaves
@@ -102,7 +108,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		Registry: registry, Pools: leaves(o.Dial, clientTLS), Outbound: o.Outbound, Rand: o.Rand, Trace: o.Trace,
 		IstioRetries: o.IstioRetries, Identity: r.proof.of(),
 		Decided: o.Decided, Authorizers: o.Authorizers, DialAuthorizer: o.DialAuthorizer,
-		Metrics:  telemetry.NewStore(o.Metrics),
+		Metrics: telemetry.NewStore(o.Metrics), AccessLog: r.logs,
 		Tracer:   r.traces.of(),
 		Workload: workload,
 	})
@@ -166,6 +172,9 @@ func (r *Runtime) Apply(ctx context.Context, docs ...[]byte) error {
 	return r.inline.Replace(ctx, docs...)
 }
 
+// AccessLogs says how the files of the access log fare.
+func (r *Runtime) AccessLogs() []accesslog.FileCounts { return r.logs.Counts() }
+
 // Status says which configuration serves.
 func (r *Runtime) Status() config.Status { return r.joined.Status() }
 
@@ -189,6 +198,7 @@ func (r *Runtime) Close() {
 		r.keys.Close()
 		r.proof.close()
 		r.RoundTripper.CloseIdleConnections()
+		r.logs.Close()
 	})
 }
 

@@ -40,7 +40,7 @@ func (v server) arrive(ctx context.Context, g *guest, method string, w answer) (
 }
 
 func tooMany(a *transport.Admission, w answer, to *arrival) error {
-	to.flags = call.FlagRL
+	to.flags, to.detail = call.FlagRL, call.ReasonRateLimited.Details()
 	w.SetTrailer(limitsSay(a))
 	return detailed(grpcstatus.New(codes.Code(a.Err.GRPCStatusCode()), transport.BodyLimited), a.Err).Err()
 }

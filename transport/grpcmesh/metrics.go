@@ -4,16 +4,19 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/telemetry/accesslog"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -84,8 +87,15 @@ func (r *rpc) record(err error) {
 		return
 	}
 	r.metrics.closed = true
-	took := r.call.Record(outcomeOf(err), telemetry.Measurement{RequestMessages: r.metrics.sent.Load(), ResponseMessages: r.metrics.received.Load()})
-	r.metrics.calls.End(codeOfError(err), took)
+	o, m := outcomeOf(err), telemetry.Measurement{RequestMessages: r.metrics.sent.Load(), ResponseMessages: r.metrics.received.Load()}
+	m.Duration = r.call.Record(o, m)
+	r.metrics.calls.End(codeOfError(err), m.Duration)
+	ours, ok := call.AsError(err)
+	if !ok {
+		r.driver.engine.Log(r.call.Entry(&r.asked, o, m, nil))
+		return
+	}
+	r.driver.engine.Log(r.call.Entry(&r.asked, o, m, ours))
 }
 
 // SendMsg implements grpc.ClientStream.
@@ -106,14 +116,17 @@ type arrival struct {
 	flags          call.Flags
 	sent, received atomic.Uint64 // messages
 	authority      string
-	known          bool // authority is
-	behind         bool // a Handler of the mesh, which records it
+	method         string
+	md             metadata.MD // that it came with, nil until it is asked for
+	detail         string      // Envoy's details, where it was refused
+	known          bool        // authority is
+	behind         bool        // a Handler of the mesh, which records it
 	trace          telemetry.Trace
 }
 
 // arrive begins the account of an RPC. method is "" where the server does not have it.
 func (a *arrival) arrive(ctx context.Context, v server, method string) {
-	a.came = ctx
+	a.came, a.method = ctx, method
 	if store := v.engine.Metrics(); store != nil {
 		a.engine, a.began, a.behind = v.engine, time.Now(), v.engine.Admitted(ctx) != nil
 		a.calls = store.RPC(telemetry.ServerCall, methodName(method), "")
@@ -161,7 +174,7 @@ func (a *arrival) named(md metadata.MD) {
 	if v := md[":authority"]; len(v) > 0 {
 		a.authority = v[0]
 	}
-	a.known = true
+	a.known, a.md = true, md
 }
 
 // end records the RPC.
@@ -183,6 +196,32 @@ func (a *arrival) end(err error) {
 		o.Flags |= call.FlagDC
 	}
 	m := telemetry.Measurement{Duration: took, RequestMessages: a.received.Load(), ResponseMessages: a.sent.Load()}
-	a.engine.Arrived(transport.CallerFrom(a.came), a.authority).Series(o).Record(m)
+	g := a.engine.Arrived(transport.CallerFrom(a.came), a.authority)
+	g.Series(o).Record(m)
 	a.trace.End(o, m)
+	a.tell(a.engine.Entry(telemetry.Destination, o, m), g)
+}
+
+// tell tells of the RPC's end; x is nil where nobody hears of it.
+func (a *arrival) tell(x *accesslog.Entry, g *telemetry.Group) {
+	if x == nil {
+		return
+	}
+	x.Method, x.Scheme, x.Authority, x.Path, x.Protocol = http.MethodPost, "http", a.authority, a.method, "HTTP/2"
+	x.Request, x.Details = headers(a.md), a.detail
+	if x.Flags&call.FlagDC != 0 {
+		x.Details = call.ReasonCanceled.Details()
+	}
+	var local, remote netip.AddrPort
+	if p, ok := peer.FromContext(a.came); ok {
+		remote = remoteOf(p.Addr)
+		if at, ok := p.LocalAddr.(*net.TCPAddr); ok {
+			local = at.AddrPort()
+		}
+		if secure, ok := p.AuthInfo.(authInfo); ok && secure.SecurityLevel == credentials.PrivacyAndIntegrity {
+			x.Scheme, x.SNI = "https", secure.sni
+		}
+	}
+	a.engine.Received(x, g, local, remote)
+	a.engine.Log(x)
 }

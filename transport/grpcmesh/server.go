@@ -330,6 +330,7 @@ func (g *guest) let(ctx context.Context, verdict transport.Verdict) (context.Con
 	if verdict.Status != 0 {
 		g.cancel()
 		g.cancel = nil
+		g.arrival.detail = verdict.Details
 		if g.arrival.flags |= call.ParseFlags(verdict.Flag); verdict.Status == http.StatusBadRequest {
 			g.arrival.flags = call.FlagDPE
 		}
