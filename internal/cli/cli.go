@@ -104,7 +104,7 @@ heddle proxy ends with its command's.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), proxyConfigCommand(), caCommand(), versionCommand())
+	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), proxyConfigCommand(), captureCommand(), caCommand(), versionCommand())
 	return root
 }
 
