@@ -112,7 +112,8 @@ func TestNamespaceCaptured(t *testing.T) {
 				}
 			}
 			// The sidecar's way to its program.
-			from := netip.AddrPortFrom(capture.PassThrough(netip.MustParseAddr(a.here)), 0)
+			all := capture.PassThrough(netip.MustParseAddr(a.here))
+			from := netip.AddrPortFrom(all[len(all)-1], 0)
 			err := netns.As(capture.Owner, capture.Owner, func() error {
 				d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
 				if got := heard(d.Dial("tcp", here)); got != "server" {

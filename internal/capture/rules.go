@@ -52,7 +52,8 @@ const (
 	chainReceive  = "receive" // inbound, whichever way it came
 )
 
-// The addresses that a sidecar connects to its program from. IPv6 has one address for loopback only; Istio's tool adds another.
+// The addresses that a sidecar connects to its program from. IPv6 has one address for loopback only, and from that one Linux does
+// not hear that nobody listens on another address; Istio's tool adds another.
 var (
 	passV4  = netip.MustParsePrefix("127.0.0.6/32")
 	passV6  = netip.MustParsePrefix("::1/128")
@@ -204,10 +205,11 @@ func (b *builder) current() string {
 // chains ends the last stage.
 func (b *builder) chains() []chain { return append(b.done, chain{b.current(), b.rules}) }
 
-// PassThrough gives the address that a sidecar connects to its program from, so that the connection is not captured again.
-func PassThrough(to netip.Addr) netip.Addr {
+// PassThrough gives the addresses that a sidecar connects to its program from, so that the connection is not captured again: the
+// first that the machine has. With our rules that is every one, with those of Istio's tool the first.
+func PassThrough(to netip.Addr) []netip.Addr {
 	if to.Unmap().Is4() {
-		return passV4.Addr()
+		return []netip.Addr{passV4.Addr()}
 	}
-	return passV6.Addr()
+	return []netip.Addr{istioV6.Addr(), passV6.Addr()}
 }

@@ -1,7 +1,18 @@
 package cli
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/heddlemesh/mesh/internal/capture"
@@ -94,5 +105,107 @@ func TestNamespaceCaptureCommand(t *testing.T) {
 	netns.Command(t, "nft", "flush", "chain", "inet", "heddle", "receive")
 	if got := heddle(t, "", "capture", "status"); got.code != exitFindings || !strings.HasPrefix(got.stdout, "damaged: nftables: ") {
 		t.Errorf("damaged: exit code %d, %s%s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// TestNamespaceUnprivileged is rows G-008 and G-009: the sidecar runs as nobody in particular, without a capability, and carries a
+// program both ways by the rules as they are installed by default.
+func TestNamespaceUnprivileged(t *testing.T) {
+	if !netns.Enter(t) {
+		return
+	}
+	there := netns.NewMachine(t)
+	serve := func(name string, listen func(string) (net.Listener, error)) {
+		l, err := listen(":9080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name+" "+r.Host) })}
+		go func() { _ = srv.Serve(l) }()
+		t.Cleanup(func() { _ = srv.Close() })
+	}
+	serve("there", there.Listen)
+	serve("here", func(address string) (net.Listener, error) { return net.Listen("tcp", address) })
+	dir, err := os.MkdirTemp("/tmp", "heddle") //nolint:usetesting // others have to read it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	document := `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web}
+spec:
+  hosts: [web.example.com]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: ` + netns.ThereV4 + `, ports: {http: 9080}}]
+`
+	self := filepath.Join(dir, "heddle")
+	text, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = errors.Join(os.WriteFile(self, text, 0o755), os.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(document), 0o644), os.Chmod(dir, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := heddle(t, "", "capture", "install"); got.code != exitOK {
+		t.Fatal(got)
+	}
+	cmd := exec.Command(self, "proxy", "--config", filepath.Join(dir, "mesh.yaml"), "--transparent", "--admin", "none", "--drain-delay", "0")
+	cmd.Env, cmd.Dir = append(os.Environ(), testRole+"=1"), dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: capture.Owner, Gid: capture.Owner}, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	var said strings.Builder
+	for s := bufio.NewScanner(stderr); ; {
+		if !s.Scan() {
+			t.Fatalf("it is not ready:\n%s", said.String())
+		}
+		said.WriteString(s.Text() + "\n")
+		if strings.Contains(s.Text(), "heddle proxy is ready") {
+			break
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"Uid:\t1337\t1337\t1337\t1337", "CapInh:\t0000000000000000", "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "CapAmb:\t0000000000000000"} {
+		if !strings.Contains(string(status), line) {
+			t.Errorf("no %q in\n%s", line, status)
+		}
+	}
+	get := func(conn net.Conn, err error) string {
+		if err != nil {
+			return err.Error()
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web.example.com\r\nConnection: close\r\n\r\n")
+		all, _ := io.ReadAll(conn)
+		_, body, _ := strings.Cut(string(all), "\r\n\r\n")
+		return body
+	}
+	if got := get(netns.DialAs(1000, 1000, netns.ThereV4+":80")); got != "there web.example.com" { // on which nobody listens
+		t.Errorf("out: %q\n%s", got, said.String())
+	}
+	if got := get(there.Dial(netns.HereV4 + ":9080")); got != "here web.example.com" {
+		t.Errorf("in: %q\n%s", got, said.String())
+	}
+	// It dies: nothing goes past it (row E-009).
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	for name, got := range map[string]string{"out": get(netns.DialAs(1000, 1000, netns.ThereV4+":9080")), "in": get(there.Dial(netns.HereV4 + ":9080"))} {
+		if !strings.Contains(got, "connection refused") {
+			t.Errorf("%s, without the sidecar: %q", name, got)
+		}
 	}
 }
