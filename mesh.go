@@ -86,6 +86,9 @@ func (m *Mesh) Listener(l net.Listener, opts ...InboundOption) net.Listener {
 	return m.inbound.Listener(l, opts...)
 }
 
+// Inbound gives the receiving side of the mesh, for package proxy.
+func (m *Mesh) Inbound() *transport.Inbound { return m.inbound }
+
 // ConnContext is for http.Server.ConnContext of servers of your own, behind [Mesh.Listener] and [Mesh.Handler]: by it
 // the handler knows whom the listener has verified. [Mesh.Serve] sets it.
 func (m *Mesh) ConnContext(ctx context.Context, conn net.Conn) context.Context {

@@ -105,7 +105,8 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 				v = find[e](to.host)
 			}
 			h := &routing.VirtualHost{Host: s.host, Port: uint16(p.number), Also: also,
-				HTTP: p.protocol != snapshot.Opaque, Origin: s.hostOrigin(p)}
+				HTTP: p.protocol != snapshot.Opaque, TLS: p.word == "TLS" || p.word == "HTTPS", UDP: p.word == "UDP",
+				Origin: s.hostOrigin(p)}
 			def := c.defaultRoute(to, p)
 			h.Default = unruled(def)
 			switch {

@@ -31,6 +31,7 @@ type servicePort struct {
 	name     string
 	protocol snapshot.Protocol
 	written  string // the protocol as the document has it
+	word     string // that, or what stands for it, in capitals
 	doc      *document
 	index    int // of spec.ports
 }
@@ -180,7 +181,7 @@ func (c *compiler) readService(d *document, n int, host string) {
 			continue
 		}
 		s.ports = append(s.ports, servicePort{number: p.GetNumber(), name: p.GetName(), protocol: protocol,
-			written: p.GetProtocol(), doc: d, index: i})
+			written: p.GetProtocol(), word: protocolWord(p), doc: d, index: i})
 	}
 }
 
@@ -202,14 +203,19 @@ func (d *document) place(path ...any) string {
 	return d.origin.File + ":" + strconv.Itoa(line)
 }
 
-// portProtocol reads ServicePort.protocol; where it is missing, the port's name up to the first dash, as
-// Kubernetes services have it. What is neither is taken for HTTP/1.1: it is an HTTP client that calls.
-func portProtocol(p *networking.ServicePort) snapshot.Protocol {
+// protocolWord gives ServicePort.protocol; where it is missing, the port's name up to the first dash, as Kubernetes services have
+// it.
+func protocolWord(p *networking.ServicePort) string {
 	written := p.GetProtocol()
 	if written == "" {
 		written, _, _ = strings.Cut(p.GetName(), "-")
 	}
-	switch strings.ToUpper(written) {
+	return strings.ToUpper(written)
+}
+
+// portProtocol reads a protocol. What is none is taken for HTTP/1.1: it is an HTTP client that calls.
+func portProtocol(p *networking.ServicePort) snapshot.Protocol {
+	switch protocolWord(p) {
 	case "HTTP2", "GRPC":
 		return snapshot.HTTP2
 	case "HTTPS", "TLS", "TCP", "UDP", "MONGO", "MYSQL", "REDIS":

@@ -62,6 +62,9 @@ func (x *exchange) aim() *LocalReply {
 	if x.view.Port == 0 {
 		x.view.Port = 80
 	}
+	if !inbound && x.s.to.IsValid() { // which the program has connected to, whatever Host says
+		x.view.Port = x.s.to.Port()
+	}
 	return nil
 }
 

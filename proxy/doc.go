@@ -31,5 +31,8 @@
 //     client that hears nothing sends its body after a time of its choice (RFC 9110 §10.1.1), and is served.
 //  11. Who calls, the program is told by x-forwarded-client-cert: who was proved by mutual TLS of the mesh, and nobody else.
 //
-// It holds no transparent capture and no gateway. Its identity is its Mesh's; the certificates of Inbound.TLS are its caller's.
+// Config.Capture takes connections that the kernel has redirected: session.captured finds out where each meant to go and what is
+// spoken on it; what is not HTTP is joined with an endpoint, or the program, there.
+//
+// It holds no gateway. Its identity is its Mesh's; the certificates of Inbound.TLS are its caller's.
 package proxy

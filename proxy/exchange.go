@@ -294,6 +294,9 @@ func (x *exchange) edit() {
 func (x *exchange) direct() {
 	c := &x.call
 	to := net.JoinHostPort(x.view.Host, strconv.Itoa(int(x.view.Port)))
+	if x.s.to.IsValid() {
+		to = x.s.to.String()
+	}
 	if c.Ruled() {
 		x.edit()
 	} else if path, anew := spell(x.q.Path()); anew {
@@ -327,7 +330,7 @@ func (x *exchange) visit() {
 		x.reply(replyOf(x.admission.Err))
 		return
 	}
-	app := x.s.wire.app
+	app := x.s.app
 	x.once(app.peer(x.s.wire.upstreams), func(o call.Outcome, err error) error {
 		return &call.Error{Reason: o.Reason, Host: strings.Clone(x.host), Endpoint: app.address, Attempts: 1, Err: err}
 	})

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/heddlemesh/mesh/discovery"
@@ -22,15 +24,14 @@ const appIdleTimeout = 4 * time.Second
 type application struct {
 	address string
 	dialer  net.Dialer
+	from    []netip.Addr // to connect from: the first that the machine has; nil for any
 	http1   http.Transport
 	http2   http.Transport // without TLS, by prior knowledge
 }
 
 func newApplication(address string) *application {
 	a := &application{address: address, dialer: net.Dialer{Timeout: 10 * time.Second}}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return a.dialer.DialContext(ctx, "tcp", address)
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) }
 	for _, t := range [...]*http.Transport{&a.http1, &a.http2} {
 		t.DialContext = dial
 		t.DisableCompression = true
@@ -46,8 +47,15 @@ func newApplication(address string) *application {
 	return a
 }
 
-// dial connects for a wire.
+// dial connects.
 func (a *application) dial(ctx context.Context) (net.Conn, error) {
+	for _, from := range a.from {
+		d := a.dialer
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+		if conn, err := d.DialContext(ctx, "tcp", a.address); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return conn, err
+		}
+	}
 	return a.dialer.DialContext(ctx, "tcp", a.address)
 }
 
@@ -84,8 +92,10 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 	if c := x.s.caller; c != nil {
 		x.stay.Peer = c.Policy
 	}
-	if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
-		x.stay.Local = at.AddrPort()
+	if x.stay.Local = x.s.to; !x.stay.Local.IsValid() {
+		if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {
+			x.stay.Local = at.AddrPort()
+		}
 	}
 	if !x.stay.Prepare() {
 		x.closing, x.unread = true, true

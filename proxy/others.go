@@ -42,6 +42,9 @@ func (x *exchange) handOver(step transport.Step) {
 	}
 	u := *r.URL
 	u.Scheme, u.Host = "http", x.host
+	if x.s.to.IsValid() {
+		u.Host = x.s.to.String()
+	}
 	if path, anew := spell(x.q.Path()); anew && !setPath(&u, path) {
 		x.closing, x.unread = true, true
 		x.reply(badRequest("malformed request target"))

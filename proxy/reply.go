@@ -18,7 +18,7 @@ import (
 // A LocalReply is an answer of the sidecar's own, in place of one from an endpoint or the application.
 type LocalReply struct {
 	Direction string // "inbound" or "outbound"
-	Status    int
+	Status    int    // 0 where a captured connection was reset
 	Flag      string // Envoy's response flag, "-" for none
 	Reason    string // a stable word: "no_route", "connect", "bad_request", …
 	Text      string // the body, for people

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,9 @@ type session struct {
 	conn *http1.Conn
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
+
+	to  netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
+	app *application   // whom requests are for; nil on the outbound side
 
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
 	handed    bool              // the connection is another's by now
@@ -73,11 +77,8 @@ const (
 const watchEvery = 500 * time.Millisecond
 
 func newSession(w *wire, nc net.Conn) *session {
-	s := &session{wire: w, nc: nc, conn: http1.NewConn(nc, w.limits)}
-	s.tls, _ = nc.(*tls.Conn)
-	if sc, ok := beneath(nc).(syscall.Conn); ok {
-		s.raw, _ = sc.SyscallConn()
-	}
+	s := &session{wire: w, app: w.app}
+	s.wrap(nc)
 	if w.engine != nil {
 		s.caller = w.engine.Caller(nc)
 	}
@@ -85,6 +86,16 @@ func newSession(w *wire, nc net.Conn) *session {
 	s.working = w.wheel.Add(s.look)
 	s.still = w.wheel.Add(s.stalled)
 	return s
+}
+
+// wrap makes nc the session's connection.
+func (s *session) wrap(nc net.Conn) {
+	s.nc, s.conn = nc, http1.NewConn(nc, s.wire.limits)
+	s.tls, _ = nc.(*tls.Conn)
+	s.raw = nil
+	if sc, ok := beneath(nc).(syscall.Conn); ok {
+		s.raw, _ = sc.SyscallConn()
+	}
 }
 
 var past = time.Unix(1, 0)
@@ -100,7 +111,11 @@ func beneath(nc net.Conn) net.Conn {
 // run serves requests until the connection ends.
 func (s *session) run() {
 	first, over := true, false
-	if s.tls != nil && !s.handshake() {
+	if s.wire.captor != nil && !s.captured() {
+		s.end()
+		return
+	}
+	if s.tls != nil && s.wire.captor == nil && !s.handshake() {
 		s.end()
 		return
 	}
@@ -400,4 +415,10 @@ var preface = []byte("PRI * HTTP/2.0\r\n")
 func (s *session) speaksHTTP2() bool { return bytes.HasPrefix(s.conn.Buffered(), preface) }
 
 // hand gives the connection to net/http, with what was read of it.
-func (s *session) hand() { s.wire.http2.give(s.conn.Detach()) }
+func (s *session) hand() {
+	if s.wire.captor != nil {
+		s.handOn()
+		return
+	}
+	s.wire.http2.give(s.conn.Detach())
+}

@@ -39,6 +39,8 @@ type Config struct {
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
 	Admin    string // address of the admin listener, "" for none
+	// Capture takes connections that the kernel has redirected. Default: none.
+	Capture Capture
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
 	AllowNonLoopback bool
 	// StreamIdleTimeout ends requests of HTTP/1 of which nothing has moved for so long, to the sidecar or from it: with 408
@@ -72,7 +74,8 @@ type Sidecar struct {
 	config   Config
 	started  time.Time
 	inbound  []*server
-	outbound *server // nil for none
+	outbound *server   // nil for none
+	captured []*server // of Config.Capture
 	admin    *server
 	draining atomic.Bool
 	replies  replies
@@ -93,6 +96,7 @@ type server struct {
 	wire    *wire        // nil for admin
 	forward *forwarder   // nil for admin
 	app     *application // nil but for inbound
+	captor  *captor      // nil but for captured connections
 	tls     *tls.Config  // nil for plaintext
 }
 
@@ -163,6 +167,9 @@ func (s *Sidecar) open() error {
 		srv.wire.countBuffers(&s.held)
 		s.outbound = srv
 	}
+	if err := s.openCapture(); err != nil {
+		return err
+	}
 	if c.Admin != "" {
 		srv, err := s.listen("admin", c.Admin, nil)
 		if err != nil {
@@ -176,7 +183,7 @@ func (s *Sidecar) open() error {
 			srv.wire.idle = c.StreamIdleTimeout
 		}
 	}
-	for _, srv := range []*server{s.outbound, s.admin} {
+	for _, srv := range append([]*server{s.outbound, s.admin}, s.captured...) {
 		if srv != nil && c.Guard != nil {
 			c.Guard.Refuse(srv.l.Addr())
 		}
@@ -187,7 +194,7 @@ func (s *Sidecar) open() error {
 // listen opens one listener. Those that trust whoever reaches them are for this machine only.
 func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 	c := &s.config
-	private := name != "inbound" && !c.AllowNonLoopback
+	private := name != "inbound" && name != "captured" && !c.AllowNonLoopback
 	refused := fmt.Errorf("listen %s %s: not a loopback address, and whoever reaches this listener may use it; "+
 		"allow it explicitly if that is meant", name, address)
 	if private && !loopback(address) {
@@ -239,7 +246,7 @@ func (s *Sidecar) loops() error {
 }
 
 func (s *Sidecar) servers() []*server {
-	all := append([]*server{}, s.inbound...)
+	all := append(append([]*server{}, s.inbound...), s.captured...)
 	for _, srv := range []*server{s.outbound, s.admin} {
 		if srv != nil {
 			all = append(all, srv)
@@ -307,16 +314,18 @@ func (s *Sidecar) Leaving() { s.draining.Store(true) }
 // that the application can finish what it does.
 func (s *Sidecar) Drain(ctx context.Context) error {
 	s.Leaving()
-	return shutDown(ctx, s.inbound...)
+	return shutDown(ctx, append(s.capturing("inbound"), s.inbound...)...)
 }
 
 // Shutdown drains the inbound side, then the outbound side, and then ends the admin pages. Where ctx ends
 // before, what is left is cut off and the error says which side. It waits for the sidecar's goroutines.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	err := s.Drain(ctx)
+	outbound := s.capturing("outbound")
 	if s.outbound != nil {
-		err = errors.Join(err, shutDown(ctx, s.outbound))
+		outbound = append(outbound, s.outbound)
 	}
+	err = errors.Join(err, shutDown(ctx, outbound...))
 	if s.admin != nil {
 		_ = s.admin.http.Close()
 	}
@@ -349,6 +358,9 @@ func shutDown(ctx context.Context, servers ...*server) error {
 			}
 			if srv.app != nil {
 				srv.app.close()
+			}
+			if srv.captor != nil {
+				srv.captor.close()
 			}
 		})
 	}

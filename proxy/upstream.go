@@ -135,7 +135,7 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 	var err error
 	switch {
 	case w.mesh == nil:
-		nc, err = w.app.dial(ctx)
+		nc, err = x.s.app.dial(ctx)
 	case to.policy == nil:
 		nc, err = w.mesh.outside(ctx, to.key.address.Network, to.key.address.Addr)
 	default:

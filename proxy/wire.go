@@ -26,7 +26,8 @@ type wire struct {
 
 	// The two ways: calls of the mesh, or requests for one application.
 	mesh   *outbound         // nil for inbound
-	app    *application      // nil for outbound
+	app    *application      // nil for outbound, and for captured connections, of which each has its own
+	captor *captor           // of captured connections, nil for others
 	engine *transport.Engine // of the limits on what is received; nil for outbound
 
 	upstreams *upstreams

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,8 +15,11 @@ type VirtualHost struct {
 	Port uint16   // the service's port
 	Also []string // further names that mean this host to the calling workload: short names, virtual IPs
 	// HTTP says that rules apply. A port of another protocol (TLS, TCP, …) is opaque: Default takes all.
-	HTTP   bool
-	Routes []*Route
+	HTTP bool
+	// TLS says of an opaque port that what comes is told by the name in its ClientHello (protocols TLS and HTTPS), UDP that no
+	// connections come.
+	TLS, UDP bool
+	Routes   []*Route
 	// Default is where traffic goes that rules do not apply to: an opaque port, or the program's own TLS.
 	Default *Route
 	// Limits are the rate limits on calls to it: indices into what the snapshot lists.
@@ -41,16 +45,18 @@ func (v *VirtualHost) Match(q *call.Request) (*Route, *Match) {
 type Table struct {
 	hosts   []*VirtualHost
 	names   map[string][]*VirtualHost // by name, wildcards with their star
-	oddball []string                  // wildcard suffixes that do not begin at a label, longest first
+	ports   map[uint16]*Port
+	oddball []string // wildcard suffixes that do not begin at a label, longest first
 }
 
 // NewTable compiles the hosts. Where two claim one name and port, the first has it. The hosts belong to
 // the table from then on.
 func NewTable(hosts []*VirtualHost) *Table {
-	t := &Table{hosts: hosts, names: make(map[string][]*VirtualHost, 2*len(hosts))}
+	t := &Table{hosts: hosts, names: make(map[string][]*VirtualHost, 2*len(hosts)), ports: make(map[uint16]*Port)}
 	for _, v := range hosts {
 		v.index = newIndex(v.Routes)
 		t.claim(v.Host, v)
+		t.note(v)
 	}
 	for _, v := range hosts { // a short name never takes a host's own
 		for _, name := range v.Also {
@@ -72,6 +78,43 @@ func (t *Table) claim(name string, v *VirtualHost) {
 		}
 	}
 	t.names[name] = append(t.names[name], v)
+}
+
+// A Port is what hosts have on a port of one number. It is immutable.
+type Port struct {
+	HTTP bool // some speak HTTP
+	TLS  bool // some are told by the name in a ClientHello
+	// Other is the first that is neither, and has no address of its own by which a connection to it could be told; it takes all
+	// that nobody else does. nil for none.
+	Other *VirtualHost
+}
+
+func (t *Table) note(v *VirtualHost) {
+	p := t.ports[v.Port]
+	if p == nil {
+		p = &Port{}
+		t.ports[v.Port] = p
+	}
+	isAddress := func(name string) bool {
+		_, err := netip.ParseAddr(name)
+		return err == nil
+	}
+	switch {
+	case v.HTTP:
+		p.HTTP = true
+	case v.TLS:
+		p.TLS = true
+	case p.Other == nil && !v.UDP && !slices.ContainsFunc(v.Also, isAddress):
+		p.Other = v
+	}
+}
+
+// On says what there is on a port, for connections of which nothing but address and port is known. It must not be changed.
+func (t *Table) On(port uint16) Port {
+	if p := t.ports[port]; p != nil {
+		return *p
+	}
+	return Port{}
 }
 
 // VirtualHosts lists what the table was made of. The list and what it points to must not be changed.

@@ -110,9 +110,7 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header
 	}
 	q := &g.Arrival
 	*q = Arrival{Request: authz.Request{Request: &g.view, Authority: r.Host}}
-	if at, is := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); is {
-		q.Local = at.AddrPort()
-	}
+	q.Local = localOf(r.Context())
 	if port := h.guard.o.port; port != 0 {
 		q.Local = netip.AddrPortFrom(q.Local.Addr(), port)
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -22,6 +23,7 @@ type inboundOptions struct {
 	appTLS *tls.Config
 	codec  func(format string, args ...any) // what the server codec reports to; nil for net/http's
 	opaque bool                             // what is spoken is not HTTP
+	silent bool                             // the caller waits for the program to speak
 }
 
 // WithOpaque says of a Listener that what is spoken on its connections is not HTTP: AuthorizationPolicies decide about each
@@ -30,6 +32,12 @@ type inboundOptions struct {
 // Default: they decide about requests, in Handler.
 func WithOpaque() InboundOption {
 	return func(o *inboundOptions) { o.opaque = true }
+}
+
+// WithServerFirst says of Admit that the caller waits for the program to speak first: nothing is waited for, and what the port
+// takes is plain text.
+func WithServerFirst() InboundOption {
+	return func(o *inboundOptions) { o.silent = true }
 }
 
 // WithInboundPort says which workload port the policies of a server are those of. Default: the listener's own.
@@ -172,6 +180,10 @@ func (g *guard) allowed(conn net.Conn) bool {
 	return g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
 }
 
+// LetsIn asks the policies about a connection that Admit has given, and that is not HTTP, to a port of this machine's, as those
+// of WithOpaque are asked. It is closed when they do not let it in any more.
+func (in *Inbound) LetsIn(conn net.Conn, to netip.AddrPort) bool { return in.engine.letsIn(conn, to) }
+
 // open reports whether the port takes callers who prove nothing.
 func (g *guard) open() bool { return g.mode() != snapshot.Strict }
 
@@ -196,8 +208,7 @@ func (g *guard) refuses(r *http.Request) bool {
 	}
 	port := g.port
 	if port == 0 {
-		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		port = portOf(addr)
+		port = localOf(r.Context()).Port()
 	}
 	return policy.Mode(port) == snapshot.Strict
 }
@@ -214,6 +225,31 @@ func (g *guard) misdirected(r *http.Request) bool {
 		return false // an address is no server name (RFC 6066 §3)
 	}
 	return err != nil || !strings.EqualFold(host, r.TLS.ServerName)
+}
+
+type destinationKey struct{}
+
+// WithDestination gives a context, of a connection that was redirected, to which the address that it meant to go to counts as
+// the local one.
+func WithDestination(ctx context.Context, to netip.AddrPort) context.Context {
+	return context.WithValue(ctx, destinationKey{}, to)
+}
+
+// DestinationOf gives the address of WithDestination, the zero one for none.
+func DestinationOf(ctx context.Context) netip.AddrPort {
+	to, _ := ctx.Value(destinationKey{}).(netip.AddrPort)
+	return to
+}
+
+// localOf gives the local address of the connection that a request of net/http's came on.
+func localOf(ctx context.Context) netip.AddrPort {
+	if to := DestinationOf(ctx); to.IsValid() {
+		return to
+	}
+	if at, is := ctx.Value(http.LocalAddrContextKey).(*net.TCPAddr); is {
+		return at.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // Admit does with one connection what Listener does, for servers that make their handshakes themselves. It blocks for

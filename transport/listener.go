@@ -353,7 +353,7 @@ func (g *guard) begin(inner net.Conn, timeout time.Duration) (conn net.Conn, ref
 	var first byte
 	conn = inner
 	// The program's own TLS stays as it is: net/http does its handshake, and HTTP/2 needs the type.
-	if _, own := inner.(*tls.Conn); !own {
+	if _, own := inner.(*tls.Conn); !own && !g.o.silent {
 		if conn, first, err = peek(inner, timeout); err != nil {
 			return nil, nil, err
 		}

@@ -104,7 +104,8 @@ heddle proxy ends with its command's.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), proxyConfigCommand(), proxyStatusCommand(), graphCommand(), caCommand(), versionCommand())
+	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), proxyConfigCommand(), proxyStatusCommand(), graphCommand(), captureCommand(),
+		caCommand(), versionCommand())
 	return root
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/identity/extauthz"
 	workloadapi "github.com/heddlemesh/mesh/identity/workload"
+	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -40,6 +41,11 @@ type proxyFlags struct {
 	appMetrics     string
 	accessLog      string
 	accessLogAs    choice
+	transparent    bool
+	capturedOut    uint16
+	capturedIn     uint16
+	opaque         ports
+	serverFirst    time.Duration
 	policy         choice
 	preset         choice
 	settings       string
@@ -98,6 +104,11 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.BoolVar(&o.transparent, "transparent", false, "take the connections that heddle capture redirects, both ways; --outbound is then none by default")
+	f.Uint16Var(&o.capturedOut, "capture-outbound-port", capture.OutboundPort, "`port` on which the program's own connections arrive, on loopback")
+	f.Uint16Var(&o.capturedIn, "capture-inbound-port", capture.InboundPort, "`port` on which connections to the program arrive")
+	f.Var(&o.opaque, "opaque-ports", "`ports` of the program on which nobody speaks HTTP, 3306,5432")
+	f.DurationVar(&o.serverFirst, "server-first", proxy.DefaultServerFirst, "after how `long` a silent captured connection to the program is one on which the program speaks first")
 	f.StringVar(&o.appMetrics, "app-metrics", "", "`URL` of the program's own metrics, which /stats/prometheus then has too")
 	f.StringVar(&o.accessLog, "access-log", "", "`file` of the access log, /dev/stdout for the standard output; default: MeshConfig's accessLogFile")
 	f.Var(&o.accessLogAs, "access-log-encoding", "`encoding` of --access-log: TEXT or JSON, Istio's formats where accessLogFormat says no other")
@@ -178,7 +189,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 
 	quit := make(chan struct{})
 	var once sync.Once
-	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound),
+	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound), Capture: o.capture(),
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
@@ -220,6 +231,9 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 	if err := settingsFrom(cmd, os.LookupEnv); err != nil {
 		return err
 	}
+	if o.transparent && !cmd.Flags().Changed("outbound") {
+		o.outbound = "none"
+	}
 	if err := o.checkListeners(); err != nil {
 		return err
 	}
@@ -233,7 +247,11 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("a path is empty")
 	case slices.Contains(o.config, stdinName):
 		return usageError("standard input is the command's: give --config a file or directory")
-	case len(o.inbound) == 0 && listenAddress(o.outbound) == "":
+	case o.transparent && len(args) > 0:
+		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
+	case o.serverFirst <= 0:
+		return usageError("--server-first is nothing or negative")
+	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && !o.transparent:
 		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
 	case o.still < 0:
 		return usageError("--stream-idle-timeout is negative")
@@ -253,6 +271,21 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("the command is empty")
 	}
 	return nil
+}
+
+// capture gives the listeners for captured connections, none without --transparent.
+func (o *proxyFlags) capture() proxy.Capture {
+	if !o.transparent {
+		return proxy.Capture{}
+	}
+	c := proxy.Capture{Opaque: o.opaque, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if l, err := net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil { // a machine may have no IPv6
+			_ = l.Close()
+			c.Outbound = append(c.Outbound, net.JoinHostPort(host, strconv.Itoa(int(o.capturedOut))))
+		}
+	}
+	return c
 }
 
 // checkListeners refuses addresses that are none, or are given to two listeners.
@@ -306,6 +339,9 @@ func listening(s *proxy.Sidecar, in inbounds) []any {
 		if l.addr != nil {
 			all = append(all, l.name, l.addr.String())
 		}
+	}
+	for _, a := range s.CaptureAddrs() {
+		all = append(all, "captured", a.String())
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,6 +47,23 @@ func (l *inbounds) Set(s string) error {
 	return nil
 }
 
+// ports are numbers, with commas or in several flags.
+type ports []uint16
+
+func (*ports) String() string { return "" }
+func (*ports) Type() string   { return "ports" }
+
+func (l *ports) Set(s string) error {
+	for one := range strings.SplitSeq(s, ",") {
+		n, err := strconv.ParseUint(one, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q is no port", one)
+		}
+		*l = append(*l, uint16(n))
+	}
+	return nil
+}
+
 // A proxySetting is a flag of proxy that a variable and a settings file can give too.
 type proxySetting struct {
 	flag string
@@ -54,7 +72,8 @@ type proxySetting struct {
 
 var proxySettings = []proxySetting{
 	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
-	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"admin", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
+	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"transparent", aValue}, {"capture-outbound-port", aValue},
+	{"capture-inbound-port", aValue}, {"opaque-ports", aList}, {"server-first", aValue}, {"admin", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
 	{"svid", aValue}, {"svid-key", aValue}, {"svid-bundle", aValue},
 	{"workload-api", aValue}, {"workload-api-hint", aValue},
 	{"ignore-kind", aList}, {"strict", aValue}, {"stream-idle-timeout", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},

@@ -26,6 +26,11 @@ inbound:
 - ":9080=127.0.0.1:19080"
 - ':9081=:19081' # another
 outbound: 127.0.0.1:1
+transparent: true
+capture-outbound-port: 16001
+capture-inbound-port: 16006
+opaque-ports: ["3306", "25,26"]
+server-first: 3s
 admin: none
 app-metrics: http://127.0.0.1:9102/metrics
 outbound-traffic-policy: REGISTRY_ONLY
@@ -66,7 +71,8 @@ func TestSettingsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
-		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "admin": "none", "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
+		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "transparent": "true", "capture-outbound-port": "16001",
+		"capture-inbound-port": "16006", "server-first": "3s", "admin": "none", "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
 		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
 		"workload-api": "unix:///run/agent.sock", "workload-api-hint": "internal"} {
@@ -77,6 +83,9 @@ func TestSettingsFile(t *testing.T) {
 	in := *cmd.Flags().Lookup("inbound").Value.(*inbounds)
 	if len(in) != 2 || in[0].Listen != ":9080" || in[1].App != "127.0.0.1:19081" {
 		t.Errorf("inbound is %v", in)
+	}
+	if l := *cmd.Flags().Lookup("opaque-ports").Value.(*ports); fmt.Sprint(l) != "[3306 25 26]" {
+		t.Errorf("opaque ports are %v", l)
 	}
 	if l := *cmd.Flags().Lookup("labels").Value.(*labels); fmt.Sprint(map[string]string(l)) != "map[only:this]" {
 		t.Errorf("labels are %v", l)

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ type Guard struct {
 
 	mu      sync.RWMutex // guards what follows
 	refused []netip.AddrPort
+	dials   *dials // see Watch, nil before
 }
 
 // New makes a guard that connects with dial. Where that is nil it connects by itself and a refused
@@ -49,8 +51,12 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 	g := &Guard{dial: dial}
 	if dial == nil {
 		d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second,
-			ControlContext: func(_ context.Context, network, address string, _ syscall.RawConn) error {
-				return g.check(network, address)
+			ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
+				err := g.check(network, address)
+				if d, ok := ctx.Value(dialKey{}).(*attempt); ok && err == nil {
+					d.begin(address)
+				}
+				return err
 			}}
 		g.dial = d.DialContext
 	}
@@ -73,10 +79,17 @@ func (g *Guard) RefuseLocal() { g.local.Store(true) }
 
 // DialContext connects, or fails with a *RefusedError.
 func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d *attempt
+	if w := g.watched(); w != nil {
+		d = &attempt{of: w, over: make(chan struct{})}
+		defer d.end()
+		ctx = context.WithValue(ctx, dialKey{}, d)
+	}
 	conn, err := g.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
+	d.made(conn)
 	if remote := conn.RemoteAddr(); remote != nil {
 		if err := g.check(remote.Network(), remote.String()); err != nil {
 			_ = conn.Close()
@@ -117,12 +130,15 @@ func (g *Guard) why(ap netip.AddrPort) string {
 			return "it is multicast"
 		}
 	}
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	for _, own := range g.refused {
-		if own.Port() == ap.Port() && SameHost(own.Addr(), addr) {
-			return "it is a listener of the proxy itself"
-		}
+	if g.Refuses(netip.AddrPortFrom(addr, ap.Port())) {
+		return "it is a listener of the proxy itself"
 	}
 	return ""
+}
+
+// Refuses reports whether an address is one of those that were given to Refuse.
+func (g *Guard) Refuses(to netip.AddrPort) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.ContainsFunc(g.refused, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
 }

@@ -1,0 +1,214 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const chainPrefix = "HEDDLE_"
+
+// A tableState is what a table "nat" of iptables has of ours, as iptables-save writes it.
+type tableState struct {
+	chains []string
+	jumps  []string // rules of others' chains
+	rules  []string
+}
+
+func (t *tableState) empty() bool { return len(t.chains)+len(t.jumps) == 0 }
+
+// iptablesState gives what is to be there.
+func (c *Config) iptablesState(of family) tableState {
+	if of == ipv6 && c.NoIPv6 {
+		return tableState{}
+	}
+	t := tableState{jumps: []string{
+		"-A PREROUTING -p tcp -j " + chainName(chainInbound),
+		"-A OUTPUT -p tcp -j " + chainName(chainOutbound),
+	}}
+	for _, ch := range c.chains() {
+		t.chains = append(t.chains, chainName(ch.name))
+		for i := range ch.rules {
+			if words, ok := ch.rules[i].iptables(of); ok {
+				t.rules = append(t.rules, "-A "+chainName(ch.name)+" "+words)
+			}
+		}
+	}
+	// It is the last rule of the last chain that says what all of them are.
+	last := len(t.rules) - 1
+	mark := c.mark(strings.Join(t.rules, "\n"))
+	t.rules[last] = strings.Replace(t.rules[last], " -j ", " -m comment --comment \""+mark+"\" -j ", 1)
+	return t
+}
+
+func chainName(name string) string { return chainPrefix + strings.ToUpper(name) }
+
+// iptables writes the rule. It reports false for one of the other family.
+func (r *rule) iptables(of family) (string, bool) {
+	if r.family != both && r.family != of {
+		return "", false
+	}
+	var w []string
+	say := func(words ...string) { w = append(w, words...) }
+	if r.from.IsValid() {
+		say("-s", r.from.String())
+	}
+	if r.to.IsValid() {
+		say("-d", r.to.String())
+	}
+	if r.notTo.IsValid() {
+		say("!", "-d", r.notTo.String())
+	}
+	if r.loopback {
+		say("-o", "lo")
+	}
+	if r.in != "" {
+		say("-i", wild(r.in))
+	}
+	if r.out != "" {
+		say("-o", wild(r.out))
+	}
+	if r.port != nil || r.then == redirect {
+		say("-p", "tcp")
+	}
+	if r.local {
+		say("-m", "addrtype", "--dst-type", "LOCAL")
+	}
+	if r.port != nil {
+		say("--dport", r.port.text(":"))
+	}
+	if r.uid != nil {
+		say("-m", "owner", "--uid-owner", r.uid.text("-"))
+	}
+	if r.gid != nil {
+		say("-m", "owner", "--gid-owner", r.gid.text("-"))
+	}
+	switch r.then {
+	case leave:
+		say("-j", "RETURN")
+	case goTo:
+		say("-g", chainName(r.chain))
+	case redirect:
+		say("-j", "REDIRECT", "--to-ports", fmt.Sprint(r.port2))
+	}
+	return strings.Join(w, " "), true
+}
+
+// wild writes the end of an interface's name as iptables has it.
+func wild(name string) string {
+	if rest, ok := strings.CutSuffix(name, "*"); ok {
+		return rest + "+"
+	}
+	return name
+}
+
+// readState finds what is ours in what iptables-save wrote.
+func readState(saved string) tableState {
+	var t tableState
+	table := ""
+	for line := range strings.Lines(saved) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+		case table != "nat":
+		case strings.HasPrefix(line, ":"+chainPrefix):
+			name, _, _ := strings.Cut(line[1:], " ")
+			t.chains = append(t.chains, name)
+		case strings.HasPrefix(line, "-A "+chainPrefix):
+			t.rules = append(t.rules, line)
+		case strings.HasPrefix(line, "-A ") && strings.Contains(line, " -j "+chainPrefix):
+			t.jumps = append(t.jumps, line)
+		}
+	}
+	return t
+}
+
+// script gives what iptables-restore has to read to make one state of another, in one transaction and without a look at
+// what is foreign. Jumps that are there stay in their place.
+func script(now, want tableState) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("*nat")
+	gone := slices.DeleteFunc(slices.Clone(now.chains), func(name string) bool { return slices.Contains(want.chains, name) })
+	for _, name := range slices.Concat(want.chains, gone) { // new, or emptied
+		line(":%s - [0:0]", name)
+	}
+	missing := slices.Clone(want.jumps)
+	for _, jump := range now.jumps {
+		if i := slices.Index(missing, jump); i >= 0 {
+			missing = slices.Delete(missing, i, i+1)
+			continue
+		}
+		line("-D%s", strings.TrimPrefix(jump, "-A"))
+	}
+	for _, rule := range slices.Concat(want.rules, missing) {
+		line("%s", rule)
+	}
+	for _, name := range gone {
+		line("-X %s", name)
+	}
+	line("COMMIT")
+	return b.String()
+}
+
+// An iptables is one variant of the programs, "iptables" and "ip6tables" in front of the suffix.
+type iptables struct {
+	run    Tool
+	suffix string // "", "-nft", "-legacy"
+}
+
+func iptablesOf(b Backend, run Tool) iptables {
+	return iptables{run, strings.TrimPrefix(string(b), string(IPTables))}
+}
+
+func (i iptables) program(of family, verb string) string {
+	if of == ipv6 {
+		return "ip6tables" + i.suffix + verb
+	}
+	return "iptables" + i.suffix + verb
+}
+
+func (i iptables) state(ctx context.Context, of family) (tableState, error) {
+	saved, err := i.run(ctx, "", i.program(of, "-save"))
+	return readState(saved), err
+}
+
+// become makes a family's rules of ours those that are wanted.
+func (i iptables) become(ctx context.Context, of family, want tableState) error {
+	now, err := i.state(ctx, of)
+	if err != nil || now.empty() && want.empty() {
+		return err
+	}
+	_, err = i.run(ctx, script(now, want), i.program(of, "-restore"), "--noflush", "--wait=5")
+	return err
+}
+
+// install takes back what it has done where it cannot do all.
+func (i iptables) install(ctx context.Context, c *Config) error {
+	before := make(map[family]tableState)
+	for _, of := range []family{ipv4, ipv6} {
+		was, err := i.state(ctx, of)
+		if err == nil {
+			before[of] = was
+			err = i.become(ctx, of, c.iptablesState(of))
+		}
+		if of == ipv6 && c.NoIPv6 && errors.Is(err, ErrNoTool) {
+			err = nil // then there is nothing to take out either
+		}
+		if err != nil {
+			undo := context.WithoutCancel(ctx)
+			for done, was := range before {
+				err = errors.Join(err, i.become(undo, done, was))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (i iptables) uninstall(ctx context.Context) error {
+	return errors.Join(i.become(ctx, ipv4, tableState{}), i.become(ctx, ipv6, tableState{}))
+}

@@ -1,0 +1,100 @@
+package capture
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// nftTable is the table that the rules are in. Nobody else writes to it.
+const nftTable = "inet heddle"
+
+// nftScript gives what nft has to read, in one transaction: the table as it is to be, in the place of the one that may be there.
+func (c *Config) nftScript() string {
+	body := c.nftBody()
+	var b strings.Builder
+	fmt.Fprintf(&b, "table %s\ndelete table %s\ntable %s {\n\tcomment %q\n", nftTable, nftTable, nftTable, c.mark(body))
+	b.WriteString(body)
+	b.WriteString("}\n")
+	return b.String()
+}
+
+func (c *Config) nftBody() string {
+	var b strings.Builder
+	for _, ch := range c.chains() {
+		fmt.Fprintf(&b, "\tchain %s {\n", ch.name)
+		for i := range ch.rules {
+			if words, ok := ch.rules[i].nft(c.NoIPv6); ok {
+				fmt.Fprintf(&b, "\t\t%s\n", words)
+			}
+		}
+		b.WriteString("\t}\n")
+	}
+	only := "meta l4proto tcp"
+	if c.NoIPv6 {
+		only = "meta nfproto ipv4 " + only
+	}
+	for _, hook := range []struct{ name, chain string }{{"prerouting", chainInbound}, {"output", chainOutbound}} {
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype nat hook %s priority -100; policy accept;\n\t\t%s jump %s\n\t}\n",
+			hook.name, hook.name, only, hook.chain)
+	}
+	return b.String()
+}
+
+// nft writes the rule. It reports false for one of a family that is left alone.
+func (r *rule) nft(noIPv6 bool) (string, bool) {
+	if r.family == ipv6 && noIPv6 {
+		return "", false
+	}
+	var w []string
+	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+	ip := "ip"
+	if r.family == ipv6 {
+		ip = "ip6"
+	}
+	for _, p := range []struct {
+		how string
+		of  netip.Prefix
+	}{{"saddr ", r.from}, {"daddr ", r.to}, {"daddr != ", r.notTo}} {
+		if p.of.IsValid() {
+			say("%s %s%s", ip, p.how, p.of)
+		}
+	}
+	if r.loopback {
+		say(`oifname "lo"`)
+	}
+	if r.in != "" {
+		say("iifname %q", r.in)
+	}
+	if r.out != "" {
+		say("oifname %q", r.out)
+	}
+	if r.local {
+		say("fib daddr type local")
+	}
+	if r.port != nil {
+		say("tcp dport %s", r.port.text("-"))
+	}
+	if r.uid != nil {
+		say("meta skuid %s", r.uid.text("-"))
+	}
+	if r.gid != nil {
+		say("meta skgid %s", r.gid.text("-"))
+	}
+	switch r.then {
+	case leave:
+		say("return")
+	case goTo:
+		say("goto %s", r.chain)
+	case redirect:
+		say("meta l4proto tcp redirect to :%d", r.port2)
+	}
+	return strings.Join(w, " "), true
+}
+
+func (r Range) text(between string) string {
+	if r.First == r.Last {
+		return fmt.Sprint(r.First)
+	}
+	return fmt.Sprintf("%d%s%d", r.First, between, r.Last)
+}

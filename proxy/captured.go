@@ -1,0 +1,346 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/heddlemesh/mesh/internal/capture"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// DefaultServerFirst is how long a captured connection that the program receives may say nothing before it is taken for one on
+// which the program speaks first.
+const DefaultServerFirst = 5 * time.Second
+
+// Capture says where connections arrive that rules of the kernel have redirected (heddle capture). The sidecar must run as who those
+// rules exempt. Its Guard is required.
+type Capture struct {
+	// Outbound are addresses for the program's own connections, of loopback: 127.0.0.1:15001 and [::1]:15001.
+	Outbound []string
+	// Inbound are addresses for connections to the program, ":15006".
+	Inbound []string
+	// Opaque are ports of the program on which HTTP is not looked for: nobody waits for a first byte there, unless mutual TLS of the
+	// mesh may be what comes.
+	Opaque []uint16
+	// ServerFirst is how long an inbound connection may be silent. Default: DefaultServerFirst.
+	ServerFirst time.Duration
+	// Destination says where a connection meant to go. Default: as the kernel knows it, SO_ORIGINAL_DST.
+	Destination func(*net.TCPConn) (netip.AddrPort, error)
+}
+
+// The reasons of replies to captured connections that go nowhere. Such a reply has no status: the connection is reset.
+const (
+	NotCaptured = "not_captured" // nobody redirected it: it came straight to a port for captured connections
+	OwnTraffic  = "own_traffic"  // it is the sidecar's own: the rules do not exempt whom it runs as
+)
+
+// A captor is what a wire needs for connections that were redirected. It is safe for concurrent use.
+type captor struct {
+	config  Capture
+	guard   *Guard
+	inbound *transport.Inbound // nil for outbound
+
+	mu    sync.Mutex // guards what follows
+	apps  map[netip.AddrPort]*application
+	given map[net.Conn]netip.AddrPort // HTTP/2, on its way to net/http
+}
+
+func newCaptor(c Capture, g *Guard, in *transport.Inbound) *captor {
+	if c.Destination == nil {
+		c.Destination = capture.OriginalDestination
+	}
+	if c.ServerFirst <= 0 {
+		c.ServerFirst = DefaultServerFirst
+	}
+	return &captor{config: c, guard: g, inbound: in, apps: make(map[netip.AddrPort]*application), given: make(map[net.Conn]netip.AddrPort)}
+}
+
+// maxApplications is how many ports of the program are remembered, which callers may make up.
+const maxApplications = 256
+
+// application gives the program on one of its ports, called from an address whose connections are not captured again.
+func (c *captor) application(to netip.AddrPort) *application {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.apps[to]
+	if a != nil {
+		return a
+	}
+	if len(c.apps) >= maxApplications {
+		for _, old := range c.apps {
+			old.close()
+		}
+		clear(c.apps)
+	}
+	a = newApplication(to.String())
+	a.from = capture.PassThrough(to.Addr())
+	c.apps[to] = a
+	return a
+}
+
+func (c *captor) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.apps {
+		a.close()
+	}
+}
+
+// give remembers where a connection meant to go until net/http has it.
+func (c *captor) give(nc net.Conn, to netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.given[nc] = to
+}
+
+// connContext is http.Server.ConnContext.
+func (c *captor) connContext(ctx context.Context, nc net.Conn) context.Context {
+	c.mu.Lock()
+	to := c.given[nc]
+	delete(c.given, nc)
+	c.mu.Unlock()
+	ctx = transport.WithDestination(ctx, to)
+	if c.inbound != nil {
+		ctx = c.inbound.ConnContext(ctx, nc)
+	}
+	return ctx
+}
+
+// outboundTarget is the one of connections that meant to go to an address: what the mesh does not know goes there, whatever name
+// the request has.
+func (c *captor) outboundTarget(r *http.Request) (destination, *LocalReply) {
+	d, refused := outboundTarget(r)
+	if refused == nil {
+		d.url.Host = transport.DestinationOf(r.Context()).String()
+	}
+	return d, refused
+}
+
+// inboundTarget sends every request to where its connection meant to go.
+func (c *captor) inboundTarget(e *transport.Engine) func(*http.Request) (destination, *LocalReply) {
+	return func(r *http.Request) (destination, *LocalReply) {
+		return inboundTarget(transport.DestinationOf(r.Context()).String(), e)(r)
+	}
+}
+
+func (c *captor) via(r *http.Request) http.RoundTripper {
+	return c.application(transport.DestinationOf(r.Context())).via(r)
+}
+
+// captured finds out where a redirected connection meant to go, and what is spoken on it. What is not HTTP is served, or
+// refused, here. It reports whether the session goes on, with HTTP.
+func (s *session) captured() bool {
+	c := s.wire.captor
+	tcp, ok := s.nc.(*net.TCPConn)
+	if !ok || s.raw == nil {
+		return false
+	}
+	to, err := c.config.Destination(tcp)
+	if err != nil || !to.IsValid() || c.refuses(to) {
+		s.refuse(to, LocalReply{Flag: "UH", Reason: NotCaptured, Err: err, Text: "a connection straight to a port for captured connections"})
+		return false
+	}
+	s.to = to
+	if s.own(c) {
+		s.refuse(to, LocalReply{Flag: "UH", Reason: OwnTraffic, Text: "the sidecar's own connection was captured: the rules must exempt the user or group that it runs as"})
+		return false
+	}
+	if c.inbound != nil {
+		return s.received()
+	}
+	return s.made()
+}
+
+// refuses reports whether an address is a listener of the sidecar's. What the program receives is for this machine, by whichever
+// of its addresses.
+func (c *captor) refuses(to netip.AddrPort) bool {
+	loopback := func(a netip.Addr) bool { return c.guard.Refuses(netip.AddrPortFrom(a, to.Port())) }
+	return c.guard.Refuses(to) || c.inbound != nil && (loopback(netip.IPv6Loopback()) || loopback(netip.AddrFrom4([4]byte{127, 0, 0, 1})))
+}
+
+// own reports whether the connection is one that the sidecar has made, and that must not come back to it: to its program, or to
+// anybody else. One to an endpoint that is the program itself is to be received.
+func (s *session) own(c *captor) bool {
+	from, ok := s.nc.RemoteAddr().(*net.TCPAddr)
+	switch {
+	case !ok:
+		return true
+	case c.inbound != nil:
+		return slices.Contains(capture.PassThrough(s.to.Addr()), from.AddrPort().Addr().Unmap())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if !s.attendCall(cancel) {
+		return true
+	}
+	defer s.attendCall(nil)
+	return c.guard.Mine(ctx, from.AddrPort(), s.to)
+}
+
+// refuse resets a connection that was captured, and tells of it. to is zero where it is not known.
+func (s *session) refuse(to netip.AddrPort, l LocalReply) {
+	l.Direction = s.wire.forward.direction
+	if to.IsValid() {
+		l.Host = to.String()
+	}
+	s.wire.forward.report(l)
+	resetAtClose(s.nc)
+}
+
+// hear looks at what the client says first, until enough says so or time is up. Where that is up, err is nil and b what there is.
+func (s *session) hear(wait time.Duration, b []byte, enough func([]byte) bool) ([]byte, error) {
+	s.reading.Arm(wait)
+	n, err := look(s.raw, b, enough)
+	if inTime := s.reading.Disarm(); inTime {
+		return b[:n], err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Load() == int32(sessionWoken) || s.why == clientGone {
+		return nil, net.ErrClosed
+	}
+	if err != nil && !timedOut(err) {
+		return nil, err
+	}
+	return b[:n], s.nc.SetReadDeadline(time.Time{})
+}
+
+// received is captured of a connection to the program.
+func (s *session) received() bool {
+	c := s.wire.captor
+	s.app = c.application(s.to)
+	opaque := false
+	for _, port := range c.config.Opaque {
+		opaque = opaque || port == s.to.Port()
+	}
+	said := undecided
+	if !opaque || c.inbound.Identified() { // which may be asked for by TLS
+		b, err := s.hear(c.config.ServerFirst, make([]byte, maxSniffed), func(b []byte) bool { return opaque || sniff(b) != undecided })
+		if err != nil {
+			return false
+		}
+		if said = sniff(b); said == undecided && len(b) > 0 {
+			said = speaksOther
+		}
+	}
+	options := []transport.InboundOption{transport.WithInboundPort(s.to.Port())}
+	if said == undecided {
+		options = append(options, transport.WithServerFirst())
+	}
+	nc, err := c.inbound.Admit(s.nc, options...)
+	if err != nil {
+		return false
+	}
+	s.take(nc)
+	if s.tls != nil {
+		said = s.within()
+	}
+	switch {
+	case opaque || said != speaksHTTP1 && said != speaksHTTP2:
+		s.pass()
+		return false
+	case said == speaksHTTP2:
+		s.handOn()
+		return false
+	}
+	return true
+}
+
+// within says what is spoken within the mesh's TLS: what was agreed on, or what comes first.
+func (s *session) within() spoken {
+	switch s.tls.ConnectionState().NegotiatedProtocol {
+	case "h2":
+		return speaksHTTP2
+	case "http/1.1":
+		return speaksHTTP1
+	case "istio": // of Istio's clients of TCP
+		return speaksOther
+	}
+	s.reading.Arm(s.wire.captor.config.ServerFirst)
+	err := s.conn.WaitReadable()
+	if !s.reading.Disarm() {
+		_ = s.nc.SetReadDeadline(time.Time{}) // TLS reads no more after a deadline: who speaks first must say so by ALPN
+	}
+	if err != nil {
+		return speaksOther
+	}
+	switch said := sniff(s.conn.Buffered()); said {
+	case undecided, speaksHTTP1: // the codec refuses what is none
+		return speaksHTTP1
+	default:
+		return said
+	}
+}
+
+// take puts an admitted connection in the place of the one that it is made of.
+func (s *session) take(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := s.why == clientGone
+	s.wrap(nc)
+	if gone {
+		_ = beneath(nc).Close()
+	}
+	s.caller = s.wire.engine.Caller(nc)
+}
+
+// handOn gives a connection of HTTP/2 to net/http.
+func (s *session) handOn() {
+	s.handed = true
+	nc := s.conn.Detach()
+	s.wire.captor.give(nc, s.to)
+	s.wire.http2.give(nc)
+}
+
+// pass joins a connection that is not HTTP with the program, where policies let it in.
+func (s *session) pass() {
+	if !s.wire.captor.inbound.LetsIn(s.nc, s.to) {
+		s.refuse(s.to, LocalReply{Flag: "UAEX", Reason: Denied, Text: "the connection is denied by policy"})
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	err := context.Canceled
+	var up net.Conn
+	if s.attendCall(cancel) {
+		up, err = s.app.dial(ctx)
+	}
+	s.attendCall(nil)
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			s.refuse(s.to, replyOf(err))
+		}
+		return
+	}
+	s.tunnel(up)
+}
+
+// tunnel copies both ways between the client and up, which it closes.
+func (s *session) tunnel(up net.Conn) {
+	defer up.Close()
+	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {
+		return // woken to end
+	}
+	s.tunnelled.Store(true)
+	if !s.attend(up) {
+		return
+	}
+	defer s.attend(nil)
+	first := taken(s.conn)
+	s.wire.forward.active.Add(1)
+	s.wire.forward.total.Add(1)
+	defer s.wire.forward.active.Add(-1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stream(up, s.nc, first)
+	}()
+	stream(s.nc, up, nil)
+	<-done
+}

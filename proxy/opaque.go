@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// made is captured of a connection that the program makes. What the mesh knows by its address, and ports on which nobody speaks
+// HTTP or TLS, need no first byte: there the server may speak first. Elsewhere that says whether it is HTTP, or which host a
+// ClientHello names. What is neither goes to the service of other protocols that has the port (as with Istio, where one without
+// an address takes all of it), else where it meant to go.
+func (s *session) made() bool {
+	host := s.to.Addr().String()
+	var v *routing.VirtualHost
+	var on routing.Port
+	if t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]; t != nil {
+		v, _ = t.Lookup(host, s.to.Port())
+		on = t.On(s.to.Port())
+		if v != nil {
+			on = routing.Port{HTTP: v.HTTP}
+		}
+	}
+	if on.Other != nil {
+		host = on.Other.Host
+	}
+	if on.HTTP || on.TLS {
+		said, name, ok := s.first(on.TLS)
+		switch {
+		case !ok:
+			return false
+		case on.HTTP && said == speaksHTTP1:
+			return true
+		case on.HTTP && said == speaksHTTP2:
+			s.handOn()
+			return false
+		case name != "" && s.knows(name):
+			host = name
+		}
+	}
+	s.call(host)
+	return false
+}
+
+// first hears what the client says first, and the host that it names where that is TLS and names counts. ok is false where it says nothing.
+func (s *session) first(names bool) (said spoken, name string, ok bool) {
+	b, err := s.hear(transport.DefaultReadHeaderTimeout, make([]byte, maxSniffed), func(b []byte) bool { return sniff(b) != undecided })
+	if err != nil || len(b) == 0 {
+		return undecided, "", false
+	}
+	if said = sniff(b); said != speaksTLS || !names {
+		return said, "", true
+	}
+	b, err = s.hear(transport.DefaultReadHeaderTimeout, make([]byte, maxHello), func(b []byte) bool {
+		_, done := serverName(b)
+		return done
+	})
+	name, _ = serverName(b)
+	return said, name, err == nil
+}
+
+// knows reports whether a host is one of the mesh on the port.
+func (s *session) knows(name string) bool {
+	t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]
+	if t == nil {
+		return false
+	}
+	v, _ := t.Lookup(name, s.to.Port())
+	return v != nil && v.TLS
+}
+
+// call joins a connection that is not HTTP with an endpoint of the host, or, where the mesh knows nothing of it and lets it out,
+// with the address that it meant to go to.
+func (s *session) call(host string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if !s.attendCall(cancel) {
+		return
+	}
+	// To rules of HTTP it is what the program's own TLS is.
+	q := &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: s.to.Port(), Path: "/",
+		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc)}
+	var c transport.Call
+	up, finish, err := s.connect(ctx, &c, q)
+	s.attendCall(nil)
+	c.End(err)
+	switch {
+	case err != nil && ctx.Err() == nil && s.cause() == notEnded:
+		s.refuse(s.to, replyOf(err))
+		return
+	case err != nil:
+		return
+	}
+	defer finish()
+	s.tunnel(up)
+}
+
+// connect makes the call of the mesh: a connection, and what is to be called at its end.
+func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Request) (up net.Conn, finish func(), err error) {
+	e := s.wire.mesh.engine
+	switch step := e.Begin(ctx, c, q); step.Kind {
+	case transport.Reject:
+		return nil, nil, step.Err
+	case transport.Direct:
+		up, err = s.wire.mesh.outside(ctx, "tcp", s.to.String())
+		return up, func() {}, err
+	case transport.Reply:
+		return nil, nil, c.Fail(call.Outcome{Reason: call.ReasonInvalidRequest}, nil)
+	case transport.Forward:
+	}
+	for wait := c.Unresolved(); wait != nil; wait = c.Unresolved() {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, nil, c.FailUnresolved(ctx.Err())
+		}
+	}
+	for {
+		a, err := c.Pick(nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		up, err := e.Open(ctx, a.Endpoint.Def.Address, c.Policy(), a.TLS(), q.Host)
+		if err == nil {
+			a.Answered(call.Outcome{})
+			return up, func() { a.Finish() }, nil
+		}
+		o := call.NotConnected(err)
+		if ctx.Err() != nil {
+			o = call.Outcome{Reason: call.ReasonCanceled}
+		}
+		wait, again := c.Next(o, true)
+		a.Answered(o)
+		a.Finish()
+		if !again || !rest(ctx, wait) {
+			return nil, nil, c.Fail(o, err)
+		}
+	}
+}
+
+// rest waits. It reports false where ctx ends first.
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
