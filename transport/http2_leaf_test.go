@@ -576,7 +576,8 @@ func TestHTTP2Cancellation(t *testing.T) {
 		wg.Wait()
 		load := w.rig.engine.clusters["outbound|80||svc"].load
 		open, peak, _, _ := w.counts()
-		if peak > 2 || load.waiters.Load() != 0 || load.Connections.Active() != open || load.Requests.Active() != 0 {
+		// Both may be the one endpoint's when the other, which has none, gets one in any case.
+		if peak > 2+1 || load.waiters.Load() != 0 || load.Connections.Active() != open || load.Requests.Active() != 0 {
 			t.Errorf("%d connections, %d counted, %d wait, %d requests", peak, load.Connections.Active(), load.waiters.Load(), load.Requests.Active())
 		}
 	})
