@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/heddlemesh/mesh"
@@ -18,25 +17,8 @@ import (
 // tracing travels with the request's context.
 var forwarded = []string{"end-user", "user-agent", "cookie", "authorization", "jwt"}
 
-// A caller calls other services and remembers what the mesh said of calls that failed.
-type caller struct {
-	client *http.Client
-
-	mu       sync.Mutex // guards what follows
-	failures []failure  // the last
-}
-
-// A failure has the form that it has on the admin page of heddle proxy.
-type failure struct {
-	At        time.Time `json:"at"`
-	Direction string    `json:"direction"`
-	Method    string    `json:"method"`
-	Host      string    `json:"host"`
-	Status    int       `json:"status"`
-	Flag      string    `json:"flag"`
-	Reason    string    `json:"reason"`
-	Details   string    `json:"details"`
-}
+// A caller calls other services.
+type caller struct{ client *http.Client }
 
 // An answer is what came back; served is who says to have made it. A status without an answer is what a proxy
 // would have said.
@@ -61,35 +43,20 @@ func (c *caller) call(r *http.Request, url string, timeout time.Duration) (answe
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return answer{status: c.failed(req, err)}, err
+		return answer{status: statusOf(req, err)}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	return answer{resp.StatusCode, body, resp.Header.Get(served)}, err
 }
 
-const keptFailures = 64
-
-// failed notes why a call got no answer: the mesh's error says flag, rule, cluster and endpoint. It gives the
-// status that a proxy would answer, 0 where the caller gave up itself.
-func (c *caller) failed(req *http.Request, err error) int {
-	f := failure{At: time.Now(), Direction: "outbound", Method: req.Method, Host: req.URL.Host, Flag: "-", Details: err.Error()}
-	if e, ok := errors.AsType[*mesh.Error](err); ok {
-		f.Flag, f.Status, f.Reason, f.Details = e.Flag(), e.HTTPStatus(), e.Reason.Error(), e.Error()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failures = append(c.failures[max(0, len(c.failures)+1-keptFailures):], f)
-	if req.Context().Err() != nil {
+// statusOf gives the status that a proxy would answer where a call got none, 0 where the caller gave up itself.
+func statusOf(req *http.Request, err error) int {
+	e, ok := errors.AsType[*mesh.Error](err)
+	if !ok || req.Context().Err() != nil {
 		return 0
 	}
-	return f.Status
-}
-
-func (c *caller) recent() []failure {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]failure{}, c.failures...)
+	return e.HTTPStatus()
 }
 
 // upstream gives the URL of a service by the environment of the originals: <NAME>_HOSTNAME,

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // missing is a subset that no DestinationRule has.
@@ -37,7 +39,7 @@ func missingSubset(ctx context.Context, c *check) (string, error) {
 	if code != http.StatusOK || !strings.Contains(string(page), apology) || !strings.Contains(string(page), "PublisherA") {
 		return "", fmt.Errorf("expected a page with details and %q, found %d %s", apology, code, excerpt(string(page), "Error fetching", "Book Reviews"))
 	}
-	var shown []failure
+	var shown []mesh.Failure
 	if err := c.admin(ctx, c.front(), "/failures", &shown); err != nil {
 		return "", err
 	}
@@ -55,7 +57,7 @@ func missingSubset(ctx context.Context, c *check) (string, error) {
 		return "", err
 	}
 	c.notes.detail("log: %s", line)
-	return "503, NC; on the admin page: " + entry.Details + "; in the log too", nil
+	return "503, NC; on the admin page: " + entry.Error + "; in the log too", nil
 }
 
 // explains reports whether a text names host, subset and rule.
@@ -64,13 +66,13 @@ func explains(text, rule string) bool {
 }
 
 // judgeMissing looks for the call's entry on the page of failures.
-func judgeMissing(shown []failure) (failure, error) {
+func judgeMissing(shown []mesh.Failure) (mesh.Failure, error) {
 	for _, f := range slices.Backward(shown) {
-		if f.Flag == "NC" && f.Status == http.StatusServiceUnavailable && f.Direction == "outbound" && explains(f.Details, "route everybody") {
+		if f.Flags == "NC" && f.Status == http.StatusServiceUnavailable && f.Reporter == "source" && explains(f.Error, "route everybody") {
 			return f, nil
 		}
 	}
-	return failure{}, fmt.Errorf("expected 503, NC, host, subset %s and rule everybody on the page /failures, found %+v", missing, shown)
+	return mesh.Failure{}, fmt.Errorf("expected 503, NC, host, subset %s and rule everybody on the page /failures, found %+v", missing, shown)
 }
 
 // judgeMissingLog looks for a line that says the same. A sidecar logs the call that it has answered; the library

@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // limited: reviews answers each user five times an hour, and does not hear of what is too many.
@@ -64,7 +67,7 @@ func broken(ctx context.Context, c *check) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var shown []failure
+	var shown []mesh.Failure
 	if err := c.admin(ctx, reviews, "/failures", &shown); err != nil {
 		return "", err
 	}
@@ -89,9 +92,10 @@ func broken(ctx context.Context, c *check) (string, error) {
 }
 
 // judgeOpen counts the calls that the breaker has kept back: all but those that opened it, or tried again.
-func judgeOpen(shown []failure) (refused int, err error) {
+func judgeOpen(shown []mesh.Failure) (refused int, err error) {
+	shown = slices.DeleteFunc(shown, func(f mesh.Failure) bool { return f.Reporter != "source" })
 	for _, f := range shown {
-		if f.Flag == "UO" && strings.Contains(f.Details, "default/ratings for ratings.default.svc.cluster.local is open") {
+		if f.Flags == "UO" && strings.Contains(f.Error, "default/ratings for ratings.default.svc.cluster.local is open") {
 			refused++
 		}
 	}

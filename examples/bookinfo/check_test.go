@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/heddlemesh/mesh"
 )
 
 // The tests here give the judges of -check what should be refused: a scenario that cannot fail says nothing.
@@ -201,22 +203,22 @@ func everyNth(all []visit, n int) []visit {
 
 func TestJudgeMissing(t *testing.T) {
 	t.Parallel()
-	good := failure{Direction: "outbound", Status: 503, Flag: "NC",
-		Details: "mesh: … (flag NC, route everybody): subset v9 of reviews.default.svc.cluster.local is not defined"}
-	with := func(change func(*failure)) []failure { f := good; change(&f); return []failure{f} }
+	good := mesh.Failure{Reporter: "source", Status: 503, Flags: "NC",
+		Error: "mesh: … (flag NC, route everybody): subset v9 of reviews.default.svc.cluster.local is not defined"}
+	with := func(change func(*mesh.Failure)) []mesh.Failure { f := good; change(&f); return []mesh.Failure{f} }
 	const wrong = "expected 503, NC"
 	for name, test := range map[string]struct {
-		shown []failure
+		shown []mesh.Failure
 		err   string
 	}{
-		"good":           {[]failure{good, {}}, ""},
+		"good":           {[]mesh.Failure{good, {}}, ""},
 		"nothing":        {nil, wrong},
-		"another flag":   {with(func(f *failure) { f.Flag = "UH" }), wrong},
-		"another status": {with(func(f *failure) { f.Status = 404 }), wrong},
-		"inbound":        {with(func(f *failure) { f.Direction = "inbound" }), wrong},
-		"no subset":      {with(func(f *failure) { f.Details = strings.ReplaceAll(f.Details, "v9", "") }), wrong},
-		"no host":        {with(func(f *failure) { f.Details = strings.ReplaceAll(f.Details, "reviews.default", "") }), wrong},
-		"no rule":        {with(func(f *failure) { f.Details = strings.ReplaceAll(f.Details, "everybody", "") }), wrong},
+		"another flag":   {with(func(f *mesh.Failure) { f.Flags = "UH" }), wrong},
+		"another status": {with(func(f *mesh.Failure) { f.Status = 404 }), wrong},
+		"inbound":        {with(func(f *mesh.Failure) { f.Reporter = "destination" }), wrong},
+		"no subset":      {with(func(f *mesh.Failure) { f.Error = strings.ReplaceAll(f.Error, "v9", "") }), wrong},
+		"no host":        {with(func(f *mesh.Failure) { f.Error = strings.ReplaceAll(f.Error, "reviews.default", "") }), wrong},
+		"no rule":        {with(func(f *mesh.Failure) { f.Error = strings.ReplaceAll(f.Error, "everybody", "") }), wrong},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -135,7 +135,7 @@ func (b *bookinfo) restart(ctx context.Context, name string) error {
 
 // adminURL gives the base of an instance's admin pages, "" where there is no such instance: those of `heddle
 // proxy` for an instance with a sidecar (/config_dump, /clusters, /failures, /ready …); a Go program has
-// /config_dump, /certs and /failures of the same shape, and no others.
+// those that read only, of the same shape.
 func (b *bookinfo) adminURL(name string) string {
 	i, err := b.find(name)
 	if err != nil {

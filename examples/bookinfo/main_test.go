@@ -270,7 +270,11 @@ func awaitRefusal(t *testing.T, b *bookinfo) string {
 			t.Fatal(err)
 		}
 		if len(s.Refused) > 0 && string(s.Refused) != "null" {
-			return string(s.Refused)
+			var refused bytes.Buffer
+			if err := json.Compact(&refused, s.Refused); err != nil {
+				t.Fatal(err)
+			}
+			return refused.String()
 		}
 		select {
 		case <-tick.C:

@@ -61,7 +61,7 @@ func serve(service, version string) error {
 		return err
 	}
 	calls := &caller{client: m.Client()}
-	pages := &http.Server{Handler: adminPages(m, calls), ReadHeaderTimeout: 5 * time.Second}
+	pages := &http.Server{Handler: m.AdminHandler(), ReadHeaderTimeout: 5 * time.Second}
 	defer pages.Close()
 	go func() { _ = pages.Serve(admin) }()
 	srv := &http.Server{Handler: handler(service, version, calls)}
@@ -81,15 +81,6 @@ func serve(service, version string) error {
 // handler gives the service's pages.
 func handler(service, version string, calls *caller) http.Handler {
 	return identified(service, version, logged(routes(service, version, calls)))
-}
-
-// adminPages tell about the mesh inside, as those of heddle proxy do.
-func adminPages(m *mesh.Mesh, calls *caller) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status()) })
-	mux.HandleFunc("GET /certs", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, m.Status().Identity) })
-	mux.HandleFunc("GET /failures", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, calls.recent()) })
-	return mux
 }
 
 // routes gives what the originals have.
