@@ -87,20 +87,23 @@ func speaking(t testing.TB, name string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.WriteString(conn, name+"\n")
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
+	go speakFirst(l, name)
 	return l.Addr().String()
+}
+
+// speakFirst serves the protocol until the listener ends.
+func speakFirst(l net.Listener, name string) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			_, _ = io.WriteString(conn, name+"\n")
+			_, _ = io.Copy(conn, conn)
+		}()
+	}
 }
 
 // greeting reads the first line, or why there is none.

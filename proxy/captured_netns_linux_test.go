@@ -93,19 +93,7 @@ func serveOn(t *testing.T, name string, listen func(string) (net.Listener, error
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	go func() {
-		for {
-			conn, err := db.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				_, _ = io.WriteString(conn, name+"\n")
-				_, _ = io.Copy(conn, conn)
-			}()
-		}
-	}()
+	go speakFirst(db, name)
 }
 
 // connected gives a connection, also where that has been reset by the time it was made.
