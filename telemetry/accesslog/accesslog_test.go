@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
@@ -168,9 +169,12 @@ func FuzzLine(f *testing.F) {
 		e.Path, e.Query, e.Method, e.Authority, e.Route, e.Details, e.SNI, e.Endpoint = a, b, b, a, b, a, b, a
 		e.Request = call.HTTPHeaders{"User-Agent": {a}, "X-Forwarded-For": {b}, "X-Request-Id": {b}}
 		line := string(text.Append(nil, e))
-		if strings.Count(line, "\n") != 1 || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool {
-			return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0x202e
-		}) {
+		unsafe := func(line string) bool {
+			return !utf8.ValidString(line) || strings.Count(line, "\n") != 1 || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool {
+				return r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0x202e
+			})
+		}
+		if unsafe(line) {
 			t.Fatalf("%q", line)
 		}
 		quotes := 0
@@ -185,7 +189,7 @@ func FuzzLine(f *testing.F) {
 		if quotes != 14 {
 			t.Fatalf("%d quotes in %q", quotes, line)
 		}
-		if out := string(object.Append(nil, e)); !json.Valid([]byte(out)) || strings.Count(out, "\n") != 1 {
+		if out := string(object.Append(nil, e)); !json.Valid([]byte(out)) || unsafe(out) {
 			t.Fatalf("%q", out)
 		}
 	})
