@@ -22,9 +22,17 @@ type Request struct {
 	Headers   Headers
 	// Source is the address of who sent the request to us, invalid where it begins here.
 	Source netip.Addr
+	// Conn is what there is to know of a connection that is not HTTP, nil for none.
+	Conn *Connection
 	// Room is where what is made of the request stands, for drivers that use the texts no longer than the room. Default nil:
 	// texts are allocated.
 	Room *Room
+}
+
+// A Connection is what rules see of a connection that is not HTTP.
+type Connection struct {
+	ServerName string     // the host in its ClientHello, canonical, "" for none
+	To         netip.Addr // where it was made to, invalid where that is not known
 }
 
 // Headers is the view of header fields that matchers need. http.Header, gRPC metadata and a codec's head

@@ -33,11 +33,18 @@ func (c *compiler) checkReferences(docs []*document) {
 // What becomes of requests whose destination is not there.
 const (
 	callsFail  = "calls get 503, flag NC"
+	connsFail  = "connections are reset, flag NC"
 	copiesLost = "copies go nowhere"
 )
 
 func (c *compiler) checkDestinations(d *document) {
-	for i, rule := range d.spec.(*networking.VirtualService).GetHttp() {
+	spec := d.spec.(*networking.VirtualService)
+	for _, rule := range append(tlsRules(spec), tcpRules(spec)...) {
+		for j, to := range rule.route {
+			c.checkDestination(d, []any{"spec", rule.field, rule.index, "route", j, "destination"}, to.GetDestination(), connsFail)
+		}
+	}
+	for i, rule := range spec.GetHttp() {
 		for j, to := range rule.GetRoute() {
 			c.checkDestination(d, []any{"spec", "http", i, "route", j, "destination"}, to.GetDestination(), callsFail)
 		}

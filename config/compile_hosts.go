@@ -109,6 +109,7 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 				Origin: s.hostOrigin(p)}
 			def := c.defaultRoute(to, p)
 			h.Default = unruled(def)
+			c.connRules(h, v, p.number)
 			switch {
 			case !h.HTTP:
 			case v == nil || len(v.spec.GetHttp()) == 0:

@@ -96,6 +96,11 @@ func (c *compiler) readUnscoped(docs []*document) {
 func (c *compiler) destinations() map[string]bool {
 	hosts := make(map[string]bool)
 	for _, v := range c.virtuals {
+		for _, r := range append(tcpRules(v.spec), tlsRules(v.spec)...) {
+			for _, d := range r.route {
+				hosts[resolveHost(d.GetDestination().GetHost(), v.doc.key.Namespace)] = true
+			}
+		}
 		for i := range v.rules {
 			r := &v.rules[i]
 			add := func(d *networking.Destination) { hosts[resolveHost(d.GetHost(), r.doc.key.Namespace)] = true }

@@ -162,14 +162,14 @@ func TestRefusedKinds(t *testing.T) {
 func TestGatewayRulesLoad(t *testing.T) {
 	t.Parallel()
 	vs := func(gateways string) string {
-		return doc("VirtualService", "edge", `{hosts: ["shop.example.com"], gateways: `+gateways+`, tls: [{match: [{sniHosts: [shop.example.com]}], route: [{destination: {host: a}}]}]}`)
+		return doc("VirtualService", "edge", `{hosts: ["shop.example.com"], gateways: `+gateways+`, http: [{match: [{headers: {"@request.auth.claims.sub": {exact: a}}}], route: [{destination: {host: a}}]}]}`)
 	}
 	w := newWorld(t, Options{}, vs("[edge]"))
 	if s := w.Status(); s.Refused != nil || len(s.Findings) != 1 || s.Findings[0].Code != codeUnbuilt || s.Findings[0].Level != Warning {
 		t.Errorf("%+v", s)
 	}
 	if w := newWorld(t, Options{}, vs("[edge, mesh]")); w.Status().Refused == nil {
-		t.Error("a rule of TLS for the mesh was taken")
+		t.Error("a rule for the mesh that is not built was taken")
 	}
 }
 

@@ -167,13 +167,8 @@ func subsetsInUse(docs []*document) map[subsetKey]bool {
 			}
 			use(r.GetMirror())
 		}
-		for _, r := range v.GetTls() {
-			for _, to := range r.GetRoute() {
-				use(to.GetDestination())
-			}
-		}
-		for _, r := range v.GetTcp() {
-			for _, to := range r.GetRoute() {
+		for _, r := range append(tlsRules(v), tcpRules(v)...) {
+			for _, to := range r.route {
 				use(to.GetDestination())
 			}
 		}

@@ -14,8 +14,8 @@ func virtualServiceFields() register {
 			{name: "hosts", value: "[reviews]"},
 			{name: "gateways", value: "[mesh]"},
 			{name: "http"},
-			{name: "tls", outcome: Refused, value: "[{match: [{sniHosts: [reviews]}], route: [{destination: {host: reviews}}]}]"},
-			{name: "tcp", outcome: Refused, value: "[{route: [{destination: {host: reviews}}]}]"},
+			{name: "tls", test: "TestConnRules", value: "[{match: [{sniHosts: [reviews]}], route: [{destination: {host: reviews}}]}]", note: "of captured connections and of a program's own TLS"},
+			{name: "tcp", test: "TestConnRules", value: "[{route: [{destination: {host: reviews}}]}]"},
 			{name: "exportTo", value: `["*"]`},
 		}},
 		"HTTPRoute": {needs: oneTarget, fields: []fieldEntry{
@@ -35,6 +35,34 @@ func virtualServiceFields() register {
 			{name: "mirrorPercentage", beside: "{route: [{destination: {host: reviews}}], mirror: {host: reviews}}"},
 			{name: "corsPolicy", test: "TestCORS"},
 			{name: "headers"},
+		}},
+		"TLSRoute": {needs: "{match: [{sniHosts: [reviews]}], route: [{destination: {host: reviews}}]}", test: "TestConnRules", fields: []fieldEntry{
+			{name: "match"},
+			{name: "route"},
+		}},
+		"TLSMatchAttributes": {needs: "{sniHosts: [reviews]}", test: "TestConnRules", fields: []fieldEntry{
+			{name: "sniHosts", value: "[reviews]"},
+			{name: "destinationSubnets", value: "[10.0.0.0/8]"},
+			{name: "port"},
+			{name: "sourceLabels"},
+			{name: "gateways", value: "[mesh]"},
+			{name: "sourceNamespace"},
+		}},
+		"TCPRoute": {needs: oneTarget, test: "TestConnRules", fields: []fieldEntry{
+			{name: "match"},
+			{name: "route"},
+		}},
+		"L4MatchAttributes": {test: "TestConnRules", fields: []fieldEntry{
+			{name: "destinationSubnets", value: "[10.0.0.0/8]"},
+			{name: "port"},
+			{name: "sourceSubnet", outcome: Warned, value: "10.0.0.0/8"},
+			{name: "sourceLabels"},
+			{name: "gateways", value: "[mesh]"},
+			{name: "sourceNamespace"},
+		}},
+		"RouteDestination": {needs: "{destination: {host: reviews}}", test: "TestConnRules", fields: []fieldEntry{
+			{name: "destination"},
+			{name: "weight", value: "100"},
 		}},
 		"HTTPMatchRequest": {fields: []fieldEntry{
 			{name: "name"},

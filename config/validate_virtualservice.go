@@ -29,12 +29,7 @@ func (v *validation) virtualService(p fieldPath, s *networking.VirtualService) {
 		v.httpRoute(p.at("http", i), r)
 	}
 	v.reachable(p.at("http"), s.GetHttp())
-	if len(s.GetTls()) > 0 {
-		v.unbuilt(p.at("tls"), elsewhere)
-	}
-	if len(s.GetTcp()) > 0 {
-		v.unbuilt(p.at("tcp"), elsewhere)
-	}
+	v.connRoutes(p, s)
 }
 
 func (v *validation) virtualHosts(p fieldPath, s *networking.VirtualService) {
@@ -150,20 +145,34 @@ func (v *validation) action(p fieldPath, r *networking.HTTPRoute) {
 }
 
 func (v *validation) httpDestinations(p fieldPath, list []*networking.HTTPRouteDestination) {
-	sum, negative := uint64(0), false
+	weights := make([]int32, len(list))
 	for i, d := range list {
-		if d.GetDestination() == nil {
-			v.refuse(p.at(i, "destination"), "destination is missing", "name its host")
-		} else {
-			v.destination(p.at(i, "destination"), d.GetDestination())
-		}
+		v.routed(p.at(i, "destination"), d.GetDestination())
 		v.headers(p.at(i, "headers"), d.GetHeaders(), "")
-		if d.GetWeight() < 0 {
+		weights[i] = d.GetWeight()
+	}
+	v.weights(p, weights)
+}
+
+// routed checks a destination of a rule, which has to have one.
+func (v *validation) routed(p fieldPath, d *networking.Destination) {
+	if d == nil {
+		v.refuse(p, "destination is missing", "name its host")
+		return
+	}
+	v.destination(p, d)
+}
+
+// weights checks those of the destinations at p.
+func (v *validation) weights(p fieldPath, list []int32) {
+	sum, negative := uint64(0), false
+	for i, weight := range list {
+		if weight < 0 {
 			negative = true
 			v.refuseValue(p.at(i, "weight"), "is negative", "write 0 or more")
 			continue
 		}
-		sum += uint64(d.GetWeight())
+		sum += uint64(weight)
 	}
 	if len(list) < 2 || negative {
 		return

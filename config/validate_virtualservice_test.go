@@ -187,9 +187,27 @@ var hostCases = []validateCase{
   tls:
   - match: [{sniHosts: [a]}]
     route: [{destination: {host: a}}]
-  tcp: [{route: [{destination: {host: a}}]}]`, []string{
-		`HDL0008! 6:3 spec.tls ~ tls is not built in this version yet`,
-		`HDL0008! 9:3 spec.tcp ~ tcp is not built in this version yet`,
+  tcp: [{route: [{destination: {host: a}}]}]`, []string{}},
+	{"tls and tcp that say nothing", `
+  hosts: [a, '*.b']
+  tls:
+  - match: [{sniHosts: [c.b, c]}, {}]
+    route: [{weight: 1}]
+  - route: [{destination: {host: a}}]
+  tcp:
+  - match: [{port: 70000, destinationSubnets: [10.0.0.0/33], sourceSubnet: 10.0.0.0/8}]
+  - route: [{destination: {host: a}, weight: -1}]
+  - route: [{destination: {host: a}}]`, []string{
+		`IST0106! 7:30 spec.tls[0].match[0].sniHosts[1] ~ "c" is not among the hosts of the VirtualService`,
+		`IST0106! 7:35 spec.tls[0].match[1].sniHosts ~ sniHosts is missing`,
+		`IST0106! 8:13 spec.tls[0].route[0].destination ~ destination is missing`,
+		`IST0106! 9:5 spec.tls[1].match ~ match is missing`,
+		`IST0106! 11:5 spec.tcp[0].route ~ route is missing`,
+		`IST0106! 11:20 spec.tcp[0].match[0].port ~ 70000 is no port`,
+		`IST0106! 11:48 spec.tcp[0].match[0].destinationSubnets[0] ~ "10.0.0.0/33" is no address and no CIDR`,
+		`HDL0009? 11:76 spec.tcp[0].match[0].sourceSubnet ~ sourceSubnet is ignored, by Istio too`,
+		`IST0106! 12:46 spec.tcp[1].route[0].weight ~ -1 is negative`,
+		`IST0130? 13:5 spec.tcp[2] ~ never reached`,
 	}},
 }
 

@@ -24,14 +24,17 @@ func (s *session) made() bool {
 		v, _ = t.Lookup(host, s.to.Port())
 		on = t.On(s.to.Port())
 		if v != nil {
-			on = routing.Port{HTTP: v.HTTP}
+			on = routing.Port{HTTP: v.HTTP, TLS: v.Named()}
 		}
 	}
 	if on.Other != nil {
 		host = on.Other.Host
 	}
+	var name string
 	if on.HTTP || on.TLS {
-		said, name, ok := s.first(on.TLS)
+		var said spoken
+		var ok bool
+		said, name, ok = s.first(on.TLS)
 		switch {
 		case !ok:
 			return false
@@ -40,11 +43,11 @@ func (s *session) made() bool {
 		case on.HTTP && said == speaksHTTP2:
 			s.handOn()
 			return false
-		case name != "" && s.knows(name):
-			host = name
+		case name != "" && v == nil:
+			host = s.named(name, host)
 		}
 	}
-	s.call(host)
+	s.call(host, name)
 	return false
 }
 
@@ -65,19 +68,26 @@ func (s *session) first(names bool) (said spoken, name string, ok bool) {
 	return said, name, err == nil
 }
 
-// knows reports whether a host is one of the mesh on the port.
-func (s *session) knows(name string) bool {
+// named gives the host of the mesh on the port that a name in a ClientHello stands for, otherwise for none.
+func (s *session) named(name, otherwise string) string {
 	t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]
 	if t == nil {
-		return false
+		return otherwise
 	}
-	v, _ := t.Lookup(name, s.to.Port())
-	return v != nil && v.TLS
+	v := t.LookupName(name, s.to.Port())
+	switch own, _ := t.Lookup(name, s.to.Port()); {
+	case v == nil:
+		return otherwise
+	case v == own: // which may be a wildcard
+		return name
+	default:
+		return v.Host
+	}
 }
 
-// call joins a connection that is not HTTP with an endpoint of the host, or, where the mesh knows nothing of it and lets it out,
-// with the address that it meant to go to.
-func (s *session) call(host string) {
+// call joins a connection that is not HTTP, and whose ClientHello names a host or none, with an endpoint of the host, or, where the
+// mesh knows nothing of it and lets it out, with the address that it meant to go to.
+func (s *session) call(host, name string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !s.attendCall(cancel) {
@@ -85,7 +95,8 @@ func (s *session) call(host string) {
 	}
 	// To rules of HTTP it is what the program's own TLS is.
 	q := &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: s.to.Port(), Path: "/",
-		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc)}
+		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc),
+		Conn: &call.Connection{ServerName: name, To: s.to.Addr()}}
 	var c transport.Call
 	up, finish, err := s.connect(ctx, &c, q)
 	s.attendCall(nil)

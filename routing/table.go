@@ -20,7 +20,9 @@ type VirtualHost struct {
 	// connections come.
 	TLS, UDP bool
 	Routes   []*Route
-	// Default is where traffic goes that rules do not apply to: an opaque port, or the program's own TLS.
+	// Conns are the rules of an opaque port.
+	Conns []*ConnRule
+	// Default is where traffic goes that no rule applies to: what Conns do not take, or the program's own TLS. nil for nowhere.
 	Default *Route
 	// Limits are the rate limits on calls to it: indices into what the snapshot lists.
 	Limits []int
@@ -87,6 +89,8 @@ type Port struct {
 	// Other is the first that is neither, and has no address of its own by which a connection to it could be told; it takes all
 	// that nobody else does. nil for none.
 	Other *VirtualHost
+
+	named []*VirtualHost // whose rules ask for names
 }
 
 func (t *Table) note(v *VirtualHost) {
@@ -104,6 +108,9 @@ func (t *Table) note(v *VirtualHost) {
 		p.HTTP = true
 	case v.TLS:
 		p.TLS = true
+		if v.Named() {
+			p.named = append(p.named, v)
+		}
 	case p.Other == nil && !v.UDP && !slices.ContainsFunc(v.Also, isAddress):
 		p.Other = v
 	}

@@ -118,7 +118,7 @@ func (c *Call) decide(q *call.Request) Step {
 	// Which host.
 	var host *routing.VirtualHost
 	if t := st.snap.Tables[q.Scope]; t != nil {
-		host, c.known = t.Lookup(q.Host, q.Port)
+		host, c.known = lookup(t, q)
 	}
 	if host == nil {
 		return c.outside()
@@ -127,7 +127,8 @@ func (c *Call) decide(q *call.Request) Step {
 
 	// Which rule. The program's own TLS and ports of other protocols are opaque to rules of HTTP.
 	if !host.HTTP || q.Scheme == "https" {
-		if c.route = host.Default; c.route == nil { // a name that only rules of HTTP know
+		if c.route = host.MatchConn(q); c.route == nil { // a name that only rules of HTTP know, or that those of TLS do not take
+			c.service = ""
 			return c.outside()
 		}
 		c.routeName = c.route.Name
@@ -192,6 +193,14 @@ func (c *Call) decide(q *call.Request) Step {
 		c.keepTogether(q)
 	}
 	return step
+}
+
+// lookup finds a request's host. The program's own TLS may be for a name that only rules of TLS know.
+func lookup(t *routing.Table, q *call.Request) (host *routing.VirtualHost, known []uint16) {
+	if host, known = t.Lookup(q.Host, q.Port); host == nil && q.Scheme == "https" && q.Conn == nil {
+		host = t.LookupName(q.Host, q.Port)
+	}
+	return host, known
 }
 
 const unsafeRewrite = "the rule's rewrite makes a path of it that has no safe spelling"

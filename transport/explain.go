@@ -63,7 +63,7 @@ func (e *Engine) Explain(q *call.Request) Decision {
 	var host *routing.VirtualHost
 	var known []uint16
 	if t := st.snap.Tables[q.Scope]; t != nil {
-		host, known = t.Lookup(q.Host, q.Port)
+		host, known = lookup(t, q)
 	}
 	if host == nil {
 		d.Why = "the mesh does not know the host"
@@ -78,6 +78,10 @@ func (e *Engine) Explain(q *call.Request) Decision {
 	switch {
 	case !host.HTTP:
 		d.Why = "the port's protocol is not HTTP: rules of HTTP do not apply"
+		if route, d.Trials = host.ExplainConn(q); route == nil {
+			d.Why = "no rule for connections takes it"
+			return d.outside(st.policy)
+		}
 	case q.Scheme == "https":
 		d.Why = "the program's own TLS: rules of HTTP do not apply"
 		if route == nil {

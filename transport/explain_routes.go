@@ -37,8 +37,14 @@ func (e *Engine) Routes() []HostView {
 	for _, h := range t.VirtualHosts() {
 		v := HostView{Host: h.Host, Port: h.Port, Also: h.Also, HTTP: h.HTTP, Origin: h.Origin, Routes: []RouteView{}}
 		routes := h.Routes
-		if !h.HTTP && h.Default != nil {
-			routes = []*routing.Route{h.Default}
+		if !h.HTTP {
+			routes = nil
+			for _, r := range h.Conns {
+				v.Routes = append(v.Routes, viewOfConn(r))
+			}
+			if h.Default != nil {
+				routes = []*routing.Route{h.Default}
+			}
 		}
 		for _, r := range routes {
 			v.Routes = append(v.Routes, viewOf(r))
@@ -46,6 +52,14 @@ func (e *Engine) Routes() []HostView {
 		all = append(all, v)
 	}
 	return all
+}
+
+func viewOfConn(r *routing.ConnRule) RouteView {
+	v := viewOf(r.Route)
+	for i := range r.Matches {
+		v.Match = append(v.Match, r.Matches[i].String())
+	}
+	return v
 }
 
 func viewOf(r *routing.Route) RouteView {

@@ -118,6 +118,7 @@ subsets: [{name: v2, labels: {version: v2}}]`)
 			Request: Request{Method: "POST", URL: reviewsURL + "s.S/M", Header: map[string][]string{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}}},
 		{Name: "protocol names in lower case", Cite: upstream, Config: port("grpc"), Want: Result{Proto: http2, Cluster: clusterAll}},
 	}
+	rows = append(rows, connRuleRows(port("TCP"), port("TLS"), turns)...)
 	for i := range rows {
 		if rows[i].Request.URL == "" {
 			rows[i].Request = get(reviewsURL)
