@@ -92,8 +92,9 @@ func WithDialer(dial func(ctx context.Context, network, address string) (net.Con
 type Resolver = discovery.Resolver
 
 // WithResolver looks up the names of services with resolution DNS through r: every address is an endpoint,
-// and a name is asked for again every 5 s. It is not asked for hosts that the mesh does not know. Default: a
-// net.Resolver with its standard settings.
+// and a name is asked for again every 5 s, or when the TTL is over where r can tell it (discovery.TimedResolver). It is not asked
+// for hosts that the mesh does not know. Default: a net.Resolver with its standard settings, whose answers' TTLs count wherever
+// Go's own resolver makes them and not the system's.
 func WithResolver(r Resolver) Option {
 	return option(func(o *runtime.Options) { o.Resolver = r })
 }

@@ -16,17 +16,26 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// A TimedResolver is a Resolver that knows how long its answers are good.
+type TimedResolver interface {
+	Resolver
+	// LookupFor is LookupNetIP that also says for how long the addresses are good: the shortest TTL of what was answered, 0
+	// where that is not known.
+	LookupFor(ctx context.Context, network, host string) ([]netip.Addr, time.Duration, error)
+}
+
 // The times and bounds of DNS.
 const (
 	resolveEvery   = 5 * time.Second
+	resolveSoonest = time.Second     // whatever a TTL says, as with Envoy (dns_min_refresh_rate)
 	resolveTimeout = 5 * time.Second // of one lookup
 	mostAddresses  = 1024            // of one name
 )
 
 // DNSOptions changes how names are looked up.
 type DNSOptions struct {
-	// Every is the time from one answer to the next question, give or take 20 %, so that programs that
-	// were started together do not ask together. Default: 5 s.
+	// Every is the time from an answer whose TTL is 0 or not known, or from a failure, to the next question, give or take 20 %, so
+	// that programs that were started together do not ask together. Default: 5 s.
 	Every time.Duration
 	// Network is handed to the resolver: "ip4" or "ip6" where only one of them gets anywhere. Default: "ip".
 	Network string
@@ -39,8 +48,8 @@ type DNSOptions struct {
 // one it stands for (Istio's ServiceEntry.resolution DNS, Envoy's STRICT_DNS). IPv4-mapped addresses count as
 // IPv4; unspecified and multicast ones, which name no endpoint, and all beyond 1,024 are left out.
 //
-// A name is looked up at once and then every 5 s, by one lookup at a time for all keys that have it, until no
-// key has it. An answer that fails, takes longer than 5 s or is empty changes nothing: the last good one goes
+// A name is looked up at once and then whenever its addresses are no longer good, by one lookup at a time for all keys that have
+// it, until no key has it: when the TTL is over, to the second, of a TimedResolver's answer, else every 5 s. An answer that fails, takes longer than 5 s or is empty changes nothing: the last good one goes
 // on. A key is first published when each of its names has been answered or has failed once, as Envoy has it:
 // without endpoints, where all failed. Until then it is not published, or keeps what it had. Only changes are
 // published.

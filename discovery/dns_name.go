@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -47,12 +48,12 @@ func (d *DNS) drop(n *dnsName, key Key) {
 // resolve looks the name up again and again until ctx ends.
 func (d *DNS) resolve(ctx context.Context, n *dnsName) {
 	for {
-		addrs, err := d.lookup(ctx, n.host)
+		addrs, good, err := d.lookup(ctx, n.host)
 		if ctx.Err() != nil {
 			return
 		}
 		d.answered(n, addrs, err)
-		t := time.NewTimer(d.pause())
+		t := time.NewTimer(d.pause(good))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -62,17 +63,22 @@ func (d *DNS) resolve(ctx context.Context, n *dnsName) {
 	}
 }
 
-func (d *DNS) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+// lookup gives the addresses of a name, and how long they are good, 0 where that is not known.
+func (d *DNS) lookup(ctx context.Context, host string) (addrs []netip.Addr, good time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	addrs, err := d.resolver.LookupNetIP(ctx, d.o.Network, host)
+	if timed, ok := d.resolver.(TimedResolver); ok {
+		addrs, good, err = timed.LookupFor(ctx, d.o.Network, host)
+	} else {
+		addrs, err = d.resolver.LookupNetIP(ctx, d.o.Network, host)
+	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if addrs = endpointAddresses(addrs); len(addrs) == 0 {
-		return nil, errors.New("lookup " + host + ": no addresses")
+		return nil, 0, errors.New("lookup " + host + ": no addresses")
 	}
-	return addrs, nil
+	return addrs, good, nil
 }
 
 // endpointAddresses gives what endpoints can be made of: sorted, each once, so that the order in which a
@@ -85,7 +91,7 @@ func endpointAddresses(answer []netip.Addr) []netip.Addr {
 			addrs = append(addrs, a)
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
+	sort.Slice(addrs, func(i, j int) bool { return addrs[i].Less(addrs[j]) }) // not slices.SortFunc: 8 KB more of every program
 	addrs = slices.Compact(addrs)
 	return addrs[:min(len(addrs), mostAddresses)]
 }
@@ -114,8 +120,11 @@ func (d *DNS) answered(n *dnsName, addrs []netip.Addr, err error) {
 	}
 }
 
-// pause is the time to the next lookup: the interval, give or take 20 %.
-func (d *DNS) pause() time.Duration {
+// pause is the time to the next lookup: as long as the answer is good, else the interval, give or take 20 %.
+func (d *DNS) pause(good time.Duration) time.Duration {
+	if good > 0 {
+		return max(good, resolveSoonest)
+	}
 	const spread = 1 << 20
 	unit := float64(d.o.Rand()%(2*spread+1))/spread - 1 // from -1 to 1
 	return time.Duration(float64(d.o.Every) * (1 + unit/5))

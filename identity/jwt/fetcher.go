@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
+	"sort"
 	"sync"
 	"time"
 
@@ -141,7 +141,7 @@ func (f *Fetcher) Status() []SourceStatus {
 	for _, m := range f.live {
 		all = append(all, m.status())
 	}
-	slices.SortFunc(all, func(a, b SourceStatus) int { return strings.Compare(a.URL, b.URL) })
+	sort.Slice(all, func(i, j int) bool { return all[i].URL < all[j].URL }) // not slices.SortFunc: 8 KB more of every program
 	return all
 }
 

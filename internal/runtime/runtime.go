@@ -19,6 +19,7 @@ import (
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/external"
 	"github.com/heddlemesh/mesh/identity/jwt"
+	"github.com/heddlemesh/mesh/internal/dns"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/telemetry"
 	"github.com/heddlemesh/mesh/telemetry/accesslog"
@@ -31,7 +32,7 @@ type Options struct {
 	Sources     []config.Source    // beside the inline documents
 	Inline      [][]byte           // the first inline documents
 	Dial        transport.DialFunc // nil for a net.Dialer
-	Resolver    discovery.Resolver // nil for a net.Resolver
+	Resolver    discovery.Resolver // nil for the system's
 	Passthrough http.RoundTripper  // nil for an http.Transport with the standard settings
 	NetHTTP     bool               // HTTP/1.1 goes to endpoints over net/http
 	Outbound    transport.OutboundTrafficPolicy
@@ -116,7 +117,7 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	o.Config.Collectors = o.OpenCollector != nil
 	r.RoundTripper = transport.NewRoundTripper(r.Engine, through)
 	if o.Resolver == nil {
-		o.Resolver = new(net.Resolver)
+		o.Resolver = dns.NewLookup(nil)
 	}
 	r.dns = discovery.NewDNS(registry, o.Resolver, discovery.DNSOptions{Network: lookupNetwork()})
 	o.Config.Report = (&reporter{log: o.Logger}).report

@@ -1,9 +1,8 @@
 package accesslog
 
 import (
-	"cmp"
 	"io"
-	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -140,7 +139,7 @@ func (l *Logs) Counts() []FileCounts {
 	for path, f := range l.files {
 		all = append(all, FileCounts{path, f.written.Load(), f.dropped.Load()})
 	}
-	slices.SortFunc(all, func(a, b FileCounts) int { return cmp.Compare(a.Path, b.Path) })
+	sort.Slice(all, func(i, j int) bool { return all[i].Path < all[j].Path }) // not slices.SortFunc: 8 KB more of every program
 	return all
 }
 
