@@ -39,6 +39,10 @@ type Config struct {
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
 	Admin    string // address of the admin listener, "" for none
+	// Health is the address of a listener for /healthz/ready and Probes, and nothing else, "" for none. Whoever reaches it may ask.
+	Health string
+	// Probes are the application's, which the health listener makes so that a kubelet, which speaks no mutual TLS, need not. Default: none.
+	Probes Probes
 	// Capture takes connections that the kernel has redirected. Default: none.
 	Capture Capture
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
@@ -77,6 +81,7 @@ type Sidecar struct {
 	outbound *server   // nil for none
 	captured []*server // of Config.Capture
 	admin    *server
+	health   *server // nil for none
 	draining atomic.Bool
 	replies  replies
 	app      *appMetrics // nil for none
@@ -89,12 +94,12 @@ type Sidecar struct {
 
 // A server is one listener and what serves it.
 type server struct {
-	name    string // "inbound", "outbound", "admin"
+	name    string // "inbound", "outbound", "admin", "health"
 	address string // as configured
 	l       *gentleListener
 	http    http.Server
-	wire    *wire        // nil for admin
-	forward *forwarder   // nil for admin
+	wire    *wire        // nil for admin and health
+	forward *forwarder   // nil for admin and health
 	app     *application // nil but for inbound
 	captor  *captor      // nil but for captured connections
 	tls     *tls.Config  // nil for plaintext
@@ -178,6 +183,9 @@ func (s *Sidecar) open() error {
 		srv.http.Handler = s.adminHandler()
 		s.admin = srv
 	}
+	if err := s.openHealth(); err != nil {
+		return err
+	}
 	for _, srv := range s.servers() {
 		if srv.wire != nil {
 			srv.wire.idle = c.StreamIdleTimeout
@@ -247,7 +255,7 @@ func (s *Sidecar) loops() error {
 
 func (s *Sidecar) servers() []*server {
 	all := append(append([]*server{}, s.inbound...), s.captured...)
-	for _, srv := range []*server{s.outbound, s.admin} {
+	for _, srv := range []*server{s.outbound, s.admin, s.health} {
 		if srv != nil {
 			all = append(all, srv)
 		}
@@ -255,7 +263,7 @@ func (s *Sidecar) servers() []*server {
 	return all
 }
 
-// serve serves a listener until that ends: HTTP/1 on the wire, HTTP/2 and the admin pages by net/http.
+// serve serves a listener until that ends: HTTP/1 on the wire, HTTP/2, the admin pages and health by net/http.
 func (s *Sidecar) serve(srv *server) {
 	var err error
 	switch {
@@ -298,6 +306,9 @@ func (s *Sidecar) OutboundAddr() net.Addr { return s.outbound.addr() }
 // AdminAddr says where the admin pages are, nil where there are none.
 func (s *Sidecar) AdminAddr() net.Addr { return s.admin.addr() }
 
+// HealthAddr says where the health listener is, nil where there is none.
+func (s *Sidecar) HealthAddr() net.Addr { return s.health.addr() }
+
 func (s *server) addr() net.Addr {
 	if s == nil {
 		return nil
@@ -317,7 +328,7 @@ func (s *Sidecar) Drain(ctx context.Context) error {
 	return shutDown(ctx, append(s.capturing("inbound"), s.inbound...)...)
 }
 
-// Shutdown drains the inbound side, then the outbound side, and then ends the admin pages. Where ctx ends
+// Shutdown drains the inbound side, then the outbound side, and then ends the admin pages and the health listener. Where ctx ends
 // before, what is left is cut off and the error says which side. It waits for the sidecar's goroutines.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	err := s.Drain(ctx)
@@ -326,8 +337,10 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 		outbound = append(outbound, s.outbound)
 	}
 	err = errors.Join(err, shutDown(ctx, outbound...))
-	if s.admin != nil {
-		_ = s.admin.http.Close()
+	for _, srv := range []*server{s.admin, s.health} {
+		if srv != nil {
+			_ = srv.http.Close()
+		}
 	}
 	s.running.Wait()
 	s.wheel.Close()

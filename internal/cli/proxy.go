@@ -38,6 +38,8 @@ type proxyFlags struct {
 	inbound        inbounds
 	outbound       string
 	admin          string
+	health         string
+	probes         string
 	appMetrics     string
 	accessLog      string
 	accessLogAs    choice
@@ -104,6 +106,8 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.StringVar(&o.health, "health", "none", "`address` of /healthz/ready and the program's own probes, :15021 in Istio, none for none; for everybody")
+	f.StringVar(&o.probes, "app-probes", "", "the program's probes as `JSON`, as Istio's injector has them; default: the variable ISTIO_KUBE_APP_PROBERS")
 	f.BoolVar(&o.transparent, "transparent", false, "take the connections that heddle capture redirects, both ways; --outbound is then none by default")
 	f.Uint16Var(&o.capturedOut, "capture-outbound-port", capture.OutboundPort, "`port` on which the program's own connections arrive, on loopback")
 	f.Uint16Var(&o.capturedIn, "capture-inbound-port", capture.InboundPort, "`port` on which connections to the program arrive")
@@ -143,6 +147,10 @@ func limitProcessors() {
 // main checks what it was told, starts everything and gives the exit code as a failure.
 func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if err := o.check(cmd, args); err != nil {
+		return err
+	}
+	probes, err := o.appProbes()
+	if err != nil {
 		return err
 	}
 	limitProcessors()
@@ -190,6 +198,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	quit := make(chan struct{})
 	var once sync.Once
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound), Capture: o.capture(),
+		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
@@ -295,7 +304,7 @@ func (o *proxyFlags) checkListeners() error {
 	for _, in := range o.inbound {
 		all = append(all, listener{"inbound", in.Listen})
 	}
-	all = append(all, listener{"outbound", listenAddress(o.outbound)}, listener{"admin", listenAddress(o.admin)})
+	all = append(all, listener{"outbound", listenAddress(o.outbound)}, listener{"admin", listenAddress(o.admin)}, listener{"health", listenAddress(o.health)})
 	for i, l := range all {
 		if l.address == "" {
 			continue
@@ -335,7 +344,7 @@ func listening(s *proxy.Sidecar, in inbounds) []any {
 	for _, l := range []struct {
 		name string
 		addr net.Addr
-	}{{"outbound", s.OutboundAddr()}, {"admin", s.AdminAddr()}} {
+	}{{"outbound", s.OutboundAddr()}, {"admin", s.AdminAddr()}, {"health", s.HealthAddr()}} {
 		if l.addr != nil {
 			all = append(all, l.name, l.addr.String())
 		}

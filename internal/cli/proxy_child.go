@@ -41,17 +41,21 @@ func startChild(cmd *cobra.Command, stderr io.Writer, args []string, outbound ne
 	c.cmd.WaitDelay = time.Second // for pipes that a grandchild holds open
 	c.cmd.Env = childEnv(os.Environ(), outbound)
 	if err := c.cmd.Start(); err != nil {
-		code := exitNotRunnable
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			code = exitNotFound
-		}
-		return nil, &failure{code, fmt.Errorf("start command: %w", err)}
+		return nil, &failure{notStarted(err), fmt.Errorf("start command: %w", err)}
 	}
 	go func() {
 		_ = c.cmd.Wait() // what it says is in the state too
 		c.exited <- exitCodeOf(c.cmd.ProcessState)
 	}()
 	return c, nil
+}
+
+// notStarted gives the exit code for a command that could not be started.
+func notStarted(err error) int {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return exitNotFound
+	}
+	return exitNotRunnable
 }
 
 // signal tells the child; one that has ended needs no telling.

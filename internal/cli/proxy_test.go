@@ -36,7 +36,7 @@ const testRole = "HEDDLE_TEST_ROLE"
 func TestMain(m *testing.M) {
 	if os.Getenv(testRole) != "" {
 		switch os.Args[1] {
-		case "proxy", "ca":
+		case "proxy", "ca", "wait":
 			os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		case "child":
 			os.Exit(childMain(os.Args[2], os.Args[3:]))
@@ -125,7 +125,7 @@ type process struct {
 }
 
 // ready waits for the addresses that it prints.
-var addressPattern = regexp.MustCompile(`(inbound|outbound|admin)=(\S+)`)
+var addressPattern = regexp.MustCompile(`(inbound|outbound|admin|health)=(\S+)`)
 
 func spawn(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
@@ -295,6 +295,10 @@ func TestProxyUsage(t *testing.T) {
 			`--workload-api: address of the Workload API "/run/agent.sock": expected unix:///path or tcp://ip:port`},
 		{"hint", []string{"--config", ".", "--workload-api-hint", "a"}, "--workload-api-hint goes with --workload-api"},
 		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
+		{"probes", []string{"--config", ".", "--health", "127.0.0.1:0", "--app-probes", `{"/x":{}}`},
+			`--app-probes: read probes: "/x": expected /app-health/<container>/ and livez, readyz or startupz`},
+		{"probes for nobody", []string{"--config", ".", "--app-probes", `{"/app-health/a/livez":{"tcpSocket":{"port":1}}}`},
+			"--app-probes goes with --health: nobody could ask for the probes"},
 		{"nothing", []string{"--config", ".", "--outbound", "none"}, "neither --inbound nor --outbound given: there is nothing to serve"},
 		{"namespace", []string{"--config", ".", "--namespace", "Shop"},
 			`invalid argument "Shop" for "--namespace" flag: expected lower case letters, digits, '-' and '.'`},
