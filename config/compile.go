@@ -80,6 +80,7 @@ func compileSet(docs []*document, o *Options) compiled {
 			Outbound:  c.outbound(),
 			Limits:    c.limits,
 			Inbound:   c.inbound(),
+			Service:   c.ownService(docs),
 			Metrics:   metrics,
 			Tracing:   spans,
 			AccessLog: accessLog,

@@ -24,6 +24,7 @@ type Snapshot struct {
 	Outbound  Outbound                  // what becomes of calls to what Tables do not know
 	Limits    []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 	Inbound   Inbound                   // what is taken of callers
+	Service   string                    // the host of the service that the workload is an endpoint of, "" for none or several
 	Metrics   *telemetry.View           // what becomes of Istio's metrics on their way out, nil for what they are
 	AccessLog *accesslog.Plan           // what is logged, nil for nothing
 	Tracing   *telemetry.Tracing        // what becomes of spans, nil for what holds without documents

@@ -56,13 +56,13 @@ func (e *Engine) Arrived(caller *Caller, authority string) *telemetry.Group {
 // maxAuthority bounds what is remembered, in bytes.
 const maxAuthority = 256
 
-// serviceNamed gives the service of a Host field. One that the mesh does not know is unknown: who writes it is free to write
-// anything.
+// serviceNamed gives the service of a Host field. For one that the mesh does not know it is the workload's own: who writes it is free to
+// write anything.
 func (st *state) serviceNamed(authority string) telemetry.Service {
 	t := st.snap.Tables[snapshot.Mesh]
 	host, port, err := call.SplitAuthority(authority)
 	if t == nil || err != nil {
-		return telemetry.Service{}
+		return st.ownService()
 	}
 	if port == 0 {
 		port = 80
@@ -72,7 +72,15 @@ func (st *state) serviceNamed(authority string) telemetry.Service {
 		found, _ = t.Lookup(host, known[0])
 	}
 	if found == nil {
-		return telemetry.Service{}
+		return st.ownService()
 	}
 	return telemetry.ServiceOf(found.Host, "")
+}
+
+// ownService gives the service that the workload is of (Istio: that of the inbound cluster).
+func (st *state) ownService() telemetry.Service {
+	if st.snap.Service == "" {
+		return telemetry.Service{}
+	}
+	return telemetry.ServiceOf(st.snap.Service, "")
 }

@@ -117,8 +117,8 @@ func (b *bookinfo) serviceEntries() []byte {
 		for _, i := range b.instances {
 			host, port, err := net.SplitHostPort(i.address())
 			if err == nil && i.service == service {
-				fmt.Fprintf(&endpoints, "  - {address: %q, ports: {http: %s}, labels: {app: %s, version: %s}, serviceAccount: bookinfo-%s}\n",
-					host, port, service, i.version, service)
+				fmt.Fprintf(&endpoints, "  - {address: %q, ports: {http: %s}, labels: {%s}, serviceAccount: bookinfo-%s}\n",
+					host, port, joined(workloadLabels(service, i.version), ": ", ", "), service)
 			}
 		}
 		if endpoints.Len() == 0 {

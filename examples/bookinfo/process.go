@@ -119,7 +119,7 @@ func freeAddress() (string, error) {
 func sidecarArgs(i *instance, listen, app string, in place) []string {
 	_, port, _ := net.SplitHostPort(app)
 	args := []string{"proxy", "--config", in.config, "--workload", i.service + "-" + i.version, "--namespace", "default",
-		"--service-account", i.account(), "--labels", "app=" + i.service + ",version=" + i.version,
+		"--service-account", i.account(), "--labels", joined(workloadLabels(i.service, i.version), "=", ","),
 		"--inbound", listen + "=" + app, "--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0",
 		// Nobody sends requests here who would have to hear of an end first, and stop waits 10 s.
 		"--drain-delay", "0s", "--drain-timeout", "4s", "--", in.self}

@@ -55,7 +55,7 @@ func serve(service, version string) error {
 	}()
 	m, err := mesh.New(ctx, mesh.WithConfigPath(os.Getenv("BOOKINFO_CONFIG")), mesh.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		mesh.WithWorkload(mesh.Workload{Namespace: "default", Name: service + "-" + version,
-			ServiceAccount: "bookinfo-" + service, Labels: map[string]string{"app": service, "version": version}}),
+			ServiceAccount: "bookinfo-" + service, Labels: workloadLabels(service, version)}),
 		mesh.WithIdentity(workload.API{Address: os.Getenv(socketEnv)}))
 	if err != nil {
 		return err
