@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -69,6 +70,28 @@ func (v *VirtualHost) Named() bool {
 	return slices.ContainsFunc(v.Conns, func(r *ConnRule) bool {
 		return slices.ContainsFunc(r.Matches, func(m ConnMatch) bool { return len(m.Names) > 0 })
 	})
+}
+
+// All gives the routes that calls of plain HTTP, or connections that are not HTTP, can take, in the order in which they are tried.
+func (v *VirtualHost) All() iter.Seq[*Route] {
+	return func(yield func(*Route) bool) {
+		if v.HTTP {
+			for _, r := range v.Routes {
+				if !yield(r) {
+					return
+				}
+			}
+			return
+		}
+		for _, r := range v.Conns {
+			if !yield(r.Route) {
+				return
+			}
+		}
+		if v.Default != nil {
+			yield(v.Default)
+		}
+	}
 }
 
 // MatchConn gives the route of a connection that rules of HTTP do not apply to: that of the first rule that takes it, else

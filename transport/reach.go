@@ -24,8 +24,8 @@ type Reached struct {
 	Endpoints []*balance.Endpoint
 }
 
-// Reach says which clusters the rules for plain HTTP to the host lead to, whatever the request: what a
-// driver has to be able to connect to before it knows the call. The host is canonical. A closed engine
+// Reach says which clusters the rules for plain HTTP to the host lead to, or those for connections where it speaks another protocol,
+// whatever the request: what a driver has to be able to connect to before it knows the call. The host is canonical. A closed engine
 // reaches nothing.
 func (e *Engine) Reach(scope, host string, port uint16) Reach {
 	changed := e.changes() // first: what changes from here on is told
@@ -48,11 +48,7 @@ func (st *state) reach(scope, host string, port uint16) (r Reach) {
 	}
 	r.Known = true
 	seen := make(map[int]bool)
-	if !v.HTTP {
-		r.add(st, v.Default, seen)
-		return r
-	}
-	for _, route := range v.Routes {
+	for route := range v.All() {
 		r.add(st, route, seen)
 	}
 	return r
@@ -90,9 +86,6 @@ func (e *Engine) goLive(next *state) (told []func()) {
 }
 
 func (r *Reach) add(st *state, route *routing.Route, seen map[int]bool) {
-	if route == nil {
-		return
-	}
 	for i := range route.Split {
 		if c := st.unseen(route.Split[i].Index, seen); c != nil && c.def.Direct {
 			r.Direct = true

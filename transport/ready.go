@@ -80,7 +80,7 @@ func (st *state) ready(w wantedHost) (known, ready bool) {
 			ready = ready || st.reaches(host.Default)
 			continue
 		}
-		for _, r := range host.Routes { // a name that is no service, only rules to services
+		for r := range host.All() { // a name that is no service, only rules to services
 			ready = ready || st.reaches(r)
 		}
 	}

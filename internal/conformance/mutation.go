@@ -68,11 +68,15 @@ func (m *Mutation) publish(e *transport.Engine) error {
 	live := e.Snapshot()
 	d := draft{clusters: slices.Clone(live.Clusters), limits: slices.Clone(live.Limits), outbound: live.Outbound}
 	for _, v := range live.Tables[snapshot.Mesh].VirtualHosts() {
-		c := &routing.VirtualHost{Host: v.Host, Port: v.Port, Also: slices.Clone(v.Also), HTTP: v.HTTP, Default: copyOf(v.Default), Limits: slices.Clone(v.Limits)}
+		c := *v
+		c.Also, c.Default, c.Limits, c.Routes, c.Conns = slices.Clone(v.Also), copyOf(v.Default), slices.Clone(v.Limits), nil, nil
 		for _, r := range v.Routes {
 			c.Routes = append(c.Routes, copyOf(r))
 		}
-		d.hosts = append(d.hosts, c)
+		for _, r := range v.Conns {
+			c.Conns = append(c.Conns, &routing.ConnRule{Route: copyOf(r.Route), Matches: r.Matches})
+		}
+		d.hosts = append(d.hosts, &c)
 	}
 	m.edit(&d)
 	return e.Publish(context.Background(), &snapshot.Snapshot{
@@ -112,6 +116,9 @@ func (d *draft) eachRoute(edit func(*routing.Route)) {
 	for _, v := range d.hosts {
 		for _, r := range v.Routes {
 			edit(r)
+		}
+		for _, r := range v.Conns {
+			edit(r.Route)
 		}
 		if v.Default != nil {
 			edit(v.Default)

@@ -17,7 +17,7 @@ func connRuleRows(tcp, tls, turns string) []Case {
 		{Name: "no rule of tcp matches", Cite: cite + "; pilot tls.go (the service's own cluster)", Repeat: 10, Cycle: all,
 			Config: tcp + turns + rule("  tcp: [{match: [{destinationSubnets: [192.0.2.0/24]}], route: [{destination: {host: nobody}}]}]"),
 			Want:   Result{Cluster: clusterAll}},
-		{Name: "weights of tcp", Cite: cite, Repeat: 10_000, Shares: map[string]float64{v1: 10, v2: 90},
+		{Name: "weights of tcp", Cite: cite, Repeat: 1_000, Shares: map[string]float64{v1: 10, v2: 90},
 			Config: tcp + turns + rule("  tcp: [{route: [{destination: {host: reviews, subset: v2}, weight: 80}, {destination: {host: reviews}, weight: 20}]}]")},
 		{Name: "a missing subset of tcp", Cite: cite + "; §3.6 NC", Config: tcp + turns + rule("  tcp: [{route: [{destination: {host: reviews, subset: v9}}]}]"),
 			Want: Result{Status: 503, Flag: "NC"}},
