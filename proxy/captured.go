@@ -146,7 +146,7 @@ func (s *session) captured() bool {
 		s.refuse(to, LocalReply{Flag: "UH", Reason: NotCaptured, Err: err, Text: "a connection straight to a port for captured connections"})
 		return false
 	}
-	s.to = to
+	s.to, s.began = to, time.Now()
 	if s.own(c) {
 		s.refuse(to, LocalReply{Flag: "UH", Reason: OwnTraffic, Text: "the sidecar's own connection was captured: the rules must exempt the user or group that it runs as"})
 		return false
@@ -300,7 +300,13 @@ func (s *session) handOn() {
 
 // pass joins a connection that is not HTTP with the program, where policies let it in.
 func (s *session) pass() {
-	if !s.wire.captor.inbound.LetsIn(s.nc, s.to) {
+	at := s.ends("")
+	if s.tls != nil {
+		at.ServerName = s.tls.ConnectionState().ServerName
+	}
+	tally := s.wire.engine.Tally(s.began, at, s.caller)
+	if details, ok := s.wire.captor.inbound.LetsIn(s.nc, s.to); !ok {
+		tally.Failed(0, details, nil)
 		s.refuse(s.to, LocalReply{Flag: "UAEX", Reason: Denied, Text: "the connection is denied by policy"})
 		return
 	}
@@ -313,17 +319,26 @@ func (s *session) pass() {
 	}
 	s.attendCall(nil)
 	if err != nil {
+		reply := replyOf(err)
+		tally.Failed(reply.flags(), "", err)
 		if !errors.Is(err, context.Canceled) {
-			s.refuse(s.to, replyOf(err))
+			s.refuse(s.to, reply)
 		}
 		return
 	}
-	s.tunnel(up)
+	s.tunnel(up, tally)
+}
+
+// ends gives the addresses of the session's connection.
+func (s *session) ends(name string) transport.Ends {
+	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), ServerName: name}
 }
 
 // tunnel copies both ways between the client and up, which it closes.
-func (s *session) tunnel(up net.Conn) {
+func (s *session) tunnel(up net.Conn, tally *transport.Tally) {
 	defer up.Close()
+	tally.Opened(up.RemoteAddr().String(), addressOf(up.LocalAddr()))
+	defer tally.Closed()
 	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {
 		return // woken to end
 	}
@@ -339,8 +354,8 @@ func (s *session) tunnel(up net.Conn) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		stream(up, s.nc, first)
+		stream(up, s.nc, first, tally.Received)
 	}()
-	stream(s.nc, up, nil)
+	stream(s.nc, up, nil, tally.Sent)
 	<-done
 }

@@ -101,6 +101,10 @@ func (s *session) call(host, name string) {
 	up, finish, err := s.connect(ctx, &c, q)
 	s.attendCall(nil)
 	c.End(err)
+	tally := c.Tally(s.began, s.ends(name), err)
+	if err != nil {
+		tally.Failed(replyOf(err).flags(), "", err)
+	}
 	switch {
 	case err != nil && ctx.Err() == nil && s.cause() == notEnded:
 		s.refuse(s.to, replyOf(err))
@@ -109,7 +113,7 @@ func (s *session) call(host, name string) {
 		return
 	}
 	defer finish()
-	s.tunnel(up)
+	s.tunnel(up, tally)
 }
 
 // connect makes the call of the mesh: a connection, and what is to be called at its end.

@@ -25,8 +25,9 @@ type session struct {
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
-	to  netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
-	app *application   // whom requests are for; nil on the outbound side
+	to    netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
+	began time.Time      // when it was taken; zero of one that was not captured
+	app   *application   // whom requests are for; nil on the outbound side
 
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
 	handed    bool              // the connection is another's by now

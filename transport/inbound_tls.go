@@ -177,12 +177,15 @@ func (g *guard) allowed(conn net.Conn) bool {
 	if at, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		local = at.AddrPort()
 	}
-	return g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
+	_, ok := g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
+	return ok
 }
 
 // LetsIn asks the policies about a connection that Admit has given, and that is not HTTP, to a port of this machine's, as those
-// of WithOpaque are asked. It is closed when they do not let it in any more.
-func (in *Inbound) LetsIn(conn net.Conn, to netip.AddrPort) bool { return in.engine.letsIn(conn, to) }
+// of WithOpaque are asked. It is closed when they do not let it in any more. Where they do not, details say why, in Envoy's words.
+func (in *Inbound) LetsIn(conn net.Conn, to netip.AddrPort) (details string, ok bool) {
+	return in.engine.letsIn(conn, to)
+}
 
 // open reports whether the port takes callers who prove nothing.
 func (g *guard) open() bool { return g.mode() != snapshot.Strict }

@@ -35,6 +35,7 @@ type Entry struct {
 
 	UpstreamLocal, Local, Remote netip.AddrPort // of the connection to the endpoint, and of that to the caller
 	SNI                          string
+	Terminated                   string // why a connection that is not HTTP was ended, "" for what its two ends have done
 	Peer                         string // the SPIFFE ID that the caller has proved, "" for none
 }
 

@@ -40,7 +40,7 @@ var operators = map[string]known{
 	"RESPONSE_CODE_DETAILS":                  plain(func(e *Entry) value { return textOf(e.Details) }),
 	"RESPONSE_FLAGS":                         plain(func(e *Entry) value { return value{kind: text, text: e.Flags.String()} }),
 	"RESPONSE_FLAGS_LONG":                    plain(func(e *Entry) value { return value{kind: text, text: e.Flags.Long()} }),
-	"CONNECTION_TERMINATION_DETAILS":         plain(func(*Entry) value { return value{} }), // of connections that have no request
+	"CONNECTION_TERMINATION_DETAILS":         plain(func(e *Entry) value { return textOf(e.Terminated) }),
 	"UPSTREAM_TRANSPORT_FAILURE_REASON":      plain(func(e *Entry) value { return textOf(e.transportFailure()) }),
 	"BYTES_RECEIVED":                         plain(func(e *Entry) value { return numberOf(int64(e.RequestBytes)) }),
 	"BYTES_SENT":                             plain(func(e *Entry) value { return numberOf(int64(e.ResponseBytes)) }),
