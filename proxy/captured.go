@@ -45,6 +45,7 @@ type captor struct {
 	config  Capture
 	guard   *Guard
 	inbound *transport.Inbound // nil for outbound
+	unheard unheard
 
 	mu    sync.Mutex // guards what follows
 	apps  map[netip.AddrPort]*application
@@ -230,7 +231,19 @@ func (s *session) received() bool {
 		}
 	}
 	options := []transport.InboundOption{transport.WithInboundPort(s.to.Port())}
-	if said == undecided {
+	own := false // it is the program's own TLS
+	if said == speaksTLS {
+		b, err := s.hear(c.config.ServerFirst, make([]byte, maxHello), func(b []byte) bool {
+			_, done := offers(b)
+			return done
+		})
+		if err != nil {
+			return false
+		}
+		offered, _ := offers(b)
+		own = !c.inbound.Meant(s.to.Port(), offered)
+	}
+	if said == undecided || own {
 		options = append(options, transport.WithServerFirst())
 	}
 	nc, err := c.inbound.Admit(s.nc, options...)
@@ -337,6 +350,7 @@ func (s *session) ends(name string) transport.Ends {
 // tunnel copies both ways between the client and up, which it closes.
 func (s *session) tunnel(up net.Conn, tally *transport.Tally) {
 	defer up.Close()
+	s.wire.captor.unheard.leave(s)
 	tally.Opened(up.RemoteAddr().String(), addressOf(up.LocalAddr()))
 	defer tally.Closed()
 	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {

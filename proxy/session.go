@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"container/list"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -29,6 +30,7 @@ type session struct {
 	began time.Time      // when it was taken; zero of one that was not captured
 	app   *application   // whom requests are for; nil on the outbound side
 
+	unheard   *list.Element     // its place among those that have said too little; guarded by their lock
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
 	handed    bool              // the connection is another's by now
 	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
@@ -112,9 +114,14 @@ func beneath(nc net.Conn) net.Conn {
 // run serves requests until the connection ends.
 func (s *session) run() {
 	first, over := true, false
-	if s.wire.captor != nil && !s.captured() {
-		s.end()
-		return
+	if s.wire.captor != nil {
+		s.wire.captor.unheard.enter(s)
+		more := s.captured()
+		s.wire.captor.unheard.leave(s)
+		if !more {
+			s.end()
+			return
+		}
 	}
 	if s.tls != nil && s.wire.captor == nil && !s.handshake() {
 		s.end()
