@@ -132,6 +132,7 @@ func (x *exchange) tell(entry *accesslog.Entry, g *telemetry.Group) {
 	}
 	a, e := &x.account, x.s.wire.meshEngine()
 	local, remote := addressOf(x.s.nc.LocalAddr()), addressOf(x.s.nc.RemoteAddr())
+	entry.Direct = transport.PhysicalPeer(x.s.nc)
 	if a.detail != "" {
 		entry.Details = a.detail
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/internal/capture"
+	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -28,6 +30,9 @@ type Capture struct {
 	// Opaque are ports of the program on which HTTP is not looked for: nobody waits for a first byte there, unless mutual TLS of the
 	// mesh may be what comes.
 	Opaque []uint16
+	// ProxyProtocol are ports of the program whose callers tell by the PROXY protocol, version 1 or 2, who has made the connection. Who
+	// does not is refused: name ports that only who is believed can reach. Default: none, and a header is the program's to read.
+	ProxyProtocol []uint16
 	// ServerFirst is how long an inbound connection may be silent. Default: DefaultServerFirst.
 	ServerFirst time.Duration
 	// Destination says where a connection meant to go. Default: as the kernel knows it, SO_ORIGINAL_DST.
@@ -36,8 +41,9 @@ type Capture struct {
 
 // The reasons of replies to captured connections that go nowhere. Such a reply has no status: the connection is reset.
 const (
-	NotCaptured = "not_captured" // nobody redirected it: it came straight to a port for captured connections
-	OwnTraffic  = "own_traffic"  // it is the sidecar's own: the rules do not exempt whom it runs as
+	NotCaptured = "not_captured"    // nobody redirected it: it came straight to a port for captured connections
+	NoHeader    = "no_proxy_header" // it does not say who has made it, by the PROXY protocol
+	OwnTraffic  = "own_traffic"     // it is the sidecar's own: the rules do not exempt whom it runs as
 )
 
 // A captor is what a wire needs for connections that were redirected. It is safe for concurrent use.
@@ -216,10 +222,11 @@ func (s *session) hear(wait time.Duration, b []byte, enough func([]byte) bool) (
 func (s *session) received() bool {
 	c := s.wire.captor
 	s.app = c.application(s.to)
-	opaque := false
-	for _, port := range c.config.Opaque {
-		opaque = opaque || port == s.to.Port()
+	if slices.Contains(c.config.ProxyProtocol, s.to.Port()) && !s.proxied() {
+		s.refuse(s.to, LocalReply{Flag: "DPE", Reason: NoHeader, Text: "the connection begins with no header of the PROXY protocol"})
+		return false
 	}
+	opaque := slices.Contains(c.config.Opaque, s.to.Port())
 	said := undecided
 	if !opaque || c.inbound.Identified() { // which may be asked for by TLS
 		b, err := s.hear(c.config.ServerFirst, make([]byte, maxSniffed), func(b []byte) bool { return opaque || sniff(b) != undecided })
@@ -262,6 +269,30 @@ func (s *session) received() bool {
 		s.handOn()
 		return false
 	}
+	return true
+}
+
+// proxied takes a header of the PROXY protocol away, and has the session's connection be from whom it names. It reports false where
+// there is none.
+func (s *session) proxied() bool {
+	tcp, ok := s.nc.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	var h proxyproto.Header
+	size := 0
+	_, err := s.hear(transport.DefaultReadHeaderTimeout, make([]byte, proxyproto.MaxHeader), func(b []byte) bool {
+		var err error
+		h, size, err = proxyproto.Parse(b)
+		return size > 0 || err != nil
+	})
+	if err != nil || size == 0 {
+		return false
+	}
+	if _, err = io.CopyN(io.Discard, tcp, int64(size)); err != nil { // it is there
+		return false
+	}
+	s.take(proxyproto.WithHeader(tcp, h))
 	return true
 }
 
@@ -313,16 +344,26 @@ func (s *session) handOn() {
 
 // pass joins a connection that is not HTTP with the program, where policies let it in.
 func (s *session) pass() {
-	at := s.ends("")
-	if s.tls != nil {
-		at.ServerName = s.tls.ConnectionState().ServerName
-	}
-	tally := s.wire.engine.Tally(s.began, at, s.caller)
+	tally := s.tally()
 	if details, ok := s.wire.captor.inbound.LetsIn(s.nc, s.to); !ok {
 		tally.Failed(0, details, nil)
 		s.refuse(s.to, LocalReply{Flag: "UAEX", Reason: Denied, Text: "the connection is denied by policy"})
 		return
 	}
+	s.reach(tally)
+}
+
+// tally begins that of a connection to the program.
+func (s *session) tally() *transport.Tally {
+	at := s.ends("")
+	if s.tls != nil {
+		at.ServerName = s.tls.ConnectionState().ServerName
+	}
+	return s.wire.engine.Tally(s.began, at, s.caller)
+}
+
+// reach joins a connection that was let in with the program.
+func (s *session) reach(tally *transport.Tally) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	err := context.Canceled
@@ -344,13 +385,15 @@ func (s *session) pass() {
 
 // ends gives the addresses of the session's connection.
 func (s *session) ends(name string) transport.Ends {
-	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), ServerName: name}
+	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), Direct: transport.PhysicalPeer(s.nc), ServerName: name}
 }
 
 // tunnel copies both ways between the client and up, which it closes.
 func (s *session) tunnel(up net.Conn, tally *transport.Tally) {
 	defer up.Close()
-	s.wire.captor.unheard.leave(s)
+	if s.wire.captor != nil {
+		s.wire.captor.unheard.leave(s)
+	}
 	tally.Opened(up.RemoteAddr().String(), addressOf(up.LocalAddr()))
 	defer tally.Closed()
 	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {

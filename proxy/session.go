@@ -103,12 +103,15 @@ func (s *session) wrap(nc net.Conn) {
 
 var past = time.Unix(1, 0)
 
-// beneath gives the connection that a TLS connection is made over, and any other as it is.
+// beneath gives the system's connection that others are made over: TLS, and what reads what comes before it.
 func beneath(nc net.Conn) net.Conn {
-	if secured, ok := nc.(*tls.Conn); ok {
-		return secured.NetConn()
+	for {
+		over, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nc
+		}
+		nc = over.NetConn()
 	}
-	return nc
 }
 
 // run serves requests until the connection ends.
@@ -122,6 +125,11 @@ func (s *session) run() {
 			s.end()
 			return
 		}
+	}
+	if s.wire.opaque || s.wire.fixed != nil {
+		s.straight()
+		s.end()
+		return
 	}
 	if s.tls != nil && s.wire.captor == nil && !s.handshake() {
 		s.end()

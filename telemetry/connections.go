@@ -88,12 +88,12 @@ func (s *Store) Conns(l Labels, f call.Flags) *Conns {
 
 var connFamilies = [...]struct {
 	name, help string
-	read       func(*Conns) *atomic.Uint64
+	read       func(*Conns) uint64
 }{
-	{ConnsOpened, "Connections opened that are not HTTP.", func(c *Conns) *atomic.Uint64 { return &c.opened }},
-	{ConnsClosed, "Connections closed that are not HTTP.", func(c *Conns) *atomic.Uint64 { return &c.closed }},
-	{BytesSent, "Bytes that callers of connections got.", func(c *Conns) *atomic.Uint64 { return &c.sent }},
-	{BytesReceived, "Bytes that callers of connections sent.", func(c *Conns) *atomic.Uint64 { return &c.received }},
+	{ConnsOpened, "Connections opened that are not HTTP.", func(c *Conns) uint64 { return c.opened.Load() }},
+	{ConnsClosed, "Connections closed that are not HTTP.", func(c *Conns) uint64 { return c.closed.Load() }},
+	{BytesSent, "Bytes that callers of connections got.", func(c *Conns) uint64 { return c.sent.Load() }},
+	{BytesReceived, "Bytes that callers of connections sent.", func(c *Conns) uint64 { return c.received.Load() }},
 }
 
 // families reads everything, as view has it.
@@ -113,7 +113,7 @@ func (c *connStore) families(view *View) []Family {
 	for i, m := range &connFamilies {
 		f := Family{Name: m.name, Help: m.help, Kind: Counter}
 		for _, one := range list {
-			f.Samples = append(f.Samples, Sample{Labels: one.key.list(), Value: float64(m.read(one).Load())})
+			f.Samples = append(f.Samples, Sample{Labels: one.key.list(), Value: float64(m.read(one))})
 		}
 		view.apply(&f)
 		families[i] = f

@@ -323,6 +323,9 @@ func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) (details string, ok
 	if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		q.Source = from.AddrPort().Addr()
 	}
+	if direct := PhysicalPeer(conn); direct.IsValid() {
+		q.Source, q.Remote = direct.Addr(), q.Source
+	}
 	if own, ok := conn.(*tls.Conn); ok {
 		q.SNI = own.ConnectionState().ServerName
 	}

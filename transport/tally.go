@@ -22,10 +22,11 @@ type Tally struct {
 	received, sent atomic.Uint64
 }
 
-// Ends are the addresses of a connection that was taken: where it was made to, who made it, and the host that its ClientHello names.
+// Ends are the addresses of a connection that was taken: where it was made to, who made it, who is at its other end where that is
+// another, and the host that its ClientHello names.
 type Ends struct {
-	Local, Remote netip.AddrPort
-	ServerName    string
+	Local, Remote, Direct netip.AddrPort
+	ServerName            string
 }
 
 // Tally begins that of the call's connection, which is open, or has come to nothing where err is not nil.
@@ -50,7 +51,7 @@ func (e *Engine) Tally(began time.Time, at Ends, caller *Caller) *Tally {
 	if g != nil {
 		t.labels = g.Labels()
 	}
-	t.entry = &accesslog.Entry{SNI: at.ServerName}
+	t.entry = &accesslog.Entry{SNI: at.ServerName, Direct: at.Direct}
 	e.Received(t.entry, g, at.Local, at.Remote)
 	t.entry.Route = ""
 	t.open()
