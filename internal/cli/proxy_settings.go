@@ -41,7 +41,7 @@ func (l *inbounds) Set(s string) error {
 	path, unix := strings.CutPrefix(app, "unix://")
 	switch {
 	case !ok || checkAddress(listen) != nil || !unix && (checkAddress(app) != nil || strings.HasSuffix(app, ":0")):
-		return errors.New("expected LISTEN=APP, each [host]:port, as in :9080=127.0.0.1:19080, APP also unix:///path")
+		return errors.New("expected LISTEN=APP, each [host]:port, as in :9080=127.0.0.1:19080")
 	case unix && !strings.HasPrefix(path, "/"):
 		return errors.New("expected the whole path of a socket, as in unix:///run/app.sock")
 	case unix:
