@@ -380,39 +380,10 @@ func (s *session) reach(tally *transport.Tally) {
 		}
 		return
 	}
-	s.tunnel(up, tally)
+	s.tunnel(up, tally, func() {})
 }
 
 // ends gives the addresses of the session's connection.
 func (s *session) ends(name string) transport.Ends {
 	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), Direct: transport.PhysicalPeer(s.nc), ServerName: name}
-}
-
-// tunnel copies both ways between the client and up, which it closes.
-func (s *session) tunnel(up net.Conn, tally *transport.Tally) {
-	defer up.Close()
-	if s.wire.captor != nil {
-		s.wire.captor.unheard.leave(s)
-	}
-	tally.Opened(up.RemoteAddr().String(), addressOf(up.LocalAddr()))
-	defer tally.Closed()
-	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {
-		return // woken to end
-	}
-	s.tunnelled.Store(true)
-	if !s.attend(up) {
-		return
-	}
-	defer s.attend(nil)
-	first := taken(s.conn)
-	s.wire.forward.active.Add(1)
-	s.wire.forward.total.Add(1)
-	defer s.wire.forward.active.Add(-1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		stream(up, s.nc, first, tally.Received)
-	}()
-	stream(s.nc, up, nil, tally.Sent)
-	<-done
 }

@@ -11,17 +11,20 @@ import (
 // A flow is one direction of a tunnel. While it waits it holds no buffer to speak of, and no pipe.
 type flow struct {
 	dst, src net.Conn
+	first    []byte      // goes before the rest
 	count    func(n int) // hears of bytes when they have been passed on; nil for nobody
+
+	waiter waiter
 }
 
-// stream moves one direction of a tunnel to its end, first before the rest.
-func stream(dst, src net.Conn, first []byte, count func(int)) {
-	f := flow{dst: dst, src: src, count: count}
-	err := f.write(first)
+// stream moves to the end, and says so.
+func (f *flow) stream() {
+	err := f.write(f.first)
+	f.first = nil
 	if err == nil {
 		err = f.move()
 	}
-	endFlow(dst, src, err)
+	endFlow(f.dst, f.src, err)
 }
 
 // endFlow ends one direction: the other side is told, where that can be; after an error, or where it cannot, both directions end.

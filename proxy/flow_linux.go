@@ -13,9 +13,9 @@ import (
 // those of a pipe.
 const spliceWaiting = 16 << 10
 
-// move moves to the end of what src sends. Between two sockets of TCP it waits for something to be there, and then moves what is:
-// a little by a buffer that is anybody's again afterwards, much by splice(2), whose pipe is so too. Nothing is held while
-// nothing comes, and all that was moved is counted at once.
+// move moves to the end of what src sends. While little comes it is read into a buffer that is anybody's again afterwards, also while
+// nothing does; while much does, and both sides are sockets of TCP, splice(2) moves what is there, whose pipe is so too. All that
+// was moved is counted at once.
 func (f *flow) move() error {
 	source, ok := f.src.(*net.TCPConn)
 	if !ok {
@@ -25,74 +25,73 @@ func (f *flow) move() error {
 	if err != nil {
 		return err
 	}
-	target, plain := f.dst.(*net.TCPConn)
-	limited := io.LimitedReader{R: source}
-	w := waiter{raw: raw}
+	w := &f.waiter
+	_, w.splices = f.dst.(*net.TCPConn)
 	w.ready = w.look
 	for {
-		if err := w.wait(); err != nil {
-			return ended(err)
+		if err := raw.Read(w.ready); err != nil { // where it waits; what moves has returned by then, so that the stack is small
+			return err
 		}
-		if !plain || w.waiting < spliceWaiting {
-			err = f.moveLittle(source)
-		} else {
-			limited.N = int64(w.waiting)
-			var n int64
-			n, err = target.ReadFrom(&limited)
-			f.passed(int(n))
-		}
-		if err != nil {
+		if err := f.pass(source); err != nil {
 			return ended(err)
 		}
 	}
 }
 
-// moveLittle moves what one read brings, of what is there.
-func (f *flow) moveLittle(source *net.TCPConn) error {
-	b := flowBuffers.Get().(*[flowBuffer]byte)
-	defer flowBuffers.Put(b)
-	n, err := source.Read(b[:])
-	if err != nil {
+// pass moves what was found.
+func (f *flow) pass(source *net.TCPConn) error {
+	w := &f.waiter
+	switch {
+	case w.err != nil:
+		return w.err
+	case w.buffer == nil:
+		moved, err := f.dst.(*net.TCPConn).ReadFrom(&io.LimitedReader{R: source, N: int64(w.waiting)})
+		f.passed(int(moved))
 		return err
 	}
-	return f.write(b[:n])
+	err := f.write(w.buffer[:w.waiting])
+	flowBuffers.Put(w.buffer)
+	w.buffer = nil
+	return err
 }
 
 // A waiter waits for a socket to have something to be read.
 type waiter struct {
-	raw     syscall.RawConn
 	ready   func(fd uintptr) bool
-	waiting int // bytes
-	err     error
+	splices bool              // the other side takes what splice moves
+	much    bool              // more came the last time than a buffer holds
+	buffer  *[flowBuffer]byte // what was read, nil where it still waits in the socket
+	waiting int               // bytes
+	err     error             // io.EOF at the end
 }
 
-// wait gives io.EOF at the end.
-func (w *waiter) wait() error {
-	if err := w.raw.Read(w.ready); err != nil {
-		return err
-	}
-	return w.err
-}
-
-// look asks how much there is (SIOCINQ, tcp(7)), and where that is nothing, whether it is the end.
+// look reads what there is, or asks how much it is where it may be much (SIOCINQ, tcp(7)).
 func (w *waiter) look(fd uintptr) bool {
-	var n int32
-	w.err = nil
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))); errno == 0 && n > 0 { //nolint:gosec // G103: the call wants a pointer
-		w.waiting = int(n)
+	w.buffer, w.err = nil, nil
+	if w.much {
+		var n int32
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // G103: the call wants a pointer
+		if w.waiting = int(n); errno == 0 && n >= spliceWaiting {
+			return true
+		}
+	}
+	b := flowBuffers.Get().(*[flowBuffer]byte)
+	n, err := syscall.Read(int(fd), b[:])
+	for errors.Is(err, syscall.EINTR) {
+		n, err = syscall.Read(int(fd), b[:])
+	}
+	if n > 0 {
+		w.buffer, w.waiting, w.much = b, n, w.splices && n == len(b)
 		return true
 	}
-	var one [1]byte
-	got, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
+	flowBuffers.Put(b)
 	switch {
-	case errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR):
+	case errors.Is(err, syscall.EAGAIN):
 		return false
 	case err != nil:
-		w.err = os.NewSyscallError("recvfrom", err)
-	case got == 0:
-		w.err = io.EOF
+		w.err = os.NewSyscallError("read", err)
 	default:
-		w.waiting = got
+		w.err = io.EOF
 	}
 	return true
 }

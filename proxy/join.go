@@ -26,9 +26,9 @@ func (x *exchange) join() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		stream(up.NetConn(), client.NetConn(), early, nil)
+		(&flow{dst: up.NetConn(), src: client.NetConn(), first: early}).stream()
 	}()
-	stream(client.NetConn(), up.NetConn(), first, nil)
+	(&flow{dst: client.NetConn(), src: up.NetConn(), first: first}).stream()
 	<-done
 }
 

@@ -114,8 +114,7 @@ func (s *session) call(host string, port uint16, name string) {
 	case err != nil:
 		return
 	}
-	defer finish()
-	s.tunnel(up, tally)
+	s.tunnel(up, tally, finish)
 }
 
 // connect makes the call of the mesh: a connection, and what is to be called at its end.

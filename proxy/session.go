@@ -33,6 +33,7 @@ type session struct {
 	unheard   *list.Element     // its place among those that have said too little; guarded by their lock
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
 	handed    bool              // the connection is another's by now
+	joined    bool              // the session is a tunnel's, which ends it
 	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
 	state     atomic.Int32      // a sessionState
 	tunnelled atomic.Bool       // its request has become a tunnel, which nobody waits for here
@@ -121,14 +122,18 @@ func (s *session) run() {
 		s.wire.captor.unheard.enter(s)
 		more := s.captured()
 		s.wire.captor.unheard.leave(s)
+		if s.joined {
+			return
+		}
 		if !more {
 			s.end()
 			return
 		}
 	}
 	if s.wire.opaque || s.wire.fixed != nil {
-		s.straight()
-		s.end()
+		if s.straight(); !s.joined {
+			s.end()
+		}
 		return
 	}
 	if s.tls != nil && s.wire.captor == nil && !s.handshake() {
@@ -400,7 +405,11 @@ func (s *session) end() {
 	s.reading.Remove()
 	s.working.Remove()
 	s.still.Remove()
-	if !s.handed {
+	switch {
+	case s.handed:
+	case s.conn == nil: // of a tunnel
+		_ = s.nc.Close()
+	default:
 		_ = s.conn.Close()
 	}
 	s.wire.conns.leave(s)
