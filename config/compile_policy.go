@@ -179,6 +179,12 @@ func (c *compiler) policy(s *service, p *servicePort, subset string) (made snaps
 	if policy.TLS != nil && made.Direct {
 		return made, c.unsecured(s, rule, none)
 	}
+	if pp := blocks.GetProxyProtocol(); pp != nil {
+		if missing := c.unproxied(s, p, rule, made.Direct); missing != "" {
+			return made, missing
+		}
+		policy.ProxyProtocol = uint8(pp.GetVersion()) + 1
+	}
 	if made.Direct && blocks.GetConnectionPool() != nil {
 		c.add(rule.first.doc.finding(Warning, codeUnbuilt, false, []any{"spec", "host"},
 			fmt.Sprintf("connectionPool has no effect on calls to %s: they go where the caller has pointed them, over connections of the program's own", s.host),
@@ -196,6 +202,20 @@ func (c *compiler) unsecured(s *service, rule *mergedRule, none bool) string {
 	}
 	c.add(rule.first.doc.finding(Error, codeUnbuilt, false, []any{"spec", "host"},
 		fmt.Sprintf("%s: calls to %s get 503, flag NC", why, s.host), hint))
+	return why + ": " + s.host
+}
+
+// unproxied says why calls to a service cannot begin with a header of the PROXY protocol, "" where they can, and adds the finding.
+func (c *compiler) unproxied(s *service, p *servicePort, rule *mergedRule, direct bool) string {
+	if p.protocol == snapshot.Opaque && !direct {
+		return ""
+	}
+	why := "proxyProtocol of HTTP is not built in this version yet"
+	if direct {
+		why = "proxyProtocol of calls that go where the caller has pointed them is not built in this version yet"
+	}
+	c.add(rule.first.doc.finding(Error, codeUnbuilt, false, []any{"spec", "host"},
+		fmt.Sprintf("%s: calls to port %d of %s get 503, flag NC", why, p.number, s.host), "remove it, or give the port the protocol TCP"))
 	return why + ": " + s.host
 }
 
@@ -223,7 +243,7 @@ func override(base, over *networking.TrafficPolicy, port uint32) *networking.Tra
 		}
 	}
 	out := &networking.TrafficPolicy{LoadBalancer: base.GetLoadBalancer(), ConnectionPool: base.GetConnectionPool(),
-		OutlierDetection: base.GetOutlierDetection(), Tls: base.GetTls(), RetryBudget: base.GetRetryBudget()}
+		OutlierDetection: base.GetOutlierDetection(), Tls: base.GetTls(), RetryBudget: base.GetRetryBudget(), ProxyProtocol: base.GetProxyProtocol()}
 	if over.GetLoadBalancer() != nil {
 		out.LoadBalancer = over.GetLoadBalancer()
 	}
@@ -235,6 +255,9 @@ func override(base, over *networking.TrafficPolicy, port uint32) *networking.Tra
 	}
 	if over.GetTls() != nil {
 		out.Tls = over.GetTls()
+	}
+	if over.GetProxyProtocol() != nil {
+		out.ProxyProtocol = over.GetProxyProtocol()
 	}
 	if over.GetRetryBudget() != nil {
 		out.RetryBudget = over.GetRetryBudget()

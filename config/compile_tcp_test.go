@@ -107,3 +107,25 @@ func TestConnReferences(t *testing.T) {
 		}
 	}
 }
+
+// TestProxyProtocol: the version of the header is the policy's of ports that are not HTTP; calls to others would not have it.
+func TestProxyProtocol(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]uint8{"{}": 1, "{version: V1}": 1, "{version: V2}": 2} {
+		w := newWorld(t, Options{}, doc("ServiceEntry", "db", `{hosts: [db.example.com], location: MESH_INTERNAL, resolution: STATIC,
+  ports: [{number: 3306, name: tcp, protocol: TCP}, {number: 80, name: http, protocol: HTTP}], endpoints: [{address: 10.0.0.1}]}`),
+			doc("DestinationRule", "db", "{host: db.example.com, trafficPolicy: {proxyProtocol: "+written+"}}"))
+		s := w.Status()
+		if s.Refused != nil || len(s.Findings) != 1 || s.Findings[0].Code != codeUnbuilt {
+			t.Fatalf("%s: %+v", written, s)
+		}
+		table := w.live.Tables[snapshot.Mesh]
+		v, _ := table.Lookup("db.example.com", 3306)
+		if got := w.live.Clusters[v.Default.Split[0].Index].Policy.ProxyProtocol; got != want {
+			t.Errorf("%s: version %d, want %d", written, got, want)
+		}
+		if v, _ = table.Lookup("db.example.com", 80); v.Default.Split[0].Index >= 0 {
+			t.Errorf("%s: HTTP has a cluster", written)
+		}
+	}
+}

@@ -25,8 +25,11 @@ func destinationRuleFields() register {
 			{name: "tls", test: "TestCompilesConnections"},
 			{name: "portLevelSettings"},
 			{name: "tunnel", outcome: Refused, value: "{targetHost: a.example.com, targetPort: 80}"},
-			{name: "proxyProtocol", outcome: Refused, value: "{version: V2}"},
+			{name: "proxyProtocol", test: "TestProxyProtocol", value: "{version: V2}", note: "of connections that are not HTTP, by the sidecar; to ports of HTTP calls get 503, flag NC"},
 			{name: "retryBudget", value: "{percent: 20}", test: "TestRetryBudget"},
+		}},
+		"TrafficPolicy.ProxyProtocol": {test: "TestProxyProtocol", fields: []fieldEntry{
+			{name: "version"},
 		}},
 		"TrafficPolicy.PortTrafficPolicy": {needs: "{port: {number: 9080}}", fields: []fieldEntry{
 			{name: "port"},

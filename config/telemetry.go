@@ -57,16 +57,18 @@ type tagOverride struct {
 // ownProvider is the provider that the mesh's metrics are: Prometheus's text and what else a store goes out by.
 const ownProvider = "prometheus"
 
-// istioMetrics are the values of match.metric and what they are here. There are no metrics of TCP.
+// istioMetrics are the values of match.metric and what they are here.
 var istioMetrics = map[string][]string{
 	"ALL_METRICS": {telemetry.RequestCount, telemetry.RequestDuration, telemetry.RequestSize, telemetry.ResponseSize,
-		telemetry.RequestMessages, telemetry.ResponseMessages},
-	"REQUEST_COUNT":         {telemetry.RequestCount},
-	"REQUEST_DURATION":      {telemetry.RequestDuration},
-	"REQUEST_SIZE":          {telemetry.RequestSize},
-	"RESPONSE_SIZE":         {telemetry.ResponseSize},
+		telemetry.RequestMessages, telemetry.ResponseMessages,
+		telemetry.ConnsOpened, telemetry.ConnsClosed, telemetry.BytesSent, telemetry.BytesReceived},
+	"REQUEST_COUNT":          {telemetry.RequestCount},
+	"REQUEST_DURATION":       {telemetry.RequestDuration},
+	"REQUEST_SIZE":           {telemetry.RequestSize},
+	"RESPONSE_SIZE":          {telemetry.ResponseSize},
+	"TCP_OPENED_CONNECTIONS": {telemetry.ConnsOpened}, "TCP_CLOSED_CONNECTIONS": {telemetry.ConnsClosed},
+	"TCP_SENT_BYTES": {telemetry.BytesSent}, "TCP_RECEIVED_BYTES": {telemetry.BytesReceived},
 	"GRPC_REQUEST_MESSAGES": {telemetry.RequestMessages}, "GRPC_RESPONSE_MESSAGES": {telemetry.ResponseMessages},
-	"TCP_OPENED_CONNECTIONS": nil, "TCP_CLOSED_CONNECTIONS": nil, "TCP_SENT_BYTES": nil, "TCP_RECEIVED_BYTES": nil,
 }
 
 // workloadModes are the values of match.mode and whose reports they are about.

@@ -40,8 +40,10 @@ func TestTelemetry(t *testing.T) {
 	want := []string{
 		"0 request_bytes " + everywhere, "0 request_duration_milliseconds " + everywhere, "0 request_messages_total " + everywhere,
 		"0 requests_total false [] map[source_version:fixed team:all]", "0 response_bytes " + everywhere, "0 response_messages_total " + everywhere,
+		"0 tcp_connections_closed_total " + everywhere, "0 tcp_connections_opened_total " + everywhere, "0 tcp_received_bytes_total " + everywhere, "0 tcp_sent_bytes_total " + everywhere,
 		"1 request_bytes " + everywhere, "1 request_duration_milliseconds " + everywhere, "1 request_messages_total " + everywhere,
 		"1 requests_total false [] map[source_version:fixed team:all]", "1 response_bytes true [source_version] map[team:all]", "1 response_messages_total " + everywhere,
+		"1 tcp_connections_closed_total " + everywhere, "1 tcp_connections_opened_total " + everywhere, "1 tcp_received_bytes_total " + everywhere, "1 tcp_sent_bytes_total " + everywhere,
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("overrides are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

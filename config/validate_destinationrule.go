@@ -66,9 +66,6 @@ func (v *validation) trafficPolicy(p fieldPath, t *networking.TrafficPolicy) {
 			v.refuse(p.at("proxyProtocol"), "tunnel and proxyProtocol exclude each other", "keep one of them")
 		}
 	}
-	if t.GetProxyProtocol() != nil {
-		v.unbuilt(p.at("proxyProtocol"), "the service would not learn the caller's address")
-	}
 	if b := t.GetRetryBudget(); b != nil {
 		at := p.at("retryBudget")
 		v.share(at.at("percent"), b.GetPercent())

@@ -129,7 +129,6 @@ var policyCases = []validateCase{
 		`IST0106! 7:24 spec.trafficPolicy.tunnel.protocol ~ "GET" is no protocol of a tunnel`,
 		`IST0106! 7:41 spec.trafficPolicy.tunnel.targetPort ~ 0 is no port`,
 		`IST0106! 8:5 spec.trafficPolicy.proxyProtocol ~ exclude each other`,
-		`HDL0008! 8:5 spec.trafficPolicy.proxyProtocol ~ is not built`,
 		`IST0106! 9:28 spec.trafficPolicy.retryBudget.percent ~ 101 is no percentage`,
 	}},
 }

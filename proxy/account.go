@@ -64,7 +64,7 @@ func (x *exchange) replied(l *LocalReply, rpc bool) {
 	if x.account.detail == "" { // the policies' own go before
 		x.account.detail = l.responseDetails()
 	}
-	x.account.flags |= call.ParseFlags(l.Flag)
+	x.account.flags |= l.flags()
 	if rpc {
 		x.account.status, x.account.grpc = http.StatusOK, telemetry.GRPCStatus(l.grpcStatus())
 	}
@@ -132,6 +132,7 @@ func (x *exchange) tell(entry *accesslog.Entry, g *telemetry.Group) {
 	}
 	a, e := &x.account, x.s.wire.meshEngine()
 	local, remote := addressOf(x.s.nc.LocalAddr()), addressOf(x.s.nc.RemoteAddr())
+	entry.Direct = transport.PhysicalPeer(x.s.nc)
 	if a.detail != "" {
 		entry.Details = a.detail
 	}

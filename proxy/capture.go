@@ -63,3 +63,12 @@ func (s *Sidecar) capturing(direction string) []*server {
 	}
 	return all
 }
+
+// Unheard says of how many captured connections it is not known yet what they speak.
+func (s *Sidecar) Unheard() int {
+	n := 0
+	for _, srv := range s.captured {
+		n += srv.captor.unheard.count()
+	}
+	return n
+}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/internal/capture"
+	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -28,6 +30,9 @@ type Capture struct {
 	// Opaque are ports of the program on which HTTP is not looked for: nobody waits for a first byte there, unless mutual TLS of the
 	// mesh may be what comes.
 	Opaque []uint16
+	// ProxyProtocol are ports of the program whose callers tell by the PROXY protocol, version 1 or 2, who has made the connection. Who
+	// does not is refused: name ports that only who is believed can reach. Default: none, and a header is the program's to read.
+	ProxyProtocol []uint16
 	// ServerFirst is how long an inbound connection may be silent. Default: DefaultServerFirst.
 	ServerFirst time.Duration
 	// Destination says where a connection meant to go. Default: as the kernel knows it, SO_ORIGINAL_DST.
@@ -36,8 +41,9 @@ type Capture struct {
 
 // The reasons of replies to captured connections that go nowhere. Such a reply has no status: the connection is reset.
 const (
-	NotCaptured = "not_captured" // nobody redirected it: it came straight to a port for captured connections
-	OwnTraffic  = "own_traffic"  // it is the sidecar's own: the rules do not exempt whom it runs as
+	NotCaptured = "not_captured"    // nobody redirected it: it came straight to a port for captured connections
+	NoHeader    = "no_proxy_header" // it does not say who has made it, by the PROXY protocol
+	OwnTraffic  = "own_traffic"     // it is the sidecar's own: the rules do not exempt whom it runs as
 )
 
 // A captor is what a wire needs for connections that were redirected. It is safe for concurrent use.
@@ -45,6 +51,7 @@ type captor struct {
 	config  Capture
 	guard   *Guard
 	inbound *transport.Inbound // nil for outbound
+	unheard unheard
 
 	mu    sync.Mutex // guards what follows
 	apps  map[netip.AddrPort]*application
@@ -146,7 +153,7 @@ func (s *session) captured() bool {
 		s.refuse(to, LocalReply{Flag: "UH", Reason: NotCaptured, Err: err, Text: "a connection straight to a port for captured connections"})
 		return false
 	}
-	s.to = to
+	s.to, s.began = to, time.Now()
 	if s.own(c) {
 		s.refuse(to, LocalReply{Flag: "UH", Reason: OwnTraffic, Text: "the sidecar's own connection was captured: the rules must exempt the user or group that it runs as"})
 		return false
@@ -215,10 +222,11 @@ func (s *session) hear(wait time.Duration, b []byte, enough func([]byte) bool) (
 func (s *session) received() bool {
 	c := s.wire.captor
 	s.app = c.application(s.to)
-	opaque := false
-	for _, port := range c.config.Opaque {
-		opaque = opaque || port == s.to.Port()
+	if slices.Contains(c.config.ProxyProtocol, s.to.Port()) && !s.proxied() {
+		s.refuse(s.to, LocalReply{Flag: "DPE", Reason: NoHeader, Text: "the connection begins with no header of the PROXY protocol"})
+		return false
 	}
+	opaque := slices.Contains(c.config.Opaque, s.to.Port())
 	said := undecided
 	if !opaque || c.inbound.Identified() { // which may be asked for by TLS
 		b, err := s.hear(c.config.ServerFirst, make([]byte, maxSniffed), func(b []byte) bool { return opaque || sniff(b) != undecided })
@@ -230,7 +238,19 @@ func (s *session) received() bool {
 		}
 	}
 	options := []transport.InboundOption{transport.WithInboundPort(s.to.Port())}
-	if said == undecided {
+	own := false // it is the program's own TLS
+	if said == speaksTLS {
+		b, err := s.hear(c.config.ServerFirst, make([]byte, maxHello), func(b []byte) bool {
+			_, done := offers(b)
+			return done
+		})
+		if err != nil {
+			return false
+		}
+		offered, _ := offers(b)
+		own = !c.inbound.Meant(s.to.Port(), offered)
+	}
+	if said == undecided || own {
 		options = append(options, transport.WithServerFirst())
 	}
 	nc, err := c.inbound.Admit(s.nc, options...)
@@ -249,6 +269,30 @@ func (s *session) received() bool {
 		s.handOn()
 		return false
 	}
+	return true
+}
+
+// proxied takes a header of the PROXY protocol away, and has the session's connection be from whom it names. It reports false where
+// there is none.
+func (s *session) proxied() bool {
+	tcp, ok := s.nc.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	var h proxyproto.Header
+	size := 0
+	_, err := s.hear(transport.DefaultReadHeaderTimeout, make([]byte, proxyproto.MaxHeader), func(b []byte) bool {
+		var err error
+		h, size, err = proxyproto.Parse(b)
+		return size > 0 || err != nil
+	})
+	if err != nil || size == 0 {
+		return false
+	}
+	if _, err = io.CopyN(io.Discard, tcp, int64(size)); err != nil { // it is there
+		return false
+	}
+	s.take(proxyproto.WithHeader(tcp, h))
 	return true
 }
 
@@ -300,10 +344,26 @@ func (s *session) handOn() {
 
 // pass joins a connection that is not HTTP with the program, where policies let it in.
 func (s *session) pass() {
-	if !s.wire.captor.inbound.LetsIn(s.nc, s.to) {
+	tally := s.tally()
+	if details, ok := s.wire.captor.inbound.LetsIn(s.nc, s.to); !ok {
+		tally.Failed(0, details, nil)
 		s.refuse(s.to, LocalReply{Flag: "UAEX", Reason: Denied, Text: "the connection is denied by policy"})
 		return
 	}
+	s.reach(tally)
+}
+
+// tally begins that of a connection to the program.
+func (s *session) tally() *transport.Tally {
+	at := s.ends("")
+	if s.tls != nil {
+		at.ServerName = s.tls.ConnectionState().ServerName
+	}
+	return s.wire.engine.Tally(s.began, at, s.caller)
+}
+
+// reach joins a connection that was let in with the program.
+func (s *session) reach(tally *transport.Tally) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	err := context.Canceled
@@ -313,34 +373,17 @@ func (s *session) pass() {
 	}
 	s.attendCall(nil)
 	if err != nil {
+		reply := replyOf(err)
+		tally.Failed(reply.flags(), "", err)
 		if !errors.Is(err, context.Canceled) {
-			s.refuse(s.to, replyOf(err))
+			s.refuse(s.to, reply)
 		}
 		return
 	}
-	s.tunnel(up)
+	s.tunnel(up, tally, func() {})
 }
 
-// tunnel copies both ways between the client and up, which it closes.
-func (s *session) tunnel(up net.Conn) {
-	defer up.Close()
-	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) {
-		return // woken to end
-	}
-	s.tunnelled.Store(true)
-	if !s.attend(up) {
-		return
-	}
-	defer s.attend(nil)
-	first := taken(s.conn)
-	s.wire.forward.active.Add(1)
-	s.wire.forward.total.Add(1)
-	defer s.wire.forward.active.Add(-1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		stream(up, s.nc, first)
-	}()
-	stream(s.nc, up, nil)
-	<-done
+// ends gives the addresses of the session's connection.
+func (s *session) ends(name string) transport.Ends {
+	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), Direct: transport.PhysicalPeer(s.nc), ServerName: name}
 }

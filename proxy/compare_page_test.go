@@ -55,7 +55,7 @@ func spread(v []float64, format string) string {
 const idleConnections = 2000
 
 // heldMemory measures what the contenders hold at rest, and for a connection that has had a request and is idle.
-func heldMemory(t *testing.T, all []contender) string {
+func heldMemory(t *testing.T, all []contender, idle int) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -65,13 +65,13 @@ func heldMemory(t *testing.T, all []contender) string {
 	_, stop := command(t, up, roleCommand(t, self, "upstream", up, "1024"))
 	defer stop()
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n### Memory (PSS)\n\n| | at rest, after the first request | with %d idle connections | for each |\n|---|---|---|---|\n", idleConnections)
+	fmt.Fprintf(&b, "\n### Memory (PSS)\n\n| | at rest, after the first request | with %d idle connections | for each |\n|---|---|---|---|\n", idle)
 	for _, c := range all {
 		address := loopback.Free(t)
 		p, stop := command(t, address, c.command(t, address, up))
 		conns := []net.Conn{visitor(t, address)}
 		rest := pss(t, p.Pid)
-		for range idleConnections {
+		for range idle {
 			conns = append(conns, visitor(t, address))
 		}
 		full := pss(t, p.Pid)
@@ -79,7 +79,7 @@ func heldMemory(t *testing.T, all []contender) string {
 			_ = nc.Close()
 		}
 		stop()
-		fmt.Fprintf(&b, "| %s | %.1f MB | %.1f MB | %.1f KB |\n", c.name, float64(rest)/1024, float64(full)/1024, float64(full-rest)/idleConnections)
+		fmt.Fprintf(&b, "| %s | %.1f MB | %.1f MB | %.1f KB |\n", c.name, float64(rest)/1024, float64(full)/1024, float64(full-rest)/float64(idle))
 	}
 	return b.String()
 }

@@ -337,7 +337,7 @@ func TestCompare(t *testing.T) {
 		title := fmt.Sprintf("Two with TLS between, %d KiB, 64 connections, as fast as they go", size>>10)
 		page.WriteString(compare(t, title, pairs, size, repetitions, func(address string) int { return load(t, address, seconds) }, ticks))
 	}
-	page.WriteString(heldMemory(t, slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return c.few || c.name == reverseProxy })))
+	page.WriteString(heldMemory(t, slices.DeleteFunc(slices.Clone(all), func(c contender) bool { return c.few || c.name == reverseProxy }), idleConnections))
 	t.Log("\n" + page.String())
 	if path := os.Getenv("HEDDLE_COMPARE_DOC"); path != "" {
 		writeMeasured(t, path, page.String())

@@ -13,13 +13,42 @@ const maxHello = 16 << 10
 // serverName reads the host that a ClientHello names (RFC 8446 §4.1.2, RFC 6066 §3), in canonical form. done is false while b may
 // be the beginning of one and has too little of it. A name is "" where there is none, or it is none of a host.
 func serverName(b []byte) (name string, done bool) {
+	done = extensions(b, func(kind int, extension []byte) bool {
+		if kind == 0 {
+			name = firstName(extension)
+		}
+		return kind == 0
+	})
+	return name, done
+}
+
+// offers reads the protocols that a ClientHello offers by ALPN (RFC 7301 §3.1), as serverName reads the host.
+func offers(b []byte) (protocols []string, done bool) {
+	done = extensions(b, func(kind int, extension []byte) bool {
+		if kind != 16 {
+			return false
+		}
+		r := reader{b: extension, ok: true}
+		for r.number(2); r.ok && len(r.b) > 0; {
+			if name := r.take(r.number(1)); r.ok {
+				protocols = append(protocols, string(name))
+			}
+		}
+		return true
+	})
+	return protocols, done
+}
+
+// extensions visits those of a ClientHello until that says that it has what it wants. It reports whether more bytes could bring
+// no more.
+func extensions(b []byte, visit func(kind int, extension []byte) bool) (done bool) {
 	message, whole, ok := handshake(b)
 	if !ok {
-		return "", true
+		return true
 	}
 	r := reader{b: message, ok: true}
 	if kind := r.number(1); kind != 1 && r.ok { // client_hello
-		return "", true
+		return true
 	}
 	r.number(3) // the length, of which what follows says the same
 	r.skip(2 + 32)
@@ -30,11 +59,11 @@ func serverName(b []byte) (name string, done bool) {
 	for r.ok && len(r.b) > 0 {
 		kind, size := r.number(2), r.number(2)
 		extension := r.take(size)
-		if r.ok && kind == 0 {
-			return firstName(extension), true
+		if r.ok && visit(kind, extension) {
+			return true
 		}
 	}
-	return "", whole || len(b) >= maxHello
+	return whole || len(b) >= maxHello
 }
 
 // handshake joins the records of the first handshake message, as far as they are there. whole says that all of it is.

@@ -22,6 +22,7 @@ const appIdleTimeout = 4 * time.Second
 
 // An application is the program behind the sidecar, spoken to in the protocol that its caller speaks.
 type application struct {
+	network string // "tcp", or "unix" where the address is a path
 	address string
 	dialer  net.Dialer
 	from    []netip.Addr // to connect from: the first that the machine has; nil for any
@@ -30,7 +31,10 @@ type application struct {
 }
 
 func newApplication(address string) *application {
-	a := &application{address: address, dialer: net.Dialer{Timeout: 10 * time.Second}}
+	a := &application{network: "tcp", address: address, dialer: net.Dialer{Timeout: 10 * time.Second}}
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
+		a.network, a.address = "unix", path
+	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return a.dial(ctx) }
 	for _, t := range [...]*http.Transport{&a.http1, &a.http2} {
 		t.DialContext = dial
@@ -47,6 +51,14 @@ func newApplication(address string) *application {
 	return a
 }
 
+// host gives what stands in a URL for the program: it is not asked for by it.
+func (a *application) host() string {
+	if a.network == "unix" {
+		return "localhost"
+	}
+	return a.address
+}
+
 // dial connects.
 func (a *application) dial(ctx context.Context) (net.Conn, error) {
 	for _, from := range a.from {
@@ -56,12 +68,12 @@ func (a *application) dial(ctx context.Context) (net.Conn, error) {
 			return conn, err
 		}
 	}
-	return a.dialer.DialContext(ctx, "tcp", a.address)
+	return a.dialer.DialContext(ctx, a.network, a.address)
 }
 
 // peer is the application to a wire.
 func (a *application) peer(u *upstreams) peer {
-	return peer{key: upstreamKey{address: discovery.Address{Network: "tcp", Addr: a.address}}, pool: u.plain}
+	return peer{key: upstreamKey{address: discovery.Address{Network: a.network, Addr: a.address}}, pool: u.plain}
 }
 
 // via chooses by the version that the request came in; gRPC has no other than HTTP/2.
@@ -91,6 +103,9 @@ func (x *exchange) enters() (token *jwt.Token, ok bool) {
 	x.stay.Arrival = transport.Arrival{Request: authz.Request{Request: &x.view, Authority: x.q.Authority()}}
 	if c := x.s.caller; c != nil {
 		x.stay.Peer = c.Policy
+	}
+	if direct := transport.PhysicalPeer(x.s.nc); direct.IsValid() {
+		x.view.Source, x.stay.Remote = direct.Addr(), x.view.Source
 	}
 	if x.stay.Local = x.s.to; !x.stay.Local.IsValid() {
 		if at, ok := x.s.nc.LocalAddr().(*net.TCPAddr); ok {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"net"
 
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -27,9 +26,9 @@ func (x *exchange) join() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		stream(up.NetConn(), client.NetConn(), early)
+		(&flow{dst: up.NetConn(), src: client.NetConn(), first: early}).stream()
 	}()
-	stream(client.NetConn(), up.NetConn(), first)
+	(&flow{dst: client.NetConn(), src: up.NetConn(), first: first}).stream()
 	<-done
 }
 
@@ -39,16 +38,4 @@ func taken(c *http1.Conn) []byte {
 	c.Discard(len(b))
 	c.Release()
 	return b
-}
-
-// stream copies one direction of a tunnel, first before the rest.
-func stream(dst, src net.Conn, first []byte) {
-	if len(first) > 0 {
-		if _, err := dst.Write(first); err != nil {
-			_ = dst.Close()
-			_ = src.Close()
-			return
-		}
-	}
-	pump(dst, src, src)
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
@@ -47,7 +49,7 @@ func (s *session) made() bool {
 			host = s.named(name, host)
 		}
 	}
-	s.call(host, name)
+	s.call(host, s.to.Port(), name)
 	return false
 }
 
@@ -87,20 +89,24 @@ func (s *session) named(name, otherwise string) string {
 
 // call joins a connection that is not HTTP, and whose ClientHello names a host or none, with an endpoint of the host, or, where the
 // mesh knows nothing of it and lets it out, with the address that it meant to go to.
-func (s *session) call(host, name string) {
+func (s *session) call(host string, port uint16, name string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if !s.attendCall(cancel) {
 		return
 	}
 	// To rules of HTTP it is what the program's own TLS is.
-	q := &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: s.to.Port(), Path: "/",
+	q := &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: port, Path: "/",
 		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc),
 		Conn: &call.Connection{ServerName: name, To: s.to.Addr()}}
 	var c transport.Call
 	up, finish, err := s.connect(ctx, &c, q)
 	s.attendCall(nil)
 	c.End(err)
+	tally := c.Tally(s.began, s.ends(name), err)
+	if err != nil {
+		tally.Failed(replyOf(err).flags(), "", err)
+	}
 	switch {
 	case err != nil && ctx.Err() == nil && s.cause() == notEnded:
 		s.refuse(s.to, replyOf(err))
@@ -108,8 +114,7 @@ func (s *session) call(host, name string) {
 	case err != nil:
 		return
 	}
-	defer finish()
-	s.tunnel(up)
+	s.tunnel(up, tally, finish)
 }
 
 // connect makes the call of the mesh: a connection, and what is to be called at its end.
@@ -119,7 +124,11 @@ func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Reques
 	case transport.Reject:
 		return nil, nil, step.Err
 	case transport.Direct:
-		up, err = s.wire.mesh.outside(ctx, "tcp", s.to.String())
+		to := net.JoinHostPort(q.Host, strconv.Itoa(int(q.Port)))
+		if s.to.IsValid() {
+			to = s.to.String()
+		}
+		up, err = s.wire.mesh.outside(ctx, "tcp", to)
 		return up, func() {}, err
 	case transport.Reply:
 		return nil, nil, c.Fail(call.Outcome{Reason: call.ReasonInvalidRequest}, nil)
@@ -137,7 +146,11 @@ func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Reques
 		if err != nil {
 			return nil, nil, err
 		}
-		up, err := e.Open(ctx, a.Endpoint.Def.Address, c.Policy(), a.TLS(), q.Host)
+		var header []byte
+		if version := c.Policy().ProxyProtocol; version != 0 {
+			header = proxyproto.Append(nil, int(version), proxyproto.Header{From: addressOf(s.nc.RemoteAddr()), To: s.to})
+		}
+		up, err := e.OpenAs(ctx, a.Endpoint.Def.Address, c.Policy(), a.TLS(), q.Host, header)
 		if err == nil {
 			a.Answered(call.Outcome{})
 			return up, func() { a.Finish() }, nil

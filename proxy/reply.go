@@ -92,6 +92,9 @@ func (l *LocalReply) refusal() *mesh.Error {
 	return e
 }
 
+// flags are the reply's, as the log has them.
+func (l LocalReply) flags() call.Flags { return call.ParseFlags(l.Flag) }
+
 // grpcStatus is the reply's grpc-status.
 func (l *LocalReply) grpcStatus() string {
 	code := call.GRPCCode(l.Status)
@@ -104,7 +107,7 @@ func (l *LocalReply) grpcStatus() string {
 // reply answers a request and reports it. gRPC callers get a trailers-only answer, as from Envoy: HTTP 200
 // and the status that grpc/doc/http-grpc-status-mapping.md gives for ours.
 func (f *forwarder) reply(w http.ResponseWriter, r *http.Request, l LocalReply) {
-	transport.Flagged(r.Context(), call.ParseFlags(l.Flag), l.responseDetails(), l.Err)
+	transport.Flagged(r.Context(), l.flags(), l.responseDetails(), l.Err)
 	l.Direction, l.Method, l.Host = f.direction, r.Method, r.Host
 	if host, err := canonicalHost(r.Host); err == nil {
 		l.Host = host

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"container/list"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -25,11 +26,14 @@ type session struct {
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
-	to  netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
-	app *application   // whom requests are for; nil on the outbound side
+	to    netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
+	began time.Time      // when it was taken; zero of one that was not captured
+	app   *application   // whom requests are for; nil on the outbound side
 
+	unheard   *list.Element     // its place among those that have said too little; guarded by their lock
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
 	handed    bool              // the connection is another's by now
+	joined    bool              // the session is a tunnel's, which ends it
 	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
 	state     atomic.Int32      // a sessionState
 	tunnelled atomic.Bool       // its request has become a tunnel, which nobody waits for here
@@ -100,19 +104,36 @@ func (s *session) wrap(nc net.Conn) {
 
 var past = time.Unix(1, 0)
 
-// beneath gives the connection that a TLS connection is made over, and any other as it is.
+// beneath gives the system's connection that others are made over: TLS, and what reads what comes before it.
 func beneath(nc net.Conn) net.Conn {
-	if secured, ok := nc.(*tls.Conn); ok {
-		return secured.NetConn()
+	for {
+		over, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nc
+		}
+		nc = over.NetConn()
 	}
-	return nc
 }
 
 // run serves requests until the connection ends.
 func (s *session) run() {
 	first, over := true, false
-	if s.wire.captor != nil && !s.captured() {
-		s.end()
+	if s.wire.captor != nil {
+		s.wire.captor.unheard.enter(s)
+		more := s.captured()
+		s.wire.captor.unheard.leave(s)
+		if s.joined {
+			return
+		}
+		if !more {
+			s.end()
+			return
+		}
+	}
+	if s.wire.opaque || s.wire.fixed != nil {
+		if s.straight(); !s.joined {
+			s.end()
+		}
 		return
 	}
 	if s.tls != nil && s.wire.captor == nil && !s.handshake() {
@@ -384,7 +405,11 @@ func (s *session) end() {
 	s.reading.Remove()
 	s.working.Remove()
 	s.still.Remove()
-	if !s.handed {
+	switch {
+	case s.handed:
+	case s.conn == nil: // of a tunnel
+		_ = s.nc.Close()
+	default:
 		_ = s.conn.Close()
 	}
 	s.wire.conns.leave(s)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/internal/guard"
+	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -23,10 +25,23 @@ import (
 // An Inbound is one port that the sidecar serves for the application.
 type Inbound struct {
 	Listen string // "host:port" or ":port"
-	App    string // where the application listens, "127.0.0.1:19080"
+	App    string // where the application listens, "127.0.0.1:19080" or "unix:///run/app.sock"
+	// Opaque says that the application does not speak HTTP: connections go to it as they are, under policies of connections and, where
+	// the port has it, mutual TLS. Without an identity nobody waits for the caller to speak first. Default: it speaks HTTP.
+	Opaque bool
+	// ProxyProtocol says that callers tell by the PROXY protocol, version 1 or 2, who has made the connection, before TLS and all
+	// else. Who does not is closed. Default: a header is no request.
+	ProxyProtocol bool
 	// TLS is what callers must speak: the certificates, and by its ClientAuth who may call. It must not change while it is
 	// used; what it offers by ALPN is, where it does not say, h2 and http/1.1. Default: plaintext.
 	TLS *tls.Config
+}
+
+// An OutboundTCP is one address at which programs reach a host by a protocol that is not HTTP.
+type OutboundTCP struct {
+	Listen string // "127.0.0.1:3306"
+	Host   string // of the mesh or, where the outbound traffic policy lets it out, any other
+	Port   uint16 // of the host's
 }
 
 // Config is what a Sidecar is made of.
@@ -38,7 +53,9 @@ type Config struct {
 	Guard    *Guard
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
-	Admin    string // address of the admin listener, "" for none
+	// OutboundTCP are listeners for what is not HTTP, which go by the rules of tcp and tls. Default: none.
+	OutboundTCP []OutboundTCP
+	Admin       string // address of the admin listener, "" for none
 	// Health is the address of a listener for /healthz/ready and Probes, and nothing else, "" for none. Whoever reaches it may ask.
 	Health string
 	// Probes are the application's, which the health listener makes so that a kubelet, which speaks no mutual TLS, need not. Default: none.
@@ -80,6 +97,7 @@ type Sidecar struct {
 	inbound  []*server
 	outbound *server   // nil for none
 	captured []*server // of Config.Capture
+	tcp      []*server // for what programs speak that is not HTTP
 	admin    *server
 	health   *server // nil for none
 	draining atomic.Bool
@@ -103,19 +121,25 @@ type server struct {
 	app     *application // nil but for inbound
 	captor  *captor      // nil but for captured connections
 	tls     *tls.Config  // nil for plaintext
+	opaque  bool         // what is spoken is not HTTP
+	proxied bool         // its callers begin with a header of the PROXY protocol
 }
 
 // secured gives the listener as its callers speak to it. Who hands its connections out does not wait for a handshake.
 func (s *server) secured() net.Listener {
+	var l net.Listener = s.l
+	if s.proxied {
+		l = proxyproto.Listener{Listener: l}
+	}
 	if s.tls == nil {
-		return s.l
+		return l
 	}
 	config := s.tls
 	if len(config.NextProtos) == 0 {
 		config = config.Clone()
 		config.NextProtos = []string{"h2", "http/1.1"}
 	}
-	return tls.NewListener(s.l, config)
+	return tls.NewListener(l, config)
 }
 
 // Start opens all listeners and serves them. Where one cannot be opened none is; the error names it.
@@ -154,12 +178,14 @@ func (s *Sidecar) open() error {
 	c := &s.config
 	for _, in := range c.Inbound {
 		app := newApplication(in.App)
-		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(in.App, c.Mesh.Engine()), via: app.via})
+		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(app.host(), c.Mesh.Engine()), via: app.via})
 		if err != nil {
 			return err
 		}
+		srv.proxied, srv.opaque = in.ProxyProtocol, in.Opaque
 		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), app), in.TLS
 		srv.wire.countBuffers(&s.held)
+		srv.wire.opaque = in.Opaque
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
@@ -171,6 +197,9 @@ func (s *Sidecar) open() error {
 		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
 		srv.wire.countBuffers(&s.held)
 		s.outbound = srv
+	}
+	if err := s.openTCP(); err != nil {
+		return err
 	}
 	if err := s.openCapture(); err != nil {
 		return err
@@ -191,7 +220,7 @@ func (s *Sidecar) open() error {
 			srv.wire.idle = c.StreamIdleTimeout
 		}
 	}
-	for _, srv := range append([]*server{s.outbound, s.admin}, s.captured...) {
+	for _, srv := range append(append([]*server{s.outbound, s.admin}, s.captured...), s.tcp...) {
 		if srv != nil && c.Guard != nil {
 			c.Guard.Refuse(srv.l.Addr())
 		}
@@ -254,7 +283,7 @@ func (s *Sidecar) loops() error {
 }
 
 func (s *Sidecar) servers() []*server {
-	all := append(append([]*server{}, s.inbound...), s.captured...)
+	all := slices.Concat(s.inbound, s.captured, s.tcp)
 	for _, srv := range []*server{s.outbound, s.admin, s.health} {
 		if srv != nil {
 			all = append(all, srv)
@@ -271,7 +300,7 @@ func (s *Sidecar) serve(srv *server) {
 		err = srv.http.Serve(srv.l)
 	case srv.app != nil:
 		s.running.Go(func() { _ = s.config.Mesh.Serve(&srv.http, srv.wire.http2) })
-		err = srv.wire.serve(s.config.Mesh.Listener(srv.secured()))
+		err = srv.wire.serve(s.config.Mesh.Listener(srv.secured(), s.taken(srv)...))
 	default:
 		s.running.Go(func() { _ = srv.http.Serve(srv.wire.http2) })
 		err = srv.wire.serve(srv.l)
@@ -332,7 +361,7 @@ func (s *Sidecar) Drain(ctx context.Context) error {
 // before, what is left is cut off and the error says which side. It waits for the sidecar's goroutines.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	err := s.Drain(ctx)
-	outbound := s.capturing("outbound")
+	outbound := append(s.capturing("outbound"), s.tcp...)
 	if s.outbound != nil {
 		outbound = append(outbound, s.outbound)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -112,13 +113,36 @@ func TestServerName(t *testing.T) {
 	}
 }
 
+// TestOffers: what is offered by ALPN, whole, byte by byte, and in records of one byte.
+func TestOffers(t *testing.T) {
+	t.Parallel()
+	for _, want := range [][]string{nil, {"h2"}, {"istio-peer-exchange", "istio"}} {
+		whole := hello(t, &tls.Config{ServerName: "a", NextProtos: want, MinVersion: tls.VersionTLS12})
+		for _, b := range [][]byte{whole, split(whole)} {
+			for n := range b {
+				if got, done := offers(b[:n]); done && !slices.Equal(got, want) {
+					t.Fatalf("%q after %d of %d bytes, want %q", got, n, len(b), want)
+				}
+			}
+			if got, done := offers(b); !slices.Equal(got, want) || !done {
+				t.Errorf("%q, %v, want %q", got, done, want)
+			}
+		}
+	}
+}
+
 // FuzzServerName: it ends, takes no more than it may, and what it has said stays.
 func FuzzServerName(f *testing.F) {
 	whole := hello(f, &tls.Config{ServerName: "reviews.example.com", MinVersion: tls.VersionTLS12})
 	f.Add(whole)
 	f.Add(split(whole))
 	f.Add(whole[:60])
+	f.Add(hello(f, &tls.Config{ServerName: "a", MinVersion: tls.VersionTLS12, NextProtos: []string{"istio", "h2"}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		protocols, enough := offers(b)
+		if more, still := offers(append(bytes.Clone(b), 0x16)); enough && (!slices.Equal(more, protocols) || !still) {
+			t.Errorf("offers %q, and with another byte %q, %v", protocols, more, still)
+		}
 		name, done := serverName(b)
 		if !done && len(b) >= maxHello {
 			t.Errorf("%d bytes are not enough", len(b))

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // upgradeOf gives the protocol that a request asks to switch to, of those that are tunnelled: WebSocket
@@ -76,20 +75,10 @@ func writeSwitch(w *bufio.Writer, h http.Header, protocol string) error {
 	return w.Flush()
 }
 
-// pump copies one direction. At its end the other side is told, where that can be; after an error, or where
-// it cannot, both directions end. Where one side has reset its connection the other's is reset too: a tunnel has no other way to
-// say that what came is not the whole.
+// pump copies one direction between what need not be connections.
 func pump(dst io.WriteCloser, src io.Reader, from io.Closer) {
 	_, err := io.Copy(dst, src)
-	if half, ok := dst.(interface{ CloseWrite() error }); ok && err == nil && half.CloseWrite() == nil {
-		return
-	}
-	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		resetAtClose(dst)
-		resetAtClose(from)
-	}
-	_ = dst.Close()
-	_ = from.Close()
+	endFlow(dst, from, err)
 }
 
 // resetAtClose has a connection of the system's end with RST, below TLS and without its farewell.

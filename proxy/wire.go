@@ -28,6 +28,8 @@ type wire struct {
 	mesh   *outbound         // nil for inbound
 	app    *application      // nil for outbound, and for captured connections, of which each has its own
 	captor *captor           // of captured connections, nil for others
+	opaque bool              // what is spoken is not HTTP, of inbound
+	fixed  *OutboundTCP      // where all connections go, of outbound; nil for HTTP
 	engine *transport.Engine // of the limits on what is received; nil for outbound
 
 	upstreams *upstreams

@@ -29,13 +29,15 @@ type Policy struct {
 	Outlier *resilience.Outlier
 	// Budget bounds the retries under way. Default: nothing does.
 	Budget resilience.Budget
+	// ProxyProtocol is the version, 1 or 2, of the header that connections which are not HTTP begin with. Default 0: none.
+	ProxyProtocol uint8
 }
 
 // Same reports whether both use endpoints alike.
 func (p *Policy) Same(o *Policy) bool {
 	return p.Config.Same(&o.Config) && p.Hash.same(&o.Hash) && p.Protocol == o.Protocol &&
 		p.ConnectTimeout == o.ConnectTimeout && p.Connections == o.Connections && p.Limits == o.Limits && p.TLS.Same(o.TLS) &&
-		p.Automatic.Same(o.Automatic) && p.Outlier.Same(o.Outlier) && p.Budget == o.Budget
+		p.Automatic.Same(o.Automatic) && p.Outlier.Same(o.Outlier) && p.Budget == o.Budget && p.ProxyProtocol == o.ProxyProtocol
 }
 
 // A HashKind is what calls are kept together by (DestinationRule loadBalancer.consistentHash).

@@ -26,9 +26,10 @@ type Options struct {
 
 // A Store holds the metrics of one mesh. It is safe for concurrent use.
 type Store struct {
-	most int
-	sink MetricsSink
-	view atomic.Pointer[View]
+	most  int
+	sink  MetricsSink
+	view  atomic.Pointer[View]
+	conns connStore
 
 	mu     sync.RWMutex // guards what follows
 	groups map[Labels]*Group

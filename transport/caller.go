@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/heddlemesh/mesh/call"
@@ -54,6 +55,22 @@ func WithCaller(ctx context.Context, c *Caller) context.Context {
 func CallerFrom(ctx context.Context) *Caller {
 	c, _ := ctx.Value(callerKey{}).(*Caller)
 	return c
+}
+
+// PhysicalPeer gives the address at the other end of a connection, or of what it is a wrapping of, where its RemoteAddr is who is said
+// there to have made it (the PROXY protocol); invalid where the two are one.
+func PhysicalPeer(conn net.Conn) netip.AddrPort {
+	for conn != nil {
+		if told, ok := conn.(interface{ Direct() netip.AddrPort }); ok {
+			return told.Direct()
+		}
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		conn = over.NetConn()
+	}
+	return netip.AddrPort{}
 }
 
 type connKey struct{}

@@ -51,6 +51,11 @@ func (e *Engine) Secure(ctx context.Context, conn net.Conn, p *snapshot.Policy, 
 // Open connects to an endpoint as a policy has it, for HTTP/1.1 and by TLS t where there is one (see Attempt.TLS), all
 // within its connect time-out. host is the one that is called: the name of the server where t gives none.
 func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string) (net.Conn, error) {
+	return e.OpenAs(ctx, to, p, t, host, nil)
+}
+
+// OpenAs is Open with something that goes before all else, TLS too: a header of the PROXY protocol.
+func (e *Engine) OpenAs(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string, header []byte) (net.Conn, error) {
 	timeout := p.ConnectTimeout
 	if timeout <= 0 {
 		timeout = DefaultConnectTimeout
@@ -58,6 +63,12 @@ func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Pol
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, err := e.Connect(ctx, to, p)
+	if err == nil && len(header) > 0 {
+		if _, err = conn.Write(header); err != nil { // no more than the socket's buffer takes
+			_ = conn.Close()
+			return nil, err
+		}
+	}
 	if err != nil || t == nil {
 		return conn, err
 	}

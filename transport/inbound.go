@@ -110,6 +110,9 @@ func (h *handler) enter(w http.ResponseWriter, r *http.Request, came http.Header
 	}
 	q := &g.Arrival
 	*q = Arrival{Request: authz.Request{Request: &g.view, Authority: r.Host}}
+	if direct := PhysicalPeer(connOf(r.Context())); direct.IsValid() {
+		g.view.Source, q.Remote = direct.Addr(), g.view.Source
+	}
 	q.Local = localOf(r.Context())
 	if port := h.guard.o.port; port != 0 {
 		q.Local = netip.AddrPortFrom(q.Local.Addr(), port)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,7 +125,7 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 	var own time.Time
 	mesh := false
 	secured := tls.Server(conn, &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if mesh = g.meant(hello, mode); !mesh {
+		if mesh = g.in.meant(hello.SupportedProtos, mode); !mesh {
 			if g.o.appTLS == nil {
 				return nil, errNotMesh
 			}
@@ -153,19 +154,20 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 }
 
 // meant reports whether a client means the mesh's TLS and not the program's: under PERMISSIVE it says so by ALPN.
-func (g *guard) meant(hello *tls.ClientHelloInfo, mode snapshot.MTLS) bool {
+func (in *Inbound) meant(offered []string, mode snapshot.MTLS) bool {
 	switch {
 	case mode == snapshot.Strict:
-		return g.in.Identified()
-	case mode == snapshot.Disabled || !g.in.Identified():
+		return in.Identified()
+	case mode == snapshot.Disabled || !in.Identified():
 		return false
 	}
-	for _, p := range hello.SupportedProtos {
-		if strings.HasPrefix(p, meshProtocol) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(offered, func(p string) bool { return strings.HasPrefix(p, meshProtocol) })
+}
+
+// Meant reports whether TLS to a port of the workload is the mesh's, by what its ClientHello offers by ALPN: what is not goes to the
+// program as it is, where the port takes plain text.
+func (in *Inbound) Meant(port uint16, offered []string) bool {
+	return in.meant(offered, in.engine.Snapshot().Inbound.Mode(port))
 }
 
 // allowed asks the policies about a connection that is not HTTP.
@@ -177,12 +179,15 @@ func (g *guard) allowed(conn net.Conn) bool {
 	if at, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		local = at.AddrPort()
 	}
-	return g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
+	_, ok := g.in.engine.letsIn(conn, netip.AddrPortFrom(local.Addr(), g.port))
+	return ok
 }
 
 // LetsIn asks the policies about a connection that Admit has given, and that is not HTTP, to a port of this machine's, as those
-// of WithOpaque are asked. It is closed when they do not let it in any more.
-func (in *Inbound) LetsIn(conn net.Conn, to netip.AddrPort) bool { return in.engine.letsIn(conn, to) }
+// of WithOpaque are asked. It is closed when they do not let it in any more. Where they do not, details say why, in Envoy's words.
+func (in *Inbound) LetsIn(conn net.Conn, to netip.AddrPort) (details string, ok bool) {
+	return in.engine.letsIn(conn, to)
+}
 
 // open reports whether the port takes callers who prove nothing.
 func (g *guard) open() bool { return g.mode() != snapshot.Strict }

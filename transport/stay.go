@@ -313,14 +313,18 @@ func (e *Engine) follow(conn net.Conn, q *Arrival, gate Gate) {
 	}
 }
 
-// letsIn reports whether policies let a connection in that is not HTTP, and has it closed when they do not any more.
-func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) bool {
+// letsIn reports whether policies let a connection in that is not HTTP, and has it closed when they do not any more. Where they do
+// not, details are Envoy's of that.
+func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) (details string, ok bool) {
 	q := Arrival{opaque: true, Request: authz.Request{Request: &call.Request{Headers: call.HTTPHeaders(nil)}, Local: local}}
 	if c := e.Caller(conn); c != nil {
 		q.Peer = c.Policy
 	}
 	if from, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		q.Source = from.AddrPort().Addr()
+	}
+	if direct := PhysicalPeer(conn); direct.IsValid() {
+		q.Source, q.Remote = direct.Addr(), q.Source
 	}
 	if own, ok := conn.(*tls.Conn); ok {
 		q.SNI = own.ConnectionState().ServerName
@@ -329,9 +333,9 @@ func (e *Engine) letsIn(conn net.Conn, local netip.AddrPort) bool {
 	gate := e.Gate()
 	if gate.conns != nil {
 		if v := gate.Decide(&q); v.Status != 0 {
-			return false
+			return v.Details, false
 		}
 	}
 	e.follow(conn, &q, gate)
-	return true
+	return "", true
 }

@@ -37,7 +37,10 @@ type Request struct {
 	Peer      Peer
 	Token     Token          // nil for none
 	Local     netip.AddrPort // where the request came in; invalid or with port 0 where that is not known
-	SNI       string         // "" for a connection without TLS
+	// Remote is who has made the connection, where its other end says by the PROXY protocol that it passes on another's: then
+	// remote.ip is his address. Invalid for nobody.
+	Remote netip.Addr
+	SNI    string // "" for a connection without TLS
 	// Hops says whom x-forwarded-for is believed of: the client's address is the last but Hops-1 in it, for Hops proxies have
 	// each written down who asked them. Where the field is not there it is Source. 0 believes nobody.
 	Hops int

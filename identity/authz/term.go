@@ -163,11 +163,11 @@ func elementIn(s string, v *values) bool {
 func (q *Request) lookRemote(v *values) look {
 	if q.Hops > 0 {
 		if _, ok := q.Headers.Value(forwardedFor, 0); !ok {
-			return address(q.Source, v)
+			return address(q.remote(), v)
 		}
 		return address(q.client(), v)
 	}
-	l := address(q.Source, v)
+	l := address(q.remote(), v)
 	for one := range q.forwarded {
 		a, err := netip.ParseAddr(one)
 		in := err == nil && v.contains(a.Unmap().WithZone(""))
@@ -175,6 +175,13 @@ func (q *Request) lookRemote(v *values) look {
 		l.every = l.every && in
 	}
 	return l
+}
+
+func (q *Request) remote() netip.Addr {
+	if q.Remote.IsValid() {
+		return q.Remote
+	}
+	return q.Source
 }
 
 // client is the address that the first of the proxies that are believed was asked from, invalid where they do not say.

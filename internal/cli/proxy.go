@@ -47,6 +47,8 @@ type proxyFlags struct {
 	capturedOut    uint16
 	capturedIn     uint16
 	opaque         ports
+	proxied        ports
+	outboundTCP    outboundTCPs
 	serverFirst    time.Duration
 	policy         choice
 	preset         choice
@@ -103,8 +105,9 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.serviceAccount, "service-account", "its service `account`")
 	f.Var(&o.labels, "labels", "its labels, `k=v,...`")
 	f.Var(&o.locality, "locality", "`region/zone/subzone` where it runs, for rules that prefer what is near")
-	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` (repeatable)")
+	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` or [host]:port=unix:///path (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
+	f.Var(&o.outboundTCP, "outbound-tcp", "where the program reaches a host by what is not HTTP: `[host]:port=host:port`, as in 127.0.0.1:3306=mysql:3306 (repeatable)")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
 	f.StringVar(&o.health, "health", "none", "`address` of /healthz/ready and the program's own probes, :15021 in Istio, none for none; for everybody")
 	f.StringVar(&o.probes, "app-probes", "", "the program's probes as `JSON`, as Istio's injector has them; default: the variable ISTIO_KUBE_APP_PROBERS")
@@ -112,6 +115,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Uint16Var(&o.capturedOut, "capture-outbound-port", capture.OutboundPort, "`port` on which the program's own connections arrive, on loopback")
 	f.Uint16Var(&o.capturedIn, "capture-inbound-port", capture.InboundPort, "`port` on which connections to the program arrive")
 	f.Var(&o.opaque, "opaque-ports", "`ports` of the program on which nobody speaks HTTP, 3306,5432")
+	f.Var(&o.proxied, "proxy-protocol-ports", "`ports` of the program, or of --inbound, whose callers say by the PROXY protocol who has made the connection; who does not is refused")
 	f.DurationVar(&o.serverFirst, "server-first", proxy.DefaultServerFirst, "after how `long` a silent captured connection to the program is one on which the program speaks first")
 	f.StringVar(&o.appMetrics, "app-metrics", "", "`URL` of the program's own metrics, which /stats/prometheus then has too")
 	f.StringVar(&o.accessLog, "access-log", "", "`file` of the access log, /dev/stdout for the standard output; default: MeshConfig's accessLogFile")
@@ -197,7 +201,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 
 	quit := make(chan struct{})
 	var once sync.Once
-	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound), Capture: o.capture(),
+	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP, Outbound: listenAddress(o.outbound), Capture: o.capture(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
@@ -260,7 +264,7 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
-	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && !o.transparent:
+	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent:
 		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
 	case o.still < 0:
 		return usageError("--stream-idle-timeout is negative")
@@ -287,7 +291,7 @@ func (o *proxyFlags) capture() proxy.Capture {
 	if !o.transparent {
 		return proxy.Capture{}
 	}
-	c := proxy.Capture{Opaque: o.opaque, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
+	c := proxy.Capture{Opaque: o.opaque, ProxyProtocol: o.proxied, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		if l, err := net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil { // a machine may have no IPv6
 			_ = l.Close()
@@ -301,6 +305,9 @@ func (o *proxyFlags) capture() proxy.Capture {
 func (o *proxyFlags) checkListeners() error {
 	type listener struct{ flag, address string }
 	var all []listener
+	for _, to := range o.outboundTCP {
+		all = append(all, listener{"outbound-tcp", to.Listen})
+	}
 	for _, in := range o.inbound {
 		all = append(all, listener{"inbound", in.Listen})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -37,13 +38,50 @@ func (*inbounds) Type() string   { return "[host]:port=[host]:port" }
 
 func (l *inbounds) Set(s string) error {
 	listen, app, ok := strings.Cut(s, "=")
-	if !ok || checkAddress(listen) != nil || checkAddress(app) != nil || strings.HasSuffix(app, ":0") {
+	path, unix := strings.CutPrefix(app, "unix://")
+	switch {
+	case !ok || checkAddress(listen) != nil || !unix && (checkAddress(app) != nil || strings.HasSuffix(app, ":0")):
 		return errors.New("expected LISTEN=APP, each [host]:port, as in :9080=127.0.0.1:19080")
+	case unix && !strings.HasPrefix(path, "/"):
+		return errors.New("expected the whole path of a socket, as in unix:///run/app.sock")
+	case unix:
+		*l = append(*l, proxy.Inbound{Listen: listen, App: app})
+		return nil
 	}
 	if host, port, _ := net.SplitHostPort(app); host == "" {
 		app = net.JoinHostPort("127.0.0.1", port)
 	}
 	*l = append(*l, proxy.Inbound{Listen: listen, App: app})
+	return nil
+}
+
+// told gives them with what is said of ports by number.
+func (l inbounds) told(opaque, proxied ports) []proxy.Inbound {
+	all := slices.Clone([]proxy.Inbound(l))
+	for i := range all {
+		_, port, _ := net.SplitHostPort(all[i].Listen)
+		n, _ := strconv.ParseUint(port, 10, 16)
+		all[i].Opaque, all[i].ProxyProtocol = slices.Contains(opaque, uint16(n)), slices.Contains(proxied, uint16(n))
+	}
+	return all
+}
+
+// outboundTCPs are LISTEN=HOST:PORT, one in each flag.
+type outboundTCPs []proxy.OutboundTCP
+
+func (*outboundTCPs) String() string { return "" }
+func (*outboundTCPs) Type() string   { return "[host]:port=host:port" }
+
+func (l *outboundTCPs) Set(s string) error {
+	listen, to, _ := strings.Cut(s, "=")
+	host, port, err := call.SplitAuthority(to)
+	if err != nil || host == "" || port == 0 || checkAddress(listen) != nil {
+		return errors.New("expected LISTEN=HOST:PORT, as in 127.0.0.1:3306=mysql:3306")
+	}
+	if at, number, _ := net.SplitHostPort(listen); at == "" {
+		listen = net.JoinHostPort("127.0.0.1", number)
+	}
+	*l = append(*l, proxy.OutboundTCP{Listen: listen, Host: host, Port: port})
 	return nil
 }
 
@@ -73,7 +111,7 @@ type proxySetting struct {
 var proxySettings = []proxySetting{
 	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
 	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"transparent", aValue}, {"capture-outbound-port", aValue},
-	{"capture-inbound-port", aValue}, {"opaque-ports", aList}, {"server-first", aValue}, {"admin", aValue}, {"health", aValue}, {"app-probes", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
+	{"capture-inbound-port", aValue}, {"outbound-tcp", aList}, {"opaque-ports", aList}, {"proxy-protocol-ports", aList}, {"server-first", aValue}, {"admin", aValue}, {"health", aValue}, {"app-probes", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
 	{"svid", aValue}, {"svid-key", aValue}, {"svid-bundle", aValue},
 	{"workload-api", aValue}, {"workload-api-hint", aValue},
 	{"ignore-kind", aList}, {"strict", aValue}, {"stream-idle-timeout", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},

@@ -30,6 +30,8 @@ transparent: true
 capture-outbound-port: 16001
 capture-inbound-port: 16006
 opaque-ports: ["3306", "25,26"]
+outbound-tcp: ["127.0.0.1:3306=mysql:3306"]
+proxy-protocol-ports: ["3306"]
 server-first: 3s
 admin: none
 health: ":15021"
@@ -89,6 +91,12 @@ func TestSettingsFile(t *testing.T) {
 	}
 	if l := *cmd.Flags().Lookup("opaque-ports").Value.(*ports); fmt.Sprint(l) != "[3306 25 26]" {
 		t.Errorf("opaque ports are %v", l)
+	}
+	if l := *cmd.Flags().Lookup("proxy-protocol-ports").Value.(*ports); fmt.Sprint(l) != "[3306]" {
+		t.Errorf("ports of the PROXY protocol are %v", l)
+	}
+	if l := *cmd.Flags().Lookup("outbound-tcp").Value.(*outboundTCPs); fmt.Sprint(l) != "[{127.0.0.1:3306 mysql 3306}]" {
+		t.Errorf("outbound listeners of TCP are %v", l)
 	}
 	if l := *cmd.Flags().Lookup("labels").Value.(*labels); fmt.Sprint(map[string]string(l)) != "map[only:this]" {
 		t.Errorf("labels are %v", l)

@@ -34,7 +34,9 @@ type Entry struct {
 	Tries                    []Try // the attempts that were followed by another, sixteen at most
 
 	UpstreamLocal, Local, Remote netip.AddrPort // of the connection to the endpoint, and of that to the caller
+	Direct                       netip.AddrPort // who is at the caller's end where Remote is who he names (the PROXY protocol); else invalid
 	SNI                          string
+	Terminated                   string // why a connection that is not HTTP was ended, "" for what its two ends have done
 	Peer                         string // the SPIFFE ID that the caller has proved, "" for none
 }
 

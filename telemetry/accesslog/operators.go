@@ -40,7 +40,7 @@ var operators = map[string]known{
 	"RESPONSE_CODE_DETAILS":                  plain(func(e *Entry) value { return textOf(e.Details) }),
 	"RESPONSE_FLAGS":                         plain(func(e *Entry) value { return value{kind: text, text: e.Flags.String()} }),
 	"RESPONSE_FLAGS_LONG":                    plain(func(e *Entry) value { return value{kind: text, text: e.Flags.Long()} }),
-	"CONNECTION_TERMINATION_DETAILS":         plain(func(*Entry) value { return value{} }), // of connections that have no request
+	"CONNECTION_TERMINATION_DETAILS":         plain(func(e *Entry) value { return textOf(e.Terminated) }),
 	"UPSTREAM_TRANSPORT_FAILURE_REASON":      plain(func(e *Entry) value { return textOf(e.transportFailure()) }),
 	"BYTES_RECEIVED":                         plain(func(e *Entry) value { return numberOf(int64(e.RequestBytes)) }),
 	"BYTES_SENT":                             plain(func(e *Entry) value { return numberOf(int64(e.ResponseBytes)) }),
@@ -56,7 +56,7 @@ var operators = map[string]known{
 	"DOWNSTREAM_LOCAL_PORT":                  plain(func(e *Entry) value { return portOf(e.Local) }),
 	"DOWNSTREAM_REMOTE_ADDRESS":              plain(func(e *Entry) value { return addressOf(e.Remote) }),
 	"DOWNSTREAM_REMOTE_PORT":                 plain(func(e *Entry) value { return portOf(e.Remote) }),
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":       plain(func(e *Entry) value { return addressOf(e.Remote) }),
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS":       plain(func(e *Entry) value { return addressOf(e.direct()) }),
 	"DOWNSTREAM_PEER_URI_SAN":                plain(func(e *Entry) value { return textOf(e.Peer) }),
 	"REQUESTED_SERVER_NAME":                  plain(func(e *Entry) value { return textOf(e.SNI) }),
 	"ROUTE_NAME":                             plain(func(e *Entry) value { return textOf(e.Route) }),
@@ -70,8 +70,15 @@ var operators = map[string]known{
 	"HOSTNAME":                               fixed(hostnameArgument),
 	"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":  plain(func(e *Entry) value { return hostOf(e.Local) }),
 	"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": plain(func(e *Entry) value { return hostOf(e.Remote) }),
-	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": plain(func(e *Entry) value { return hostOf(e.Remote) }),
+	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": plain(func(e *Entry) value { return hostOf(e.direct()) }),
 	"UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":           plain(func(e *Entry) value { return hostOf(e.UpstreamLocal) }),
+}
+
+func (e *Entry) direct() netip.AddrPort {
+	if e.Direct.IsValid() {
+		return e.Direct
+	}
+	return e.Remote
 }
 
 func portOf(a netip.AddrPort) value {

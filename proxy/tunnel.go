@@ -1,0 +1,65 @@
+package proxy
+
+import (
+	"net"
+	"sync/atomic"
+
+	"github.com/heddlemesh/mesh/transport"
+)
+
+// A tunnel joins a client with whom it has reached, both ways. Each has a goroutine of its own, which has a small stack: the session's,
+// whose stack has grown until they were joined, ends.
+type tunnel struct {
+	session *session
+	up      net.Conn
+	tally   *transport.Tally
+	finish  func()
+	left    atomic.Int32 // directions that have not ended
+
+	forth, back flow
+}
+
+// tunnel joins the client with up. The session is the tunnel's from then on, which closes up and calls finish at its end.
+func (s *session) tunnel(up net.Conn, tally *transport.Tally, finish func()) {
+	if s.wire.captor != nil {
+		s.wire.captor.unheard.leave(s)
+	}
+	tally.Opened(up.RemoteAddr().String(), addressOf(up.LocalAddr()))
+	t := &tunnel{session: s, up: up, tally: tally, finish: finish}
+	s.wire.forward.active.Add(1)
+	s.wire.forward.total.Add(1)
+	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) || !s.attend(up) { // woken to end, or cut off
+		t.end()
+		return
+	}
+	s.tunnelled.Store(true)
+	for _, d := range [...]interface{ Remove() }{s.reading, s.working, s.still} {
+		d.Remove()
+	}
+	s.joined = true
+	t.left.Store(2)
+	first := taken(s.conn)
+	s.conn = nil // it is not read from any more
+	s.wire.running.Add(2)
+	t.forth, t.back = flow{dst: up, src: s.nc, count: tally.Received, first: first}, flow{dst: s.nc, src: up, count: tally.Sent}
+	go t.run(&t.forth)
+	go t.run(&t.back)
+}
+
+// run moves one direction. The last that ends ends the tunnel, and the session.
+func (t *tunnel) run(f *flow) {
+	f.stream()
+	if t.left.Add(-1) == 0 {
+		t.end()
+		t.session.end()
+	}
+	t.session.wire.running.Done()
+}
+
+func (t *tunnel) end() {
+	t.session.attend(nil)
+	_ = t.up.Close()
+	t.finish()
+	t.session.wire.forward.active.Add(-1)
+	t.tally.Closed()
+}
