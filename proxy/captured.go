@@ -45,6 +45,7 @@ type captor struct {
 	config  Capture
 	guard   *Guard
 	inbound *transport.Inbound // nil for outbound
+	names   *names             // of outbound
 
 	mu    sync.Mutex // guards what follows
 	apps  map[netip.AddrPort]*application
@@ -117,7 +118,7 @@ func (c *captor) connContext(ctx context.Context, nc net.Conn) context.Context {
 func (c *captor) outboundTarget(r *http.Request) (destination, *LocalReply) {
 	d, refused := outboundTarget(r)
 	if refused == nil {
-		d.url.Host = transport.DestinationOf(r.Context()).String()
+		d.url.Host = c.names.beyond(transport.DestinationOf(r.Context()))
 	}
 	return d, refused
 }
@@ -153,6 +154,10 @@ func (s *session) captured() bool {
 	}
 	if c.inbound != nil {
 		return s.received()
+	}
+	if c.names.unassigned(to.Addr()) {
+		s.refuse(to, LocalReply{Flag: "NR", Reason: Unassigned, Text: "an automatic address that is no host's any more"})
+		return false
 	}
 	return s.made()
 }

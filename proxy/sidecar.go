@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/dns"
 	"github.com/heddlemesh/mesh/internal/guard"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
@@ -45,6 +46,8 @@ type Config struct {
 	Probes Probes
 	// Capture takes connections that the kernel has redirected. Default: none.
 	Capture Capture
+	// DNS answers the program's queries for names. Default: nobody does.
+	DNS DNS
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
 	AllowNonLoopback bool
 	// StreamIdleTimeout ends requests of HTTP/1 of which nothing has moved for so long, to the sidecar or from it: with 408
@@ -80,6 +83,8 @@ type Sidecar struct {
 	inbound  []*server
 	outbound *server   // nil for none
 	captured []*server // of Config.Capture
+	names    *names    // nil without DNS, as is dns
+	dns      *dns.Server
 	admin    *server
 	health   *server // nil for none
 	draining atomic.Bool
@@ -137,6 +142,7 @@ func Start(c Config) (*Sidecar, error) {
 		for _, srv := range s.servers() {
 			_ = srv.l.Close()
 		}
+		s.closeNames()
 		s.wheel.Close()
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
@@ -171,6 +177,9 @@ func (s *Sidecar) open() error {
 		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
 		srv.wire.countBuffers(&s.held)
 		s.outbound = srv
+	}
+	if err := s.openNames(); err != nil {
+		return err
 	}
 	if err := s.openCapture(); err != nil {
 		return err
@@ -342,6 +351,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 			_ = srv.http.Close()
 		}
 	}
+	s.closeNames()
 	s.running.Wait()
 	s.wheel.Close()
 	s.forget()
