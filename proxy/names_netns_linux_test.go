@@ -33,7 +33,7 @@ func fetch(what string) {
 		fmt.Print(greeting(conn))
 		return
 	}
-	resp, err := http.Get(what) //nolint:gosec,noctx // G107: the test says what
+	resp, err := http.Get(what) //nolint:noctx // a plain program
 	if err != nil {
 		fmt.Print(err)
 		return
@@ -52,7 +52,7 @@ type unmodified struct {
 
 func newUnmodified(t *testing.T) *unmodified {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "heddle-names")
+	dir, err := os.MkdirTemp("", "heddle-names") //nolint:usetesting // t.TempDir is for its owner only
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,10 +62,10 @@ func newUnmodified(t *testing.T) *unmodified {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(p.self, binary, 0o755); err != nil { //nolint:gosec // G306: another user runs it
+	if err := os.WriteFile(p.self, binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // G302: another user runs it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -75,11 +75,11 @@ func newUnmodified(t *testing.T) *unmodified {
 func (p *unmodified) run(server, fetches string, command ...string) string {
 	p.t.Helper()
 	conf := filepath.Join(p.dir, "resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver "+server+"\noptions timeout:20 attempts:1\n"), 0o644); err != nil { //nolint:gosec // G306: another user reads it
+	if err := os.WriteFile(conf, []byte("nameserver "+server+"\noptions timeout:20 attempts:1\n"), 0o644); err != nil {
 		p.t.Fatal(err)
 	}
 	const as = `mount --bind "$0" /etc/resolv.conf && exec setpriv --reuid 1000 --regid 1000 --clear-groups "$@"`
-	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", as, conf}, command...)...) //nolint:gosec // G204: the test says what
+	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", as, conf}, command...)...)
 	cmd.Env = append(os.Environ(), fetching+"="+fetches)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

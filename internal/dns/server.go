@@ -298,7 +298,8 @@ func (s *Server) serveStreams(l net.Listener) {
 
 func (s *Server) serveStream(conn net.Conn) {
 	defer conn.Close()
-	defer context.AfterFunc(s.ctx, func() { _ = conn.Close() })()
+	stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	defer stop()
 	from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	var in, out, framed []byte
 	for {

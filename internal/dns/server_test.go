@@ -465,7 +465,7 @@ func TestServerOnce(t *testing.T) {
 			if conn, err = net.Dial("udp", s.Addrs()[0].String()); err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			t.Cleanup(func() { _ = conn.Close() })
 			all = append(all, conn)
 		}
 		if _, err := conn.Write(pack(&m)); err != nil {

@@ -144,7 +144,8 @@ func (u *upstream) once(ctx context.Context, network string, q *query, server ne
 	if err != nil {
 		return nil, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	a := u.begin(from, conn)
 	defer u.end(from)
 	var number [2]byte
