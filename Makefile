@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick bench-tcp faults soak interop ci
+.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick bench-tcp bench-dns faults soak interop ci
 
 test:
 	go test ./...
@@ -47,6 +47,10 @@ bench-mtls:
 	cd bench/client && go run -mod=mod . -only pair- -repetitions $(repetitions) -seconds $(seconds)
 	cd bench/client && go run -mod=mod . -role idle -goroutines $(idle)
 	go test -run='^$$' -bench='Handshake|Sweep' ./identity ./transport
+
+# What a program waits for an answer to a DNS query, beside a server that only sends back what it hears; and what 1,000 hosts cost.
+bench-dns:
+	go test -run='^$$' -bench='Answer|Zone' -benchtime=3s ./internal/dns
 
 # Upstreams that break under load, for so long each: 40 minutes in all. docs/resilience.md says what is proved.
 faults ?= 20s

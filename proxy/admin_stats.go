@@ -49,6 +49,7 @@ func (s *Sidecar) families(yield func(telemetry.Family)) {
 		replies.Add(float64(n), "direction", k.direction, "flag", k.flag, "reason", k.reason)
 	}
 	yield(replies)
+	s.queries(yield)
 	if s.app != nil {
 		failed := telemetry.Family{Name: "heddle_application_scrapes_failed_total", Help: "Scrapes of the application's own metrics that failed.", Kind: telemetry.Counter}
 		failed.Add(float64(s.app.failed.Load()))

@@ -64,6 +64,7 @@ func (x *exchange) aim() *LocalReply {
 	}
 	if !inbound && x.s.to.IsValid() { // which the program has connected to, whatever Host says
 		x.view.Port = x.s.to.Port()
+		x.view.Host = x.s.wire.captor.names.named(x.view.Host)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ func (s *Sidecar) openCapture() error {
 	c.Guard.Watch()
 	for _, address := range c.Capture.Outbound {
 		captor := newCaptor(c.Capture, c.Guard, nil)
+		captor.names = s.names
 		srv, err := s.listen("outbound", address, &forwarder{direction: "outbound", target: captor.outboundTarget, tell: c.OnCall, via: callers(c.Mesh, c.OnCall)})
 		if err != nil {
 			return err

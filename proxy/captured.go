@@ -52,6 +52,7 @@ type captor struct {
 	guard   *Guard
 	inbound *transport.Inbound // nil for outbound
 	unheard unheard
+	names   *names // of outbound
 
 	mu    sync.Mutex // guards what follows
 	apps  map[netip.AddrPort]*application
@@ -124,7 +125,7 @@ func (c *captor) connContext(ctx context.Context, nc net.Conn) context.Context {
 func (c *captor) outboundTarget(r *http.Request) (destination, *LocalReply) {
 	d, refused := outboundTarget(r)
 	if refused == nil {
-		d.url.Host = transport.DestinationOf(r.Context()).String()
+		d.url.Host = c.names.beyond(transport.DestinationOf(r.Context()))
 	}
 	return d, refused
 }
@@ -160,6 +161,10 @@ func (s *session) captured() bool {
 	}
 	if c.inbound != nil {
 		return s.received()
+	}
+	if c.names.unassigned(to.Addr()) {
+		s.refuse(to, LocalReply{Flag: "NR", Reason: Unassigned, Text: "an automatic address that is no host's any more"})
+		return false
 	}
 	return s.made()
 }

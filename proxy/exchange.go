@@ -295,7 +295,7 @@ func (x *exchange) direct() {
 	c := &x.call
 	to := net.JoinHostPort(x.view.Host, strconv.Itoa(int(x.view.Port)))
 	if x.s.to.IsValid() {
-		to = x.s.to.String()
+		to = x.s.wire.captor.names.beyond(x.s.to)
 	}
 	if c.Ruled() {
 		x.edit()

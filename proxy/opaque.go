@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -19,7 +20,8 @@ import (
 // ClientHello names. What is neither goes to the service of other protocols that has the port (as with Istio, where one without
 // an address takes all of it), else where it meant to go.
 func (s *session) made() bool {
-	host := s.to.Addr().String()
+	automatic := s.wire.captor.names.hostOf(s.to.Addr())
+	host := cmp.Or(automatic, s.to.Addr().String())
 	var v *routing.VirtualHost
 	var on routing.Port
 	if t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]; t != nil {
@@ -29,7 +31,7 @@ func (s *session) made() bool {
 			on = routing.Port{HTTP: v.HTTP, TLS: v.Named()}
 		}
 	}
-	if on.Other != nil {
+	if on.Other != nil && automatic == "" {
 		host = on.Other.Host
 	}
 	var name string
@@ -126,7 +128,7 @@ func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Reques
 	case transport.Direct:
 		to := net.JoinHostPort(q.Host, strconv.Itoa(int(q.Port)))
 		if s.to.IsValid() {
-			to = s.to.String()
+			to = s.wire.captor.names.beyond(s.to)
 		}
 		up, err = s.wire.mesh.outside(ctx, "tcp", to)
 		return up, func() {}, err

@@ -43,7 +43,7 @@ func (x *exchange) handOver(step transport.Step) {
 	u := *r.URL
 	u.Scheme, u.Host = "http", x.host
 	if x.s.to.IsValid() {
-		u.Host = x.s.to.String()
+		u.Host = x.s.wire.captor.names.beyond(x.s.to)
 	}
 	if path, anew := spell(x.q.Path()); anew && !setPath(&u, path) {
 		x.closing, x.unread = true, true

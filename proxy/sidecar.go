@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/dns"
 	"github.com/heddlemesh/mesh/internal/guard"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/transport"
@@ -62,6 +63,8 @@ type Config struct {
 	Probes Probes
 	// Capture takes connections that the kernel has redirected. Default: none.
 	Capture Capture
+	// DNS answers the program's queries for names. Default: nobody does.
+	DNS DNS
 	// AllowNonLoopback lets the outbound and admin listeners be reached from other machines. Default: refused.
 	AllowNonLoopback bool
 	// StreamIdleTimeout ends requests of HTTP/1 of which nothing has moved for so long, to the sidecar or from it: with 408
@@ -98,6 +101,8 @@ type Sidecar struct {
 	outbound *server   // nil for none
 	captured []*server // of Config.Capture
 	tcp      []*server // for what programs speak that is not HTTP
+	names    *names    // nil without DNS, as is dns
+	dns      *dns.Server
 	admin    *server
 	health   *server // nil for none
 	draining atomic.Bool
@@ -161,6 +166,7 @@ func Start(c Config) (*Sidecar, error) {
 		for _, srv := range s.servers() {
 			_ = srv.l.Close()
 		}
+		s.closeNames()
 		s.wheel.Close()
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
@@ -199,6 +205,9 @@ func (s *Sidecar) open() error {
 		s.outbound = srv
 	}
 	if err := s.openTCP(); err != nil {
+		return err
+	}
+	if err := s.openNames(); err != nil {
 		return err
 	}
 	if err := s.openCapture(); err != nil {
@@ -371,6 +380,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 			_ = srv.http.Close()
 		}
 	}
+	s.closeNames()
 	s.running.Wait()
 	s.wheel.Close()
 	s.forget()

@@ -26,6 +26,7 @@ var Backends = []Backend{NFTables, IPTables, IPTablesNFT, IPTablesLegacy}
 const (
 	OutboundPort = 15001
 	InboundPort  = 15006
+	DNSPort      = 15053
 	Owner        = 1337 // user and group of the sidecar
 )
 
@@ -49,6 +50,9 @@ type Config struct {
 	Backend Backend // default: NFTables
 	// OutboundPort and InboundPort are the sidecar's. Default: OutboundPort, InboundPort.
 	OutboundPort, InboundPort uint16
+	// DNSPort is the sidecar's for the program's queries by UDP and TCP, whatever server they are for, by port 53. Of Outbound only users
+	// and groups count for them. Default: 0, none is captured.
+	DNSPort uint16
 	// UIDs and GIDs are the sidecar's users and groups. Default: Owner, where both are empty.
 	UIDs, GIDs        []Range
 	Outbound, Inbound Selection
@@ -75,6 +79,8 @@ func (c Config) complete() (Config, error) {
 		return c, fmt.Errorf("unknown backend %q", c.Backend)
 	case c.OutboundPort == c.InboundPort:
 		return c, errors.New("the outbound port and the inbound port are the same")
+	case c.DNSPort == c.OutboundPort, c.DNSPort == c.InboundPort:
+		return c, errors.New("the port for DNS is one of those for connections")
 	}
 	in := &c.Inbound
 	if len(in.IncludeCIDRs)+len(in.ExcludeCIDRs)+len(in.IncludeUIDs)+len(in.ExcludeUIDs)+len(in.IncludeGIDs)+len(in.ExcludeGIDs) > 0 {

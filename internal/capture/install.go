@@ -47,10 +47,14 @@ func (c *Config) mark(rules string) string {
 		}
 	}
 	sum := sha256.Sum256([]byte(rules))
-	return fmt.Sprintf("heddle out %d in %d rules %d digest %x", c.OutboundPort, c.InboundPort, n, sum[:6])
+	ports := fmt.Sprintf("out %d in %d", c.OutboundPort, c.InboundPort)
+	if c.DNSPort != 0 {
+		ports += fmt.Sprintf(" dns %d", c.DNSPort)
+	}
+	return fmt.Sprintf("heddle %s rules %d digest %x", ports, n, sum[:6])
 }
 
-var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+) rules (\d+) digest [0-9a-f]{12}`)
+var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))? rules (\d+) digest [0-9a-f]{12}`)
 
 // isRule finds the lines that are rules, of both backends.
 func isRule(line string) bool {
@@ -140,8 +144,8 @@ func Uninstall(ctx context.Context, run Tool) error {
 // A Place is where rules of ours were found.
 type Place struct {
 	Backend Backend // never IPTables
-	// OutboundPort and InboundPort are those that the rules redirect to, 0 where that is not to be told.
-	OutboundPort, InboundPort uint16
+	// OutboundPort, InboundPort and DNSPort are those that the rules redirect to, 0 where that is not to be told, or for none.
+	OutboundPort, InboundPort, DNSPort uint16
 	// Damage says what is wrong with the rules, "" for nothing: they are not as they were installed.
 	Damage string
 	// Rules are what there is, as the backend's tool writes it.
@@ -216,7 +220,11 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			}
 			one := Place{Rules: strings.Join(append(t.rules, t.jumps...), "\n") + "\n"}
 			one.inspect(len(t.rules))
-			if one.Damage == "" && len(t.jumps) != 2 {
+			jumps := 2
+			if one.DNSPort != 0 {
+				jumps = 4
+			}
+			if one.Damage == "" && len(t.jumps) != jumps {
 				one.Damage = "connections do not come to the rules, or come twice"
 			}
 			p.Rules += one.Rules
@@ -224,7 +232,7 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			if p.Damage != "" {
 				return p, nil
 			}
-			p.OutboundPort, p.InboundPort = one.OutboundPort, one.InboundPort
+			p.OutboundPort, p.InboundPort, p.DNSPort = one.OutboundPort, one.InboundPort, one.DNSPort
 		}
 		return p, nil
 	}
@@ -239,8 +247,9 @@ func (p *Place) inspect(rules int) {
 	}
 	out, _ := strconv.ParseUint(m[1], 10, 16)
 	in, _ := strconv.ParseUint(m[2], 10, 16)
-	p.OutboundPort, p.InboundPort = uint16(out), uint16(in)
-	if m[3] != strconv.Itoa(rules) {
-		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[3], rules)
+	dns, _ := strconv.ParseUint(m[3], 10, 16)
+	p.OutboundPort, p.InboundPort, p.DNSPort = uint16(out), uint16(in), uint16(dns)
+	if m[4] != strconv.Itoa(rules) {
+		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[4], rules)
 	}
 }

@@ -28,6 +28,9 @@ func (c *Config) iptablesState(of family) tableState {
 		"-A PREROUTING -p tcp -j " + chainName(chainInbound),
 		"-A OUTPUT -p tcp -j " + chainName(chainOutbound),
 	}}
+	if c.DNSPort != 0 {
+		t.jumps = append(t.jumps, "-A OUTPUT -p udp -m udp --dport 53 -j "+chainName(chainDNS), "-A OUTPUT -p tcp -m tcp --dport 53 -j "+chainName(chainDNS))
+	}
 	for _, ch := range c.chains() {
 		t.chains = append(t.chains, chainName(ch.name))
 		for i := range ch.rules {
@@ -71,7 +74,7 @@ func (r *rule) iptables(of family) (string, bool) {
 		say("-o", wild(r.out))
 	}
 	if r.port != nil || r.then == redirect {
-		say("-p", "tcp")
+		say("-p", r.protocol())
 	}
 	if r.local {
 		say("-m", "addrtype", "--dst-type", "LOCAL")
@@ -145,6 +148,9 @@ func script(now, want tableState) string {
 		line("-D%s", strings.TrimPrefix(jump, "-A"))
 	}
 	for _, rule := range slices.Concat(want.rules, missing) {
+		if strings.HasSuffix(rule, " -j "+chainName(chainDNS)) { // before all others', as with nft
+			rule = "-I" + strings.TrimPrefix(rule, "-A")
+		}
 		line("%s", rule)
 	}
 	for _, name := range gone {

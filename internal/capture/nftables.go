@@ -38,7 +38,20 @@ func (c *Config) nftBody() string {
 		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype nat hook %s priority -100; policy accept;\n\t\t%s jump %s\n\t}\n",
 			hook.name, hook.name, only, hook.chain)
 	}
+	if c.DNSPort != 0 {
+		// Before all others', for a container's own resolver is found by rules too (Docker's 127.0.0.11).
+		only = strings.Replace(only, "tcp", "{ tcp, udp }", 1)
+		fmt.Fprintf(&b, "\tchain output_dns {\n\t\ttype nat hook output priority -101; policy accept;\n\t\t%s th dport 53 jump %s\n\t}\n", only, chainDNS)
+	}
 	return b.String()
+}
+
+// protocol is that of what is redirected.
+func (r *rule) protocol() string {
+	if r.udp {
+		return "udp"
+	}
+	return "tcp"
 }
 
 // nft writes the rule. It reports false for one of a family that is left alone.
@@ -87,7 +100,7 @@ func (r *rule) nft(noIPv6 bool) (string, bool) {
 	case goTo:
 		say("goto %s", r.chain)
 	case redirect:
-		say("meta l4proto tcp redirect to :%d", r.port2)
+		say("meta l4proto %s redirect to :%d", r.protocol(), r.port2)
 	}
 	return strings.Join(w, " "), true
 }

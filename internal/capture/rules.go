@@ -29,6 +29,7 @@ type rule struct {
 	then  verdict
 	chain string // to go to
 	port2 uint16 // to redirect to
+	udp   bool   // what is redirected; else TCP
 }
 
 type verdict uint8
@@ -50,6 +51,7 @@ const (
 	chainOutbound = "outbound"
 	chainInbound  = "inbound"
 	chainReceive  = "receive" // inbound, whichever way it came
+	chainDNS      = "dns"     // queries that this machine makes
 )
 
 // The addresses that a sidecar connects to its program from. IPv6 has one address for loopback only, and from that one Linux does
@@ -65,7 +67,21 @@ var (
 
 // chains gives what the kernel is to do. The configuration is complete.
 func (c *Config) chains() []chain {
-	return slices.Concat(c.outbound(), c.inbound(), c.receive())
+	return slices.Concat(c.dns(), c.outbound(), c.inbound(), c.receive())
+}
+
+// dns decides about queries that this machine makes, to loopback addresses too: a stub of the system's may be there.
+func (c *Config) dns() []chain {
+	if c.DNSPort == 0 {
+		return nil
+	}
+	b, s := builder{name: chainDNS}, &c.Outbound
+	b.add(ownersOf(c.UIDs, c.GIDs)...)
+	b.add(ownersOf(s.ExcludeUIDs, s.ExcludeGIDs)...)
+	b.choose(ownersOf(s.IncludeUIDs, s.IncludeGIDs)...)
+	b.next()
+	b.add(rule{then: redirect, port2: c.DNSPort, udp: true}, rule{then: redirect, port2: c.DNSPort})
+	return b.chains()
 }
 
 // inbound decides about connections that come by an interface. What is only routed through this machine is not for it.

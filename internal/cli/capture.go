@@ -42,6 +42,8 @@ func captureRules(cmd *cobra.Command, c *capture.Config) {
 	f.Var((*captureBackend)(&c.Backend), "backend", "what holds the rules: nftables, or iptables, of which the last two are variants")
 	f.Uint16Var(&c.OutboundPort, "outbound-port", capture.OutboundPort, "`port` of the sidecar for the program's own connections")
 	f.Uint16Var(&c.InboundPort, "inbound-port", capture.InboundPort, "`port` of the sidecar for connections to the program")
+	f.Uint16Var(&c.DNSPort, "dns", 0, "capture the program's DNS queries too, by UDP and TCP, to this `port` of the sidecar; 15053 where it says none")
+	f.Lookup("dns").NoOptDefVal = strconv.Itoa(capture.DNSPort)
 	f.Var((*captureRanges)(&c.UIDs), "uid", "`users` that the sidecar runs as, by number; default 1337 for users and groups")
 	f.Var((*captureRanges)(&c.GIDs), "gid", "`groups` that it runs as")
 	for _, direction := range []struct {
@@ -72,8 +74,9 @@ func captureInstallCommand() *cobra.Command {
 not ours stay as they are and count before ours where they came first.
 
 Not captured, whatever the flags say: what goes to loopback addresses, what the sidecar itself connects to, but for the
-machine's own other addresses, what is routed through this machine, and all that is not TCP.`,
+machine's own other addresses, what is routed through this machine, and all that is not TCP, but for DNS with --dns.`,
 		Example: `  heddle capture install
+  heddle capture install --dns
   heddle capture install --backend iptables --exclude-inbound-ports 22 --exclude-cidrs 10.0.0.0/8`,
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.NoArgs,
@@ -127,7 +130,11 @@ func captureVerdict(cmd *cobra.Command, found []capture.Place) error {
 		if p.Damage != "" {
 			fmt.Fprintf(&b, "damaged: %s: %s; install them again\n", p.Backend, p.Damage)
 		} else {
-			fmt.Fprintf(&b, "installed: %s, outbound to port %d, inbound to port %d\n", p.Backend, p.OutboundPort, p.InboundPort)
+			dns := ""
+			if p.DNSPort != 0 {
+				dns = fmt.Sprintf(", DNS to port %d", p.DNSPort)
+			}
+			fmt.Fprintf(&b, "installed: %s, outbound to port %d, inbound to port %d%s\n", p.Backend, p.OutboundPort, p.InboundPort, dns)
 		}
 		b.WriteString(p.Rules)
 	}

@@ -49,6 +49,9 @@ type proxyFlags struct {
 	opaque         ports
 	proxied        ports
 	outboundTCP    outboundTCPs
+	dns            addresses
+	dnsUpstreams   nameServers
+	dnsAutomatic   bool
 	serverFirst    time.Duration
 	policy         choice
 	preset         choice
@@ -117,6 +120,9 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.opaque, "opaque-ports", "`ports` of the program on which nobody speaks HTTP, 3306,5432")
 	f.Var(&o.proxied, "proxy-protocol-ports", "`ports` of the program, or of --inbound, whose callers say by the PROXY protocol who has made the connection; who does not is refused")
 	f.DurationVar(&o.serverFirst, "server-first", proxy.DefaultServerFirst, "after how `long` a silent captured connection to the program is one on which the program speaks first")
+	f.Var(&o.dns, "dns", "`addresses` of loopback where the program's DNS queries are answered, none for none; with --transparent by default 127.0.0.1:15053 and [::1]:15053")
+	f.Var(&o.dnsUpstreams, "dns-upstream", "`servers` that are asked for names that the mesh does not know, 10.0.0.2,10.0.0.3:53; default: those of /etc/resolv.conf")
+	f.BoolVar(&o.dnsAutomatic, "dns-auto-allocate", true, "give hosts that have no address automatic ones, of 240.240.0.0/16 and 2001:2::/64")
 	f.StringVar(&o.appMetrics, "app-metrics", "", "`URL` of the program's own metrics, which /stats/prometheus then has too")
 	f.StringVar(&o.accessLog, "access-log", "", "`file` of the access log, /dev/stdout for the standard output; default: MeshConfig's accessLogFile")
 	f.Var(&o.accessLogAs, "access-log-encoding", "`encoding` of --access-log: TEXT or JSON, Istio's formats where accessLogFormat says no other")
@@ -202,6 +208,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	quit := make(chan struct{})
 	var once sync.Once
 	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP, Outbound: listenAddress(o.outbound), Capture: o.capture(),
+		DNS:    o.names(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
@@ -292,13 +299,33 @@ func (o *proxyFlags) capture() proxy.Capture {
 		return proxy.Capture{}
 	}
 	c := proxy.Capture{Opaque: o.opaque, ProxyProtocol: o.proxied, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
-	for _, host := range []string{"127.0.0.1", "::1"} {
-		if l, err := net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil { // a machine may have no IPv6
-			_ = l.Close()
-			c.Outbound = append(c.Outbound, net.JoinHostPort(host, strconv.Itoa(int(o.capturedOut))))
-		}
+	for _, host := range loopbacks() {
+		c.Outbound = append(c.Outbound, net.JoinHostPort(host, strconv.Itoa(int(o.capturedOut))))
 	}
 	return c
+}
+
+// loopbacks gives the loopback addresses that the machine has: it may have no IPv6.
+func loopbacks() []string {
+	var all []string
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		if l, err := net.Listen("tcp", net.JoinHostPort(host, "0")); err == nil {
+			_ = l.Close()
+			all = append(all, host)
+		}
+	}
+	return all
+}
+
+// names gives the listeners for queries.
+func (o *proxyFlags) names() proxy.DNS {
+	d := proxy.DNS{Listen: o.dns, Upstreams: o.dnsUpstreams, NoAutomatic: !o.dnsAutomatic}
+	if o.dns == nil && o.transparent {
+		for _, host := range loopbacks() {
+			d.Listen = append(d.Listen, net.JoinHostPort(host, strconv.Itoa(capture.DNSPort)))
+		}
+	}
+	return d
 }
 
 // checkListeners refuses addresses that are none, or are given to two listeners.
@@ -358,6 +385,9 @@ func listening(s *proxy.Sidecar, in inbounds) []any {
 	}
 	for _, a := range s.CaptureAddrs() {
 		all = append(all, "captured", a.String())
+	}
+	for _, a := range s.DNSAddrs() {
+		all = append(all, "dns", a.String())
 	}
 	return all
 }
