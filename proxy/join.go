@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"io"
 	"net"
 
 	"github.com/heddlemesh/mesh/transport/http1"
@@ -24,12 +25,13 @@ func (x *exchange) join() {
 	}
 	early := taken(client)
 	first := taken(up)
+	toClient, toServer := x.f.tunnels.webSocket(x.s.nc, up.NetConn())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		stream(up.NetConn(), client.NetConn(), early)
+		stream(toServer, client.NetConn(), early)
 	}()
-	stream(client.NetConn(), up.NetConn(), first)
+	stream(toClient, up.NetConn(), first)
 	<-done
 }
 
@@ -42,7 +44,7 @@ func taken(c *http1.Conn) []byte {
 }
 
 // stream copies one direction of a tunnel, first before the rest.
-func stream(dst, src net.Conn, first []byte) {
+func stream(dst io.WriteCloser, src net.Conn, first []byte) {
 	if len(first) > 0 {
 		if _, err := dst.Write(first); err != nil {
 			_ = dst.Close()
