@@ -31,6 +31,7 @@ import (
 type proxyFlags struct {
 	config         []string
 	snapshots      string
+	takeover       string
 	again          chan struct{} // has the files of the identity read anew
 	workload       workloadName
 	namespace      workloadName
@@ -127,6 +128,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
 	f.StringVar(&o.api.Address, "workload-api", "", "`address` of a SPIFFE Workload API that gives the identity, unix:///path; default: the variable SPIFFE_ENDPOINT_SOCKET")
 	f.StringVar(&o.api.Hint, "workload-api-hint", "", "`hint` of the SVID to take among several; default: the first")
+	f.StringVar(&o.takeover, "takeover", "", "Unix `socket` by which a new process takes the listeners of this one over, and this one those of an older one")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
 	f.BoolVar(&o.loopbackKeys, "allow-loopback-keys", false, "let keys of tokens be fetched from this machine, as WithLoopbackKeys does")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
@@ -206,15 +208,24 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 
 	quit := make(chan struct{})
 	var once sync.Once
-	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound), Capture: o.capture(),
+	older, err := takeOver(cmd.Context(), o.takeover, log)
+	if err != nil {
+		return err
+	}
+	defer older.close()
+	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, Guard: guard, Inbound: o.inbound, Outbound: listenAddress(o.outbound), Capture: o.capture(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
 		return err
 	}
+	ceded, err := older.succeed(cmd.Context(), s)
+	if err != nil {
+		return errors.Join(err, s.Shutdown(cmd.Context()))
+	}
 	log.Info("heddle proxy is ready", listening(s, o.inbound)...)
-	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log, reload: again.reload}
+	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log, reload: again.reload, ceded: ceded}
 	if len(args) > 0 {
 		if v.child, err = startChild(cmd, stderr, args, s.OutboundAddr()); err != nil {
 			v.finish(0)
@@ -267,6 +278,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("standard input is the command's: give --config a file or directory")
 	case o.transparent && len(args) > 0:
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
+	case o.takeover != "" && len(args) > 0:
+		return usageError("--takeover starts no command: two of them would listen on the same port")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && !o.transparent:

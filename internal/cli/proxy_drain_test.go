@@ -95,8 +95,8 @@ func (c *counting) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sidecarOf starts a sidecar before the handler, HTTP/1.1 and HTTP/2, and gives its addresses.
-func sidecarOf(t *testing.T, h http.Handler, args ...string) (*process, map[string]string) {
+// upstreamOf serves HTTP/1.1 and HTTP/2 and gives the address.
+func upstreamOf(t *testing.T, h http.Handler) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.Protocols = new(http.Protocols)
@@ -105,7 +105,13 @@ func sidecarOf(t *testing.T, h http.Handler, args ...string) (*process, map[stri
 	srv.Start()
 	t.Cleanup(srv.CloseClientConnections) // tunnels are no longer the server's
 	t.Cleanup(srv.Close)
-	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", loopback.Free(t) + "=" + srv.Listener.Addr().String()}, apart, args)...)
+	return srv.Listener.Addr().String()
+}
+
+// sidecarOf starts a sidecar before the handler and gives its addresses.
+func sidecarOf(t *testing.T, h http.Handler, args ...string) (*process, map[string]string) {
+	t.Helper()
+	p := spawn(t, nil, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1"), "--inbound", loopback.Free(t) + "=" + upstreamOf(t, h)}, apart, args)...)
 	return p, p.addresses()
 }
 
@@ -246,7 +252,7 @@ func TestLifeLongStreams(t *testing.T) {
 	}
 }
 
-// A crowd asks all the time, over HTTP/1.1 with connections that are kept and that are not, and over HTTP/2. Whoever finds the door closed
+// A crowd asks all the time, over HTTP/1.1 with connections that are not kept and that are, and, of three kinds, over HTTP/2. Whoever finds the door closed
 // goes; whoever is answered with anything but a 200, or not at all, is counted as lost.
 type crowd struct {
 	t        *testing.T
@@ -257,11 +263,11 @@ type crowd struct {
 	stop     chan struct{}
 }
 
-func newCrowd(t *testing.T, url string, pause time.Duration) *crowd {
+func newCrowd(t *testing.T, url string, kinds int, pause time.Duration) *crowd {
 	c := &crowd{t: t, stop: make(chan struct{})}
 	for n := range 9 {
-		tr := &http.Transport{DisableKeepAlives: n%3 == 0}
-		if n%3 == 1 {
+		tr := &http.Transport{DisableKeepAlives: n%kinds == 0}
+		if n%kinds == 2 {
 			tr.Protocols = new(http.Protocols)
 			tr.Protocols.SetUnencryptedHTTP2(true)
 		}
@@ -330,7 +336,7 @@ func TestLifeTerminated(t *testing.T) {
 	for range n {
 		p, at := sidecarOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }),
 			"--drain-delay", "50ms", "--drain-timeout", "1h")
-		c := newCrowd(t, "http://"+at["inbound"]+"/x", pause)
+		c := newCrowd(t, "http://"+at["inbound"]+"/x", 3, pause)
 		c.hasAnswers(200)
 		began := time.Now()
 		p.signal(syscall.SIGTERM)
