@@ -43,7 +43,7 @@ func Serve(path string, listeners []Listener, stop func(), report func(error)) (
 		return nil, fmt.Errorf("offer listeners: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // by then the name may be a successor's
-	if err := errors.Join(os.Chmod(next, 0o600)); err == nil {
+	if err = os.Chmod(next, 0o600); err == nil {
 		err = os.Rename(next, path)
 	}
 	if err != nil {
@@ -114,6 +114,12 @@ func (o *Offer) hand(c *net.UnixConn) (bool, error) {
 func (o *Offer) send(c *net.UnixConn) error {
 	g := greeting{Protocol: protocol, Names: []string{}}
 	var fds []int
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
 	for _, l := range o.listeners {
 		tcp, ok := l.Listener.(*net.TCPListener)
 		if !ok {
@@ -123,7 +129,7 @@ func (o *Offer) send(c *net.UnixConn) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		files = append(files, f)
 		raw, err := f.SyscallConn() // File.Fd would have the socket block, the predecessor's too
 		if err != nil {
 			return err
