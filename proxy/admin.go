@@ -83,7 +83,7 @@ POST /quitquitquit      drain and end
 }
 
 func (s *Sidecar) adminReady(w http.ResponseWriter, _ *http.Request) {
-	if s.draining.Load() {
+	if s.draining.Load() && !s.ceded.Load() { // what was ceded somebody else serves
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "DRAINING\n")
 		return

@@ -10,9 +10,10 @@ import (
 
 // A flow is one direction of a tunnel. While it waits it holds no buffer to speak of, and no pipe.
 type flow struct {
-	dst, src net.Conn
-	first    []byte      // goes before the rest
-	count    func(n int) // hears of bytes when they have been passed on; nil for nobody
+	dst   io.WriteCloser
+	src   net.Conn
+	first []byte      // goes before the rest
+	count func(n int) // hears of bytes when they have been passed on; nil for nobody
 
 	waiter waiter
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -129,6 +130,14 @@ func (l *cappedListener) Accept() (net.Conn, error) {
 		}
 		_ = conn.Close()
 	}
+}
+
+// SetDeadline is the listener's own.
+func (l *cappedListener) SetDeadline(t time.Time) error {
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		return d.SetDeadline(t)
+	}
+	return errors.ErrUnsupported
 }
 
 func (l *cappedListener) leave() {

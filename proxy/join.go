@@ -23,12 +23,13 @@ func (x *exchange) join() {
 	}
 	early := taken(client)
 	first := taken(up)
+	toClient, toServer := x.f.tunnels.webSocket(x.s.nc, up.NetConn())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&flow{dst: up.NetConn(), src: client.NetConn(), first: early}).stream()
+		(&flow{dst: toServer, src: client.NetConn(), first: early}).stream()
 	}()
-	(&flow{dst: client.NetConn(), src: up.NetConn(), first: first}).stream()
+	(&flow{dst: toClient, src: up.NetConn(), first: first}).stream()
 	<-done
 }
 

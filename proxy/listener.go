@@ -24,6 +24,7 @@ type gentleListener struct {
 	left  []net.Conn // of the queue
 
 	stopping atomic.Bool
+	ceded    atomic.Bool   // somebody else accepts from the socket
 	quiet    chan struct{} // closed when nothing is accepted any more
 	quieten  sync.Once
 	closed   chan struct{}
@@ -46,7 +47,7 @@ func (l *gentleListener) Accept() (net.Conn, error) {
 		if !l.stopping.Load() {
 			return nil, err
 		}
-		for conn := drain.Queued(l.Listener); conn != nil; conn = drain.Queued(l.Listener) {
+		for conn := l.queued(); conn != nil; conn = l.queued() {
 			l.accepted.Add(1)
 			l.left = append(l.left, conn)
 		}
@@ -63,6 +64,14 @@ func (l *gentleListener) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
+// queued takes who waits, unless that is for somebody else to do.
+func (l *gentleListener) queued() net.Conn {
+	if l.ceded.Load() {
+		return nil
+	}
+	return drain.Queued(l.Listener)
+}
+
 // Close implements net.Listener.
 func (l *gentleListener) Close() error {
 	l.closing.Do(func() { close(l.closed) })
@@ -76,7 +85,7 @@ func (l *gentleListener) Close() error {
 // requests that it has read at that moment. The server's answers must end their connections by then.
 func (l *gentleListener) stop(ctx context.Context) {
 	l.stopping.Store(true)
-	if !drain.Stop(l.Listener) {
+	if !l.ceded.Load() && !drain.Stop(l.Listener) {
 		_ = l.Listener.Close()
 	}
 	select {

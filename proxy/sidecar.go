@@ -106,6 +106,7 @@ type Sidecar struct {
 	admin    *server
 	health   *server // nil for none
 	draining atomic.Bool
+	ceded    atomic.Bool
 	replies  replies
 	app      *appMetrics // nil for none
 	forget   func()      // takes the sidecar's metrics out of the mesh's

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 )
 
 // upgradeOf gives the protocol that a request asks to switch to, of those that are tunnelled: WebSocket
@@ -55,10 +56,11 @@ func (f *forwarder) tunnel(w http.ResponseWriter, r *http.Request, resp *http.Re
 	if err := writeSwitch(buffered.Writer, resp.Header, protocol); err != nil {
 		return
 	}
+	client, server := f.tunnels.webSocket(conn, endpoint)
 	var wg sync.WaitGroup
 	// What the client sent too early is in the reader; it reaches the endpoint now and not before.
-	wg.Go(func() { pump(endpoint, buffered.Reader, conn) })
-	wg.Go(func() { pump(conn, endpoint, endpoint) })
+	wg.Go(func() { pump(server, buffered.Reader, conn) })
+	wg.Go(func() { pump(client, endpoint, endpoint) })
 	wg.Wait()
 }
 
@@ -83,6 +85,9 @@ func pump(dst io.WriteCloser, src io.Reader, from io.Closer) {
 
 // resetAtClose has a connection of the system's end with RST, below TLS and without its farewell.
 func resetAtClose(c io.Closer) {
+	if side, ok := c.(*webSocketSide); ok {
+		c = side.to
+	}
 	conn, ok := c.(net.Conn)
 	if !ok {
 		return
@@ -98,8 +103,8 @@ func resetAtClose(c io.Closer) {
 
 // tunnels are the connections taken over from the server, which its Shutdown knows nothing of.
 type tunnels struct {
-	mu     sync.Mutex // guards what follows
-	open   map[net.Conn]struct{}
+	mu     sync.Mutex          // guards what follows
+	open   map[net.Conn]func() // how both ends are told that it ends, nil as long as nobody can be told
 	closed bool
 	empty  chan struct{} // made by drain, closed by the last
 }
@@ -111,10 +116,22 @@ func (t *tunnels) add(c net.Conn) bool {
 		return false
 	}
 	if t.open == nil {
-		t.open = make(map[net.Conn]struct{})
+		t.open = make(map[net.Conn]func())
 	}
-	t.open[c] = struct{}{}
+	t.open[c] = nil
 	return true
+}
+
+// webSocket gives the ends of a tunnel that was added, as they are to be written to.
+func (t *tunnels) webSocket(c net.Conn, endpoint io.WriteCloser) (client, server *webSocketSide) {
+	client, server = &webSocketSide{to: c}, &webSocketSide{to: endpoint, server: true}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[c] = func() {
+		go server.farewell() // who does not read is not waited for: its connection is closed soon
+		go client.farewell()
+	}
+	return client, server
 }
 
 func (t *tunnels) remove(c net.Conn) {
@@ -135,7 +152,10 @@ func (t *tunnels) count() int {
 
 var errTunnelsCut = errors.New("tunnels were cut off")
 
-// drain waits until no tunnel is left; when ctx ends it closes those that are.
+// farewellTime is how long the ends of a WebSocket may take to hear that it ends.
+const farewellTime = time.Second
+
+// drain waits until no tunnel is left; when ctx ends it has those that are end with 1001, and closes what then is left.
 func (t *tunnels) drain(ctx context.Context) error {
 	t.mu.Lock()
 	t.closed = true
@@ -152,6 +172,20 @@ func (t *tunnels) drain(ctx context.Context) error {
 	case <-empty:
 		return nil
 	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	for _, farewell := range t.open {
+		if farewell != nil {
+			farewell()
+		}
+	}
+	t.mu.Unlock()
+	late := time.NewTimer(farewellTime)
+	defer late.Stop()
+	select {
+	case <-empty:
+		return errTunnelsCut
+	case <-late.C:
 	}
 	t.mu.Lock()
 	for c := range t.open {

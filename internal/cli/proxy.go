@@ -14,12 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/identity/extauthz"
@@ -30,6 +30,9 @@ import (
 
 type proxyFlags struct {
 	config         []string
+	snapshots      string
+	takeover       string
+	again          chan struct{} // has the files of the identity read anew
 	workload       workloadName
 	namespace      workloadName
 	serviceAccount workloadName
@@ -76,7 +79,8 @@ func proxyCommand() *cobra.Command {
 its own calls go through --outbound, which is an HTTP proxy (http_proxy) and serves requests by their Host.
 
 A command after "--" is started when the listeners are open, with http_proxy, HTTP_PROXY, no_proxy,
-NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGTERM and
+NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGHUP has the
+files of configuration and identity read at once. SIGTERM and
 SIGINT drain first: /ready says 503, and after --drain-delay (SIGTERM only) the inbound listeners close; inbound
 requests under way end, then the command is told, then outbound ones end. The exit code is the command's, 128
 and its number where a signal ended it, 127 where there is no such command, 126 where it cannot be run.
@@ -103,6 +107,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.SortFlags = false
 	f.StringVar(&o.settings, "settings", "", "`file` of settings, YAML: the names of the flags below and their values")
 	f.StringArrayVar(&o.config, "config", nil, "file or directory of configuration, watched (repeatable): `path`")
+	f.StringVar(&o.snapshots, "snapshot-dir", "", "`directory` in which the configuration is kept, to start by where --config is away or refused")
 	f.Var(&o.workload, "workload", "`name` of the program's workload")
 	f.Var(&o.namespace, "namespace", "its `namespace`, which decides what short names mean")
 	f.Var(&o.serviceAccount, "service-account", "its service `account`")
@@ -133,6 +138,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.StringVar(&o.svid.Bundle, "svid-bundle", "", "`file` of the authorities that are believed")
 	f.StringVar(&o.api.Address, "workload-api", "", "`address` of a SPIFFE Workload API that gives the identity, unix:///path; default: the variable SPIFFE_ENDPOINT_SOCKET")
 	f.StringVar(&o.api.Hint, "workload-api-hint", "", "`hint` of the SVID to take among several; default: the first")
+	f.StringVar(&o.takeover, "takeover", "", "Unix `socket` by which a new process takes the listeners of this one over, and this one those of an older one")
 	f.BoolVar(&o.nonLoopback, "allow-non-loopback", false, "let --outbound and --admin be reached from other machines")
 	f.BoolVar(&o.loopbackKeys, "allow-loopback-keys", false, "let keys of tokens be fetched from this machine, as WithLoopbackKeys does")
 	f.StringArrayVar(&o.ignore, "ignore-kind", nil, "leave documents of this `kind` out, as WithIgnoredKinds does (repeatable)")
@@ -165,7 +171,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	}
 	limitProcessors()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, handled()...)
 	if len(args) > 0 {
 		signal.Notify(signals, forwarded()...)
 	}
@@ -188,6 +194,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if o.accessLog != "" {
 		opts = append(opts, mesh.WithAccessLogFile(o.accessLog, o.accessLogAs.value == "JSON"))
 	}
+	o.again = make(chan struct{}, 1)
+	o.svid.Again = o.again
 	if s := o.identity(); s != nil {
 		opts = append(opts, mesh.WithIdentity(s))
 	}
@@ -199,24 +207,36 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer flush()
-	m, err := o.mesh(cmd, append(opts, traced...)...)
+	again := &reloader{watch: config.WatchPaths(o.config...), identity: o.again, log: log}
+	defer again.close()
+	m, err := o.mesh(cmd, append(append(opts, traced...), mesh.WithSource(o.source(again.watch, log)))...)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	again.mesh = m
 
 	quit := make(chan struct{})
 	var once sync.Once
-	s, err := proxy.Start(proxy.Config{Mesh: m, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP, Outbound: listenAddress(o.outbound), Capture: o.capture(),
-		DNS:    o.names(),
+	older, err := takeOver(cmd.Context(), o.takeover, log)
+	if err != nil {
+		return err
+	}
+	defer older.close()
+	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP,
+		Outbound: listenAddress(o.outbound), Capture: o.capture(), DNS: o.names(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
 		return err
 	}
+	ceded, err := older.succeed(cmd.Context(), s)
+	if err != nil {
+		return errors.Join(err, s.Shutdown(cmd.Context()))
+	}
 	log.Info("heddle proxy is ready", listening(s, o.inbound)...)
-	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log}
+	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log, reload: again.reload, ceded: ceded}
 	if len(args) > 0 {
 		if v.child, err = startChild(cmd, stderr, args, s.OutboundAddr()); err != nil {
 			v.finish(0)
@@ -269,6 +289,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("standard input is the command's: give --config a file or directory")
 	case o.transparent && len(args) > 0:
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
+	case o.takeover != "" && len(args) > 0:
+		return usageError("--takeover starts no command: two of them would listen on the same port")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent:
@@ -357,7 +379,7 @@ func (o *proxyFlags) checkListeners() error {
 
 // mesh starts the mesh. Where its configuration is refused, the findings go to stderr as analyze has them.
 func (o *proxyFlags) mesh(cmd *cobra.Command, opts ...mesh.Option) (*mesh.Mesh, error) {
-	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...),
+	opts = append(opts, mesh.WithIgnoredKinds(o.ignore...),
 		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)), mesh.WithPreset(presetOf(o.preset)))
 	if o.strict {
 		opts = append(opts, mesh.WithStrictConfig())

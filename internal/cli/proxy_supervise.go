@@ -20,6 +20,8 @@ type supervisor struct {
 	delay   time.Duration // between saying that it ends and closing the listeners
 	drain   time.Duration // how long requests may take from then on
 	log     *slog.Logger
+	reload  func()          // has files read anew, without waiting for that
+	ceded   <-chan struct{} // closed when a successor has the listeners; nil for never
 }
 
 // leftover is how long the sidecar waits for its clients when the child, which they belonged to, has ended.
@@ -50,12 +52,17 @@ func (v *supervisor) run(ctx context.Context) int {
 	defer func() { hurry() }()
 	var last os.Signal = syscall.SIGTERM
 	var kill <-chan time.Time
-	asked, done, quit := 0, ctx.Done(), v.quit
+	asked, done, quit, ceded := 0, ctx.Done(), v.quit, v.ceded
 	for {
 		select {
 		case sig := <-v.signals:
 			if !ends(sig) {
-				v.child.signal(sig)
+				if reloads(sig) {
+					v.reload()
+				}
+				if !ignored(sig) {
+					v.child.signal(sig)
+				}
 				continue
 			}
 			last = sig
@@ -72,6 +79,10 @@ func (v *supervisor) run(ctx context.Context) int {
 				last = by.Signal
 			}
 			begin(v.delayFor(last))
+		case <-ceded:
+			ceded = nil
+			v.log.Info("a successor has the listeners: what is under way ends here")
+			begin(0)
 		case <-quit:
 			quit = nil
 			begin(v.delayFor(syscall.SIGTERM))

@@ -295,6 +295,7 @@ func TestProxyUsage(t *testing.T) {
 			`--workload-api: address of the Workload API "/run/agent.sock": expected unix:///path or tcp://ip:port`},
 		{"hint", []string{"--config", ".", "--workload-api-hint", "a"}, "--workload-api-hint goes with --workload-api"},
 		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
+		{"takeover of a command", []string{"--config", ".", "--takeover", "s", "--", "node"}, "--takeover starts no command: two of them would listen on the same port"},
 		{"probes", []string{"--config", ".", "--health", "127.0.0.1:0", "--app-probes", `{"/x":{}}`},
 			`--app-probes: read probes: "/x": expected /app-health/<container>/ and livez, readyz or startupz`},
 		{"probes for nobody", []string{"--config", ".", "--app-probes", `{"/app-health/a/livez":{"tcpSocket":{"port":1}}}`},

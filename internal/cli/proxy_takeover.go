@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/heddlemesh/mesh/internal/handover"
+	"github.com/heddlemesh/mesh/proxy"
+)
+
+// A succession takes the listeners of an older process over, and gives ours to a newer one.
+type succession struct {
+	path  string
+	taken *handover.Taken // nil where there was no older one
+	offer *handover.Offer // nil before succeed
+	log   *slog.Logger
+}
+
+// takeOver asks who serves at the path for its listeners; "" is nobody.
+func takeOver(ctx context.Context, path string, log *slog.Logger) (*succession, error) {
+	s := &succession{path: path, log: log}
+	if path == "" {
+		return s, nil
+	}
+	var err error
+	s.taken, err = handover.Take(ctx, path)
+	return s, err
+}
+
+// listen is proxy.Config.Listen.
+func (s *succession) listen(network, address string) (net.Listener, error) {
+	if l := s.taken.Listener(address); l != nil {
+		return l, nil
+	}
+	var c net.ListenConfig
+	c.SetMultipathTCP(false) // see proxy.Config.Listen
+	return c.Listen(context.Background(), network, address)
+}
+
+// succeed has the older process stop accepting, and offers the listeners from here on. What it gives is closed when a newer one has them.
+func (s *succession) succeed(ctx context.Context, sidecar *proxy.Sidecar) (<-chan struct{}, error) {
+	if s.path == "" {
+		return nil, nil
+	}
+	if s.taken != nil {
+		if err := s.taken.Ready(ctx); err != nil {
+			return nil, err
+		}
+		s.log.Info("the listeners of an older process were taken over", "socket", s.path)
+	}
+	var all []handover.Listener
+	for _, l := range sidecar.Listeners() {
+		all = append(all, handover.Listener{Name: l.Address, Listener: l.Listener})
+	}
+	ceded := make(chan struct{})
+	offer, err := handover.Serve(s.path, all, func() {
+		sidecar.Cede()
+		close(ceded)
+	}, func(err error) { s.log.Warn("nobody has taken over", "error", err) })
+	switch {
+	case errors.Is(err, handover.ErrUnsupported):
+		return nil, err
+	case err != nil: // it serves all the same; the next one cannot take over
+		s.log.Error("no successor can take the listeners over", "error", err)
+		return nil, nil
+	}
+	s.offer = offer
+	return ceded, nil
+}
+
+// close ends the offer, and lets go of what was not taken.
+func (s *succession) close() {
+	s.taken.Close()
+	if s.offer != nil {
+		s.offer.Close()
+	}
+}
