@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"routing"},
 	{"snapshot"},
 	{"config", "transport"},
-	{"transport/grpcmesh"},
+	{"transport/grpcmesh", "internal/keep"},
 	{"internal/runtime", "identity/extauthz", "telemetry/export"},
 	{"."},
 	{"proxy", "meshtest"},

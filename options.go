@@ -72,6 +72,11 @@ func WithConfig(docs ...[]byte) Option {
 	return option(func(o *runtime.Options) { o.Inline = append(o.Inline, docs...) })
 }
 
+// WithSource takes configuration from a source of your own, beside the others. What two sources name alike is refused. Default: none.
+func WithSource(s config.Source) Option {
+	return option(func(o *runtime.Options) { o.Sources = append(o.Sources, s) })
+}
+
 // A Workload says who the program is: its namespace decides what short names mean and which rules it sees,
 // its labels which rules are meant for it.
 type Workload = snapshot.Workload

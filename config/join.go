@@ -125,7 +125,7 @@ func (j *Joined) Decodes() int {
 func (j *Joined) Run(ctx context.Context, publish func(context.Context, *snapshot.Snapshot) error) error {
 	first := newGathering(len(j.sources), func(changes []change) [][]Verdict {
 		defer close(j.ready)
-		return j.transact(ctx, changes, publish)
+		return j.begin(ctx, changes, publish)
 	})
 	errs := make([]error, len(j.sources))
 	var wg sync.WaitGroup
@@ -153,16 +153,54 @@ type change struct {
 	update Update
 }
 
+// begin is transact for the first updates: where they are refused, what Keepers have is taken. The verdicts are about the former.
+func (j *Joined) begin(ctx context.Context, changes []change, publish func(context.Context, *snapshot.Snapshot) error) [][]Verdict {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	verdicts := j.take(ctx, changes, publish)
+	if refused := j.status.Refused; refused != nil {
+		if kept := j.kept(changes, refused); kept != nil {
+			j.take(ctx, kept, publish)
+			j.status.Refused = refused
+		}
+	}
+	j.told()
+	return verdicts
+}
+
+// kept gives the changes with what Keepers have, nil where none has anything.
+func (j *Joined) kept(changes []change, refused *ConfigError) []change {
+	var kept []change
+	for i, c := range changes {
+		k, ok := j.sources[c.source].(Keeper)
+		if !ok {
+			continue
+		}
+		if u, ok := k.Kept(refused); ok {
+			if kept == nil {
+				kept = slices.Clone(changes)
+			}
+			kept[i].update = u
+		}
+	}
+	return kept
+}
+
 // transact makes one transaction of the changes and reports what came of it.
 func (j *Joined) transact(ctx context.Context, changes []change, publish func(context.Context, *snapshot.Snapshot) error) [][]Verdict {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	verdicts := j.take(ctx, changes, publish)
+	j.told()
+	return verdicts
+}
+
+// told has the status reported. j.mu is held.
+func (j *Joined) told() {
 	if j.opts.Report != nil {
 		j.unreported = append(j.unreported, j.status)
 		j.report()
 	}
-	return verdicts
 }
 
 // report says what has not been reported yet, unless somebody does already. The lock is let go meanwhile.

@@ -62,3 +62,11 @@ type Verdict struct {
 type Source interface {
 	Run(ctx context.Context, apply func(Update) []Verdict) error
 }
+
+// A Keeper is a Source that has an update in reserve for the start. Where the first transaction of all sources is refused, each Keeper is asked
+// once; where one has something, the transaction is made anew with that in the place of what the Keeper brought, and where that is taken
+// too, Status has a version and the refusal. Kept is called with no other call of the source under way.
+type Keeper interface {
+	Source
+	Kept(refused *ConfigError) (Update, bool)
+}

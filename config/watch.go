@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -36,19 +38,69 @@ const (
 // every 2 s and notifications are asked for anew each time.
 //
 // No goroutine and no file is left when Run returns. Safe for concurrent use; every Run stands for itself.
-func WatchPaths(paths ...string) Source {
-	return &pathWatch{paths: slices.Clone(paths), open: fsnotify.NewWatcher}
+func WatchPaths(paths ...string) *PathWatch {
+	return &PathWatch{paths: slices.Clone(paths), open: fsnotify.NewWatcher}
 }
 
-type pathWatch struct {
+// A PathWatch is what WatchPaths gives.
+type PathWatch struct {
 	paths []string
 	open  func() (*fsnotify.Watcher, error)
+
+	mu   sync.Mutex // guards what follows
+	runs map[*pathRun]struct{}
+}
+
+// A pathRun is one Run under way.
+type pathRun struct {
+	again chan chan struct{} // asks for everything to be read at once; what it is given is closed then
+	ended chan struct{}
+}
+
+// Reload has everything read again at once, whether or not a change was told of. It returns when what was found is live or refused,
+// or ctx has ended.
+func (s *PathWatch) Reload(ctx context.Context) error {
+	s.mu.Lock()
+	runs := slices.Collect(maps.Keys(s.runs))
+	s.mu.Unlock()
+	for _, r := range runs {
+		done := make(chan struct{})
+		select {
+		case r.again <- done:
+			<-done
+		case <-r.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *PathWatch) begin() *pathRun {
+	r := &pathRun{again: make(chan chan struct{}), ended: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs == nil {
+		s.runs = make(map[*pathRun]struct{})
+	}
+	s.runs[r] = struct{}{}
+	return r
+}
+
+func (s *PathWatch) end(r *pathRun) {
+	close(r.ended)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runs, r)
 }
 
 // A watchedPath is a path as findings show it and as it is read.
 type watchedPath struct{ shown, path string }
 
-func (s *pathWatch) Run(ctx context.Context, apply func(Update) []Verdict) error {
+// Run implements Source.
+func (s *PathWatch) Run(ctx context.Context, apply func(Update) []Verdict) error {
+	run := s.begin()
+	defer s.end(run)
 	paths := make([]watchedPath, len(s.paths))
 	for i, p := range s.paths {
 		paths[i] = watchedPath{p, p}
@@ -60,6 +112,7 @@ func (s *pathWatch) Run(ctx context.Context, apply func(Update) []Verdict) error
 	defer n.close()
 	known := newParsedSections()
 	var last [sha256.Size]byte // no update has this sum
+	var asked chan struct{}    // by Reload
 	for ctx.Err() == nil {
 		// Watched before read: what changes in between is told of.
 		seen := takeSurvey(n, paths)
@@ -68,7 +121,13 @@ func (s *pathWatch) Run(ctx context.Context, apply func(Update) []Verdict) error
 			last = sum
 			apply(u)
 		}
-		awaitChange(ctx, n, paths, seen)
+		if asked != nil {
+			close(asked)
+		}
+		asked = awaitChange(ctx, n, paths, seen, run.again)
+	}
+	if asked != nil {
+		close(asked)
 	}
 	return nil
 }
@@ -95,18 +154,21 @@ func fingerprint(u Update) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// awaitChange returns when something has changed and come to rest, or ctx has ended.
-func awaitChange(ctx context.Context, n *notices, paths []watchedPath, seen survey) {
+// awaitChange returns when something has changed and come to rest, or ctx has ended, and with what again gives as soon as that does.
+func awaitChange(ctx context.Context, n *notices, paths []watchedPath, seen survey, again <-chan chan struct{}) chan struct{} {
 	for {
 		poll := time.NewTimer(n.interval())
 		select {
 		case <-ctx.Done():
 			poll.Stop()
-			return
+			return nil
+		case asked := <-again:
+			poll.Stop()
+			return asked
 		case <-n.dirty:
 			poll.Stop()
 			settle(ctx, n.dirty)
-			return
+			return nil
 		case <-poll.C:
 		}
 		now := takeSurvey(n, paths)
@@ -118,7 +180,7 @@ func awaitChange(ctx context.Context, n *notices, paths []watchedPath, seen surv
 			settle(ctx, n.dirty)
 			seen, now = now, takeSurvey(n, paths)
 		}
-		return
+		return nil
 	}
 }
 

@@ -108,7 +108,7 @@ func TestWatchWithoutNotifications(t *testing.T) {
 	f := files{t, t.TempDir()}
 	f.write("m/a.yaml", named("a"))
 	asked, allowed := 0, make(chan struct{})
-	s := &pathWatch{paths: []string{f.path("m")}, open: func() (*fsnotify.Watcher, error) {
+	s := &PathWatch{paths: []string{f.path("m")}, open: func() (*fsnotify.Watcher, error) {
 		asked++ // by Run's goroutine only
 		select {
 		case <-allowed:
@@ -143,7 +143,7 @@ func TestWatchWithoutWatches(t *testing.T) {
 	t.Parallel()
 	f := files{t, t.TempDir()}
 	f.write("m/a.yaml", named("a"))
-	w := startWatch(t, &pathWatch{paths: []string{f.path("m")}, open: func() (*fsnotify.Watcher, error) {
+	w := startWatch(t, &PathWatch{paths: []string{f.path("m")}, open: func() (*fsnotify.Watcher, error) {
 		full, err := fsnotify.NewWatcher()
 		if err == nil {
 			err = full.Close() // Add fails from now on, as it does with ENOSPC

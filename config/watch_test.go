@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // A watched is a source that runs, with the updates it made.
@@ -342,5 +345,54 @@ func TestWatchRelative(t *testing.T) {
 	defer w.mu.Unlock()
 	if got := fmt.Sprint(names(w.updates[1])); got != "m/a.yaml:a m/b.yaml:b" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestWatchReload: what is asked for is read at once, where the system tells of nothing and the next look is far away.
+func TestWatchReload(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := &PathWatch{paths: []string{dir}, open: func() (*fsnotify.Watcher, error) { return nil, errors.New("none left") }}
+	if err := s.Reload(t.Context()); err != nil {
+		t.Errorf("before it runs: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	updates := make(chan int, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Run(ctx, func(u Update) []Verdict {
+			updates <- len(u.Upsert)
+			return nil
+		})
+	}()
+	if n := <-updates; n != 0 {
+		t.Fatalf("%d documents", n)
+	}
+	for n := range 5 {
+		text := fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s%d}\nspec: {hosts: [a%d], resolution: NONE}\n", n, n)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.yaml", n)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		select { // it has been applied by now; the watch's own look may have come first
+		case got := <-updates:
+			if got != n+1 {
+				t.Errorf("%d documents, want %d", got, n+1)
+			}
+		default:
+			t.Error("nothing was applied")
+		}
+	}
+	if err := s.Reload(t.Context()); err != nil || len(updates) != 0 {
+		t.Errorf("unchanged files were applied again, or %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := s.Reload(t.Context()); err != nil {
+		t.Errorf("after its end: %v", err)
 	}
 }

@@ -26,6 +26,8 @@ type Files struct {
 	Revoked string
 	// Every is how often the files are looked at. Default: 500 ms.
 	Every time.Duration
+	// Again has the files read at once, changed or not, by what it gives. Default: nil, never.
+	Again <-chan struct{}
 }
 
 const (
@@ -71,6 +73,8 @@ func (f Files) Run(ctx context.Context, to *Identity) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-f.Again:
+			taken = false
 		case <-t.C:
 		}
 	}

@@ -162,7 +162,7 @@ func TestCAAndSidecars(t *testing.T) {
 	}
 	server := spawn(t, nil, "--config", strict, "--service-account", "ratings", "--workload-api", socket("ratings-v1"),
 		"--inbound", "127.0.0.1:0="+app.Listener.Addr().String(), "--outbound", "none", "--admin", "127.0.0.1:0")
-	server.until("mesh identity refused") // it is there before the CA is, and takes nobody until then (E-011)
+	server.until("mesh identity refused") // it is there before the CA is
 	authority := spawnCommand(t, nil, serve...)
 	authority.until("heddle ca is ready")
 	if r := heddle(t, "", append(serve, "--sockets", dir+"2")...); r.code != exitFailed || !strings.Contains(r.stderr, "another process uses the authority") {

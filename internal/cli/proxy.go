@@ -14,12 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/config"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/identity/extauthz"
@@ -30,6 +30,8 @@ import (
 
 type proxyFlags struct {
 	config         []string
+	snapshots      string
+	again          chan struct{} // has the files of the identity read anew
 	workload       workloadName
 	namespace      workloadName
 	serviceAccount workloadName
@@ -71,7 +73,8 @@ func proxyCommand() *cobra.Command {
 its own calls go through --outbound, which is an HTTP proxy (http_proxy) and serves requests by their Host.
 
 A command after "--" is started when the listeners are open, with http_proxy, HTTP_PROXY, no_proxy,
-NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGTERM and
+NODE_USE_ENV_PROXY and Java's proxy properties set. It is sent the signals that heddle is sent. SIGHUP has the
+files of configuration and identity read at once. SIGTERM and
 SIGINT drain first: /ready says 503, and after --drain-delay (SIGTERM only) the inbound listeners close; inbound
 requests under way end, then the command is told, then outbound ones end. The exit code is the command's, 128
 and its number where a signal ended it, 127 where there is no such command, 126 where it cannot be run.
@@ -98,6 +101,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.SortFlags = false
 	f.StringVar(&o.settings, "settings", "", "`file` of settings, YAML: the names of the flags below and their values")
 	f.StringArrayVar(&o.config, "config", nil, "file or directory of configuration, watched (repeatable): `path`")
+	f.StringVar(&o.snapshots, "snapshot-dir", "", "`directory` in which the configuration is kept, to start by where --config is away or refused")
 	f.Var(&o.workload, "workload", "`name` of the program's workload")
 	f.Var(&o.namespace, "namespace", "its `namespace`, which decides what short names mean")
 	f.Var(&o.serviceAccount, "service-account", "its service `account`")
@@ -155,7 +159,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	}
 	limitProcessors()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, handled()...)
 	if len(args) > 0 {
 		signal.Notify(signals, forwarded()...)
 	}
@@ -178,6 +182,8 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if o.accessLog != "" {
 		opts = append(opts, mesh.WithAccessLogFile(o.accessLog, o.accessLogAs.value == "JSON"))
 	}
+	o.again = make(chan struct{}, 1)
+	o.svid.Again = o.again
 	if s := o.identity(); s != nil {
 		opts = append(opts, mesh.WithIdentity(s))
 	}
@@ -189,11 +195,14 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer flush()
-	m, err := o.mesh(cmd, append(opts, traced...)...)
+	again := &reloader{watch: config.WatchPaths(o.config...), identity: o.again, log: log}
+	defer again.close()
+	m, err := o.mesh(cmd, append(append(opts, traced...), mesh.WithSource(o.source(again.watch, log)))...)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	again.mesh = m
 
 	quit := make(chan struct{})
 	var once sync.Once
@@ -205,7 +214,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	log.Info("heddle proxy is ready", listening(s, o.inbound)...)
-	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log}
+	v := &supervisor{sidecar: s, signals: signals, quit: quit, delay: o.delay, drain: o.drain, log: log, reload: again.reload}
 	if len(args) > 0 {
 		if v.child, err = startChild(cmd, stderr, args, s.OutboundAddr()); err != nil {
 			v.finish(0)
@@ -323,7 +332,7 @@ func (o *proxyFlags) checkListeners() error {
 
 // mesh starts the mesh. Where its configuration is refused, the findings go to stderr as analyze has them.
 func (o *proxyFlags) mesh(cmd *cobra.Command, opts ...mesh.Option) (*mesh.Mesh, error) {
-	opts = append(opts, mesh.WithConfigPath(o.config...), mesh.WithIgnoredKinds(o.ignore...),
+	opts = append(opts, mesh.WithIgnoredKinds(o.ignore...),
 		mesh.WithOutboundTrafficPolicy(policyOf(o.policy)), mesh.WithPreset(presetOf(o.preset)))
 	if o.strict {
 		opts = append(opts, mesh.WithStrictConfig())

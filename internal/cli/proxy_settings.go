@@ -71,7 +71,7 @@ type proxySetting struct {
 }
 
 var proxySettings = []proxySetting{
-	{"config", aList}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
+	{"config", aList}, {"snapshot-dir", aValue}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
 	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"transparent", aValue}, {"capture-outbound-port", aValue},
 	{"capture-inbound-port", aValue}, {"opaque-ports", aList}, {"server-first", aValue}, {"admin", aValue}, {"health", aValue}, {"app-probes", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
 	{"svid", aValue}, {"svid-key", aValue}, {"svid-bundle", aValue},

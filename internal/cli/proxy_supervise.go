@@ -20,6 +20,7 @@ type supervisor struct {
 	delay   time.Duration // between saying that it ends and closing the listeners
 	drain   time.Duration // how long requests may take from then on
 	log     *slog.Logger
+	reload  func() // has files read anew, without waiting for that
 }
 
 // leftover is how long the sidecar waits for its clients when the child, which they belonged to, has ended.
@@ -55,7 +56,12 @@ func (v *supervisor) run(ctx context.Context) int {
 		select {
 		case sig := <-v.signals:
 			if !ends(sig) {
-				v.child.signal(sig)
+				if reloads(sig) {
+					v.reload()
+				}
+				if !ignored(sig) {
+					v.child.signal(sig)
+				}
 				continue
 			}
 			last = sig

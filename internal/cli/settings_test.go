@@ -32,6 +32,7 @@ capture-inbound-port: 16006
 opaque-ports: ["3306", "25,26"]
 server-first: 3s
 admin: none
+snapshot-dir: /var/lib/heddle
 health: ":15021"
 app-probes: '{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":9080}}}'
 app-metrics: http://127.0.0.1:9102/metrics
@@ -74,7 +75,7 @@ func TestSettingsFile(t *testing.T) {
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
 		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "transparent": "true", "capture-outbound-port": "16001",
-		"capture-inbound-port": "16006", "server-first": "3s", "admin": "none", "health": ":15021",
+		"capture-inbound-port": "16006", "server-first": "3s", "admin": "none", "snapshot-dir": "/var/lib/heddle", "health": ":15021",
 		"app-probes": `{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":9080}}}`, "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
 		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
@@ -121,7 +122,7 @@ func TestSettingsFileFaults(t *testing.T) {
 		says string
 	}{
 		{"drainTimeout: 3s", exitUsage, `1:1: unknown setting "drainTimeout"; did you mean "drain-timeout"?`},
-		{"\n\nupstream: x", exitUsage, `3:1: unknown setting "upstream"; expected one of [config workload`},
+		{"\n\nupstream: x", exitUsage, `3:1: unknown setting "upstream"; expected one of [config snapshot-dir workload`},
 		{"settings: other.yaml", exitUsage, `1:1: unknown setting "settings"; expected one of`},
 		{"strict: yes", exitUsage, `1:9: strict: expected true or false, found "yes"`},
 		{"strict: 1", exitUsage, `1:9: strict: expected true or false, found "1"`},

@@ -137,9 +137,9 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		r.Close()
 		return nil, fmt.Errorf("wait for configuration: %w", ctx.Err())
 	}
-	if refused := r.joined.Status().Refused; refused != nil {
+	if s := r.joined.Status(); s.Refused != nil && s.Version == "" {
 		r.Close()
-		return nil, refused
+		return nil, s.Refused
 	}
 	return r, nil
 }
