@@ -370,7 +370,8 @@ func TestWatchReload(t *testing.T) {
 	}
 	for n := range 5 {
 		text := fmt.Sprintf("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s%d}\nspec: {hosts: [a%d], resolution: NONE}\n", n, n)
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.yaml", n)), []byte(text), 0o600); err != nil {
+		next := filepath.Join(dir, ".next") // as a whole: the watch looks by itself too
+		if err := errors.Join(os.WriteFile(next, []byte(text), 0o600), os.Rename(next, filepath.Join(dir, fmt.Sprintf("%d.yaml", n)))); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Reload(t.Context()); err != nil {

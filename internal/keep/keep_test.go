@@ -62,9 +62,11 @@ func newPlace(t *testing.T) *place {
 	return p
 }
 
+// write replaces a file as a whole: the watch may look at any time.
 func (p *place) write(name, text string) {
 	p.t.Helper()
-	if err := errors.Join(os.MkdirAll(p.config, 0o700), os.WriteFile(filepath.Join(p.config, name), []byte(text), 0o600)); err != nil {
+	next := filepath.Join(p.config, ".next")
+	if err := errors.Join(os.MkdirAll(p.config, 0o700), os.WriteFile(next, []byte(text), 0o600), os.Rename(next, filepath.Join(p.config, name))); err != nil {
 		p.t.Fatal(err)
 	}
 }
