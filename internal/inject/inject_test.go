@@ -396,7 +396,7 @@ func TestRefuses(t *testing.T) {
 		{app(annotation("traffic.sidecar.istio.io/excludeOutboundPorts", "http"), ""), line, `"http" is not what is expected`},
 		{app(annotation("traffic.sidecar.istio.io/excludeInboundPorts", "-1"), ""), line, `"-1" is not what is expected`},
 		{app(annotation("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.1"), ""), line, `"10.0.0.1" is not what is expected`},
-		{app(annotation("traffic.sidecar.istio.io/includeOutboundPorts", "80") + "\n" + annotation("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/8"), ""), line, "would be captured in addition"},
+		{app(annotation("traffic.sidecar.istio.io/includeOutboundPorts", "80")+"\n"+annotation("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/8"), ""), line, "would be captured in addition"},
 		{app(annotation("traffic.sidecar.istio.io/kubevirtInterfaces", "tap0"), ""), line, "virtual machines"},
 		{app(annotation("proxy.istio.io/config", "concurrency: many"), ""), line, "concurrency: expected a number"},
 		{app(annotation("proxy.istio.io/config", "terminationDrainDuration: soon"), ""), line, "expected a duration"},
