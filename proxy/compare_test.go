@@ -59,6 +59,9 @@ func benchMain(role string, args []string) {
 	case "inbound":
 		runtime.GOMAXPROCS(1) // as heddle proxy has it
 		fmt.Println(benchInbound(args[0], args[1], args[2]))
+	case "transparent":
+		runtime.GOMAXPROCS(1)
+		fmt.Println(benchTransparent())
 	}
 }
 

@@ -15,6 +15,7 @@ type settings struct {
 	addr      string // of productpage
 	dir       string // of the configuration, "" for a temporary one
 	languages choice
+	captured  bool      // -transparent
 	rules     string    // in place of the bundled ones for reviews, "" for these
 	stderr    io.Writer // default os.Stderr
 }
@@ -25,6 +26,8 @@ type bookinfo struct {
 	ownDir    bool   // made by us, and removed at the end
 	rules     string // in place of the bundled ones for reviews
 	place     place
+	network   *network // of -transparent, nil without
+	shown     string   // where productpage is reached as well
 	issuer    *issuer
 	instances []*instance // productpage first
 	notes     []string    // why some programs are in Go
@@ -54,7 +57,13 @@ func start(ctx context.Context, s settings) (*bookinfo, error) {
 		return nil, err
 	}
 	b.place = place{self: self, config: b.dir}
-	if err = b.writeScripts(); err == nil {
+	if s.captured {
+		err = b.connect()
+	}
+	if err == nil {
+		err = b.writeScripts()
+	}
+	if err == nil {
 		b.issuer, err = openIssuer(b.instances, b.lost)
 	}
 	if err == nil {
@@ -78,21 +87,24 @@ func (b *bookinfo) lost(err error) {
 // them all: the configuration that it reads first should be whole.
 func (b *bookinfo) bringUp(ctx context.Context, addr string) error {
 	front, others := b.instances[0], b.instances[1:]
-	if !strings.HasSuffix(addr, ":0") {
-		front.addr = reachable(addr)
+	if at := front.listens(addr); !strings.HasSuffix(at, ":0") {
+		front.addr = reachable(at)
 	}
-	err := each(ctx, others, func(ctx context.Context, i *instance) error { return b.launch(ctx, i, "127.0.0.1:0") })
+	err := each(ctx, others, func(ctx context.Context, i *instance) error { return b.launch(ctx, i, i.listens(anyPort)) })
 	if err == nil {
 		err = b.writeServices()
 	}
 	if err == nil {
-		err = b.launch(ctx, front, addr)
+		err = b.launch(ctx, front, front.listens(addr))
 	}
 	if err == nil { // the address of productpage itself may have been chosen just now
 		err = b.writeServices()
 	}
 	if err == nil {
 		err = each(ctx, b.instances, b.settle)
+	}
+	if err == nil {
+		err = b.openFront(addr)
 	}
 	if err != nil {
 		return err
@@ -158,15 +170,19 @@ func (b *bookinfo) describe(out io.Writer) {
 	fmt.Fprintln(w, "SERVICE\tVERSION\tRUNTIME\tURL\tADMIN\tPROCESS")
 	for _, i := range b.instances {
 		p := i.process()
-		runtime, pid := i.program()+", the mesh inside", fmt.Sprint(p.cmd.Process.Pid)
+		runtime, pid := i.program()+", "+i.how(), fmt.Sprint(p.cmd.Process.Pid)
 		if i.interpreter != nil {
-			runtime, pid = i.program()+", behind heddle proxy", fmt.Sprintf("%d, proxy %d", p.program.Load(), p.cmd.Process.Pid)
+			runtime, pid = i.program()+", "+i.how(), fmt.Sprintf("%d, proxy %d", p.program.Load(), p.cmd.Process.Pid)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\thttp://%s%s\t%s\t%s\n", i.service, i.version, runtime, i.address(), i.path(), i.admin(), pid)
 	}
 	_ = w.Flush()
 	if len(b.notes) > 0 {
 		fmt.Fprintf(out, "\n%s\n", strings.Join(b.notes, "\n"))
+	}
+	front := b.instances[0].address()
+	if b.shown != "" {
+		front = b.shown
 	}
 	fmt.Fprintf(out, `
 Open   http://%[1]s/productpage
@@ -177,7 +193,7 @@ Admin  %[3]s/config_dump, and %[3]s/certs for its identity
 CA     %[4]s: each process has an identity of its own, and they call each other by mutual TLS
 Stop   Ctrl-C
 
-`, b.instances[0].address(), b.dir, b.instances[0].admin(), filepath.Join(b.issuer.dir, "ca.d"))
+`, front, b.dir, b.instances[0].admin(), filepath.Join(b.issuer.dir, "ca.d"))
 }
 
 // stop ends every process and takes away what start made.
@@ -192,6 +208,7 @@ func (b *bookinfo) stop() {
 			p.wait()
 		}
 	}
+	b.network.end()
 	if b.issuer != nil {
 		b.issuer.stop()
 	}

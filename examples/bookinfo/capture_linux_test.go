@@ -13,29 +13,29 @@ import (
 )
 
 // A flow is one way of a TCP connection.
-type flow struct{ from, to uint16 }
+type flow struct{ from, to netip.AddrPort }
 
-// capture records what passes over the loopback interface from and to the ports, until stop is called. It needs to be root.
-func capture(t *testing.T, ports map[uint16]string) (stop func() map[flow]*tape) {
-	t.Helper()
+// listenTo opens a socket that hears every frame of an interface, "" for all of them. It needs to be root.
+func listenTo(link string) (fd int, err error) {
 	const all = 0x0300 // ETH_P_ALL in network order
-	fd, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, all)
-	if errors.Is(err, os.ErrPermission) {
-		t.Skip("no packet capture: not root")
+	if fd, err = syscall.Socket(syscall.AF_PACKET, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, all); err != nil {
+		return 0, err
 	}
-	if err != nil {
-		t.Fatal(err)
+	at := &syscall.SockaddrLinklayer{Protocol: all}
+	if link != "" {
+		i, err := net.InterfaceByName(link)
+		if err != nil {
+			return 0, err
+		}
+		at.Ifindex = i.Index
 	}
-	lo, err := net.InterfaceByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = errors.Join(syscall.Bind(fd, &syscall.SockaddrLinklayer{Protocol: all, Ifindex: lo.Index}),
+	return fd, errors.Join(syscall.Bind(fd, at),
 		syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUFFORCE, 16<<20),
 		syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Usec: 50_000}))
-	if err != nil {
-		t.Fatal(err)
-	}
+}
+
+// overhear records what passes from and to the addresses, until stop is called.
+func overhear(fd int, of map[netip.AddrPort]string) (stop func() map[flow]*tape) {
 	end, done := make(chan struct{}), make(chan map[flow]*tape)
 	go func() {
 		flows := map[flow]*tape{}
@@ -45,7 +45,7 @@ func capture(t *testing.T, ports map[uint16]string) (stop func() map[flow]*tape)
 			n, _, err := syscall.Recvfrom(fd, buf, 0)
 			switch {
 			case err == nil:
-				record(flows, ports, buf[:n])
+				record(flows, of, buf[:n])
 			case ending: // and there is nothing more
 				_ = syscall.Close(fd)
 				done <- flows
@@ -65,7 +65,7 @@ func capture(t *testing.T, ports map[uint16]string) (stop func() map[flow]*tape)
 }
 
 // record takes the payload of one frame of Ethernet, IPv4 and TCP.
-func record(flows map[flow]*tape, ports map[uint16]string, frame []byte) {
+func record(flows map[flow]*tape, of map[netip.AddrPort]string, frame []byte) {
 	const ethernet = 14
 	if len(frame) < ethernet+20 || frame[ethernet]>>4 != 4 || frame[ethernet+9] != syscall.IPPROTO_TCP {
 		return
@@ -79,12 +79,12 @@ func record(flows map[flow]*tape, ports map[uint16]string, frame []byte) {
 	if len(tcp) < 20 || len(tcp) < int(tcp[12]>>4)*4 {
 		return
 	}
-	f := flow{binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])}
+	f := flow{endpoint(packet[12:16], tcp), endpoint(packet[16:20], tcp[2:])}
 	payload := tcp[int(tcp[12]>>4)*4:]
 	what := ""
-	if name := ports[f.to]; name != "" {
+	if name := of[f.to]; name != "" {
 		what = "to " + name
-	} else if name := ports[f.from]; name != "" {
+	} else if name := of[f.from]; name != "" {
 		what = "from " + name
 	}
 	if what == "" || len(payload) == 0 {
@@ -96,25 +96,45 @@ func record(flows map[flow]*tape, ports map[uint16]string, frame []byte) {
 	_, _ = flows[f].Write(payload)
 }
 
+func endpoint(addr, port []byte) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr)), binary.BigEndian.Uint16(port))
+}
+
 // TestCapture: a packet capture of BookInfo under STRICT has nothing of what the processes say to each other.
 func TestCapture(t *testing.T) {
 	t.Parallel()
-	capture(t, nil)() // or skip before anything is started
+	fd, err := listenTo("lo")
+	if errors.Is(err, os.ErrPermission) {
+		t.Skip("no packet capture: not root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	b, err := start(t.Context(), settings{addr: "127.0.0.1:0", languages: auto, rules: strictRules(t, 2), stderr: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.stop)
-	ports := map[uint16]string{}
+	stop := overhear(fd, b.behindFront())
+	openPages(t, b)
+	judgeSecrecy(t, stop())
+}
+
+// behindFront are the addresses at which services talk to each other, and to nobody else.
+func (b *bookinfo) behindFront() map[netip.AddrPort]string {
+	of := map[netip.AddrPort]string{}
 	for _, i := range b.instances {
 		if i.service != "productpage" {
-			ports[netip.MustParseAddrPort(i.address()).Port()] = i.name
+			of[netip.MustParseAddrPort(i.address())] = i.name
 		}
 	}
-	stop := capture(t, ports)
-	openPages(t, b)
+	return of
+}
+
+func judgeSecrecy(t *testing.T, flows map[flow]*tape) {
+	t.Helper()
 	seen, bytesSeen := map[string]bool{}, 0
-	for f, r := range stop() {
+	for f, r := range flows {
 		if found := r.readable(); found != "" { // not its first byte: on a busy machine the kernel may leave a packet out
 			t.Errorf("%v: %s", f, found)
 		}

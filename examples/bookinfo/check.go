@@ -55,10 +55,15 @@ var scenarios = []scenario{
 	{"scenarios/deadline", bounded, []string{"productpage", "reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},
+	{capturedScenario, unaware, nil},
 }
+
+// capturedScenario is for -transparent only.
+const capturedScenario = "captured"
 
 type checkSettings struct {
 	languages choice
+	captured  bool
 	only      *regexp.Regexp // of the scenarios' names, nil for all
 	verbose   bool
 	out       io.Writer // of the results
@@ -77,7 +82,7 @@ type check struct {
 
 // runCheck starts the application, runs the scenarios and says how each went. The error counts those that failed.
 func runCheck(ctx context.Context, s checkSettings) error {
-	chosen, err := choose(s.only)
+	chosen, err := choose(s.only, s.captured)
 	if err != nil {
 		return err
 	}
@@ -86,7 +91,7 @@ func runCheck(ctx context.Context, s checkSettings) error {
 	if s.verbose {
 		said = s.notes
 	}
-	app, err := start(ctx, settings{addr: "127.0.0.1:0", languages: s.languages, stderr: said})
+	app, err := start(ctx, settings{addr: "127.0.0.1:0", languages: s.languages, captured: s.captured, stderr: said})
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted during the start")
 	}
@@ -123,8 +128,10 @@ func runCheck(ctx context.Context, s checkSettings) error {
 	return nil
 }
 
-func choose(only *regexp.Regexp) ([]scenario, error) {
-	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return only != nil && !only.MatchString(s.name) })
+func choose(only *regexp.Regexp, captured bool) ([]scenario, error) {
+	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool {
+		return only != nil && !only.MatchString(s.name) || s.name == capturedScenario && !captured
+	})
 	if len(chosen) > 0 {
 		return chosen, nil
 	}
@@ -202,12 +209,8 @@ func (c *check) tails(services []string) {
 // runtimes prints what the instances ran on.
 func (c *check) runtimes(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	for _, i := range c.app.list() {
-		how := "the mesh inside"
-		if i.sidecar != 0 {
-			how = "behind heddle proxy"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", i.name, i.runtime, how)
+	for _, i := range c.app.instances {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", i.name, i.program(), i.how())
 	}
 	_ = w.Flush()
 	for _, note := range c.app.notes {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ func terminated(ctx context.Context, c *check) (string, error) {
 	if err := c.route(ctx, share{"v1", 100}); err != nil {
 		return "", err
 	}
-	slow, err := newSlowDetails()
+	slow, err := newSlowDetails(c.app.here())
 	if err != nil {
 		return "", err
 	}
@@ -284,16 +285,16 @@ const detailsFile = "details.yaml"
 // slowDetails is a details service of the check's own, with nothing of a mesh, that takes its time.
 type slowDetails struct {
 	srv    *http.Server
-	port   int
+	addr   netip.AddrPort
 	inside atomic.Int64 // requests
 }
 
-func newSlowDetails() (*slowDetails, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newSlowDetails(at netip.Addr) (*slowDetails, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(at.String(), "0"))
 	if err != nil {
 		return nil, err
 	}
-	s := &slowDetails{port: l.Addr().(*net.TCPAddr).Port}
+	s := &slowDetails{addr: netip.MustParseAddrPort(l.Addr().String())}
 	mux := http.NewServeMux()
 	registerDetails(mux)
 	s.srv = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -322,9 +323,9 @@ spec:
   ports:
   - {number: 9080, name: http, protocol: HTTP}
   endpoints:
-  - {address: 127.0.0.1, ports: {http: %d}}
+  - {address: %s, ports: {http: %d}}
 ---
-%s`, s.port, virtualService(number, "details", `  - route:
+%s`, s.addr.Addr(), s.addr.Port(), virtualService(number, "details", `  - route:
     - destination:
         host: slow-details.check.internal
         port:

@@ -40,6 +40,6 @@ func (f *checkFlags) misused(set *flag.FlagSet) (err error) {
 	return err
 }
 
-func (f *checkFlags) settings(languages choice) checkSettings {
-	return checkSettings{languages: languages, only: f.only, verbose: f.verbose, out: os.Stdout, notes: os.Stderr}
+func (f *checkFlags) settings(languages choice, captured bool) checkSettings {
+	return checkSettings{languages: languages, captured: captured, only: f.only, verbose: f.verbose, out: os.Stdout, notes: os.Stderr}
 }

@@ -431,10 +431,10 @@ func TestCheckFlags(t *testing.T) {
 		}
 		expects(t, f.misused(set), want)
 	}
-	if _, err := choose(regexp.MustCompile("nothing")); err == nil || !strings.Contains(err.Error(), "there are all-to-v1,") {
+	if _, err := choose(regexp.MustCompile("nothing"), false); err == nil || !strings.Contains(err.Error(), "there are all-to-v1,") {
 		t.Errorf("got %v", err)
 	}
-	if chosen, err := choose(regexp.MustCompile("^shares")); err != nil || len(chosen) != 2 {
+	if chosen, err := choose(regexp.MustCompile("^shares"), false); err != nil || len(chosen) != 2 {
 		t.Errorf("got %d, %v", len(chosen), err)
 	}
 }

@@ -115,7 +115,7 @@ func (b *bookinfo) restart(ctx context.Context, name string) error {
 	}
 	i.process().end()
 	i.process().wait()
-	if err := b.launch(ctx, i, "127.0.0.1:0"); err != nil {
+	if err := b.launch(ctx, i, i.listens(anyPort)); err != nil {
 		return err
 	}
 	if err := b.writeServices(); err != nil {

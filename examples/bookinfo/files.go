@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -31,6 +32,9 @@ type place struct {
 	scripts string // "" where everything is in Go
 }
 
+// Rules and programs are no secrets: sidecars of -transparent, who have a user of their own, read them too.
+const fileMode, dirMode = 0o644, 0o755
+
 func (p place) script(l *language) string { return filepath.Join(p.scripts, "polyglot", l.script) }
 
 // prepareDir makes the configuration directory and fills it with the bundled rules where it has none.
@@ -41,8 +45,11 @@ func (b *bookinfo) prepareDir() error {
 			return err
 		}
 		b.dir, b.ownDir = dir, true
+		if err := os.Chmod(dir, dirMode); err != nil {
+			return err
+		}
 	}
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+	if err := os.MkdirAll(b.dir, dirMode); err != nil {
 		return err
 	}
 	name := filepath.Join(b.dir, servicesFile)
@@ -72,7 +79,7 @@ func (b *bookinfo) prepareDir() error {
 		if name == reviewsFile && b.rules != "" {
 			text = []byte(b.rules)
 		}
-		return os.WriteFile(filepath.Join(b.dir, name), text, 0o600)
+		return os.WriteFile(filepath.Join(b.dir, name), text, fileMode)
 	})
 }
 
@@ -87,7 +94,11 @@ func (b *bookinfo) writeScripts() error {
 		return err
 	}
 	b.place.scripts = dir
-	return os.CopyFS(dir, bundled)
+	err = os.Chmod(dir, dirMode)
+	if err == nil && b.network != nil {
+		err = b.writeHosts()
+	}
+	return errors.Join(err, os.CopyFS(dir, bundled))
 }
 
 // writeServices declares the services with the addresses of their instances, in one step: nobody reads half of it.
@@ -103,7 +114,7 @@ func (b *bookinfo) writeServices() error {
 
 // replaceFile writes a file in one step.
 func replaceFile(name string, text []byte) error {
-	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
+	if err := os.WriteFile(name+".new", text, fileMode); err != nil {
 		return err
 	}
 	return os.Rename(name+".new", name)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/identity/ca"
+	"github.com/heddlemesh/mesh/internal/capture"
 )
 
 // trustDomain is Istio's default, by which rules name principals: cluster.local/ns/default/sa/bookinfo-reviews.
@@ -67,7 +68,11 @@ func openIssuer(instances []*instance, failed func(error)) (*issuer, error) {
 // workload is what an instance is to the CA: a name of its own, and the account of its service.
 func (i *instance) workload() (ca.Workload, error) {
 	id, err := identity.Workload(trustDomain, "default", i.account())
-	return ca.Workload{Name: i.name, ID: id}, err
+	w := ca.Workload{Name: i.name, ID: id}
+	if i.captured() {
+		w.User = capture.Owner
+	}
+	return w, err
 }
 
 // account is the service account, as Istio's BookInfo has them.

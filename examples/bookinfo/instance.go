@@ -33,6 +33,7 @@ var specs = []spec{
 type instance struct {
 	spec
 	interpreter *interpreter // nil for Go
+	machine     *machine     // nil for ours
 	log         lines
 
 	mu   sync.Mutex // guards what follows
@@ -87,6 +88,17 @@ func (i *instance) program() string {
 		return goVersion()
 	}
 	return i.interpreter.String()
+}
+
+// how is what its sidecar has to do with the program, or where else the mesh is.
+func (i *instance) how() string {
+	switch {
+	case i.interpreter == nil:
+		return "the mesh inside"
+	case i.captured():
+		return "captured by heddle proxy"
+	}
+	return "behind heddle proxy"
 }
 
 func goVersion() string { return "Go " + strings.TrimPrefix(runtime.Version(), "go") }

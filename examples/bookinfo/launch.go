@@ -15,6 +15,9 @@ import (
 // startTimeout is how long an instance may take until it answers: a cold Java on a busy machine takes a while.
 const startTimeout = 30 * time.Second
 
+// anyPort has the system choose one.
+const anyPort = "127.0.0.1:0"
+
 // launch starts the process of an instance and returns when the address is known on which callers reach it.
 func (b *bookinfo) launch(ctx context.Context, i *instance, listen string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

@@ -28,6 +28,7 @@ func main() {
 	dir := flag.String("config", "", "configuration `directory`, watched; the bundled rules are copied there when it is empty (default: a temporary directory)")
 	languages := auto
 	flag.Var(&languages, "polyglot", "programs in Python, Node, Ruby and Java: `auto|require|off`; auto takes what is installed, require fails without Python or Node")
+	captured := flag.Bool("transparent", false, "give each program that is not in Go a network namespace in which its connections are captured, and tell it nothing of a mesh; needs root")
 	var tour scenarioFlags
 	tour.register(flag.CommandLine)
 	var checks checkFlags
@@ -52,11 +53,11 @@ func main() {
 	case tour.list:
 		err = listGuides(os.Stdout)
 	case checks.wanted:
-		err = runCheck(ctx, checks.settings(languages))
+		err = runCheck(ctx, checks.settings(languages, *captured))
 	case tour.guide != nil && *dir != "":
 		err = visitRunning(ctx, tour.walk(*dir))
 	default:
-		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages}, tour)
+		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages, captured: *captured}, tour)
 	}
 	stop()
 	if err != nil {
@@ -65,10 +66,10 @@ func main() {
 	}
 }
 
-const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off]
-       bookinfo -scenario NAME [-interval TIME] [-addr ADDRESS] [-polyglot auto|require|off]
+const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off] [-transparent]
+       bookinfo -scenario NAME [-interval TIME] [-addr ADDRESS] [-polyglot auto|require|off] [-transparent]
        bookinfo -scenario NAME [-interval TIME] -config DIR
-       bookinfo -check [-run REGEXP] [-v] [-polyglot auto|require|off]
+       bookinfo -check [-run REGEXP] [-v] [-polyglot auto|require|off] [-transparent]
 
 Runs BookInfo on the mesh until it is interrupted, with the rules of a scenario where one is named; applies a
 scenario to the bookinfo that runs on DIR; or checks that all of it works.

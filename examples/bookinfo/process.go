@@ -31,9 +31,11 @@ var sidecarReady = regexp.MustCompile(`msg="heddle proxy is ready" inbound=(\S+)
 // A process is one child as its parent sees it: a service in Go, or a sidecar and the program behind it. The
 // parent holds its standard input: when that ends, by end or because the parent died, the child ends too.
 type process struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	once  sync.Once // for stdin
+	cmd     *exec.Cmd
+	app     *exec.Cmd // the program behind a sidecar that captures, which is ours to start; otherwise nil
+	machine *machine  // nil for ours
+	stdin   io.WriteCloser
+	once    sync.Once // for stdin
 
 	found     sync.Once     // for what follows
 	listening chan struct{} // closed when the two are known
@@ -53,18 +55,8 @@ type process struct {
 // Every line it writes is handed to hear; died hears of an end that nobody asked for.
 func spawn(i *instance, listen string, in place, by *issuer, hear func(line string, stderr bool), died func(error)) (*process, error) {
 	p := &process{listening: make(chan struct{}), ready: make(chan struct{}), exited: make(chan struct{})}
-	p.cmd = exec.Command(in.self) //nolint:gosec // ourselves
-	p.cmd.Env = append(environment(), "HOSTNAME="+i.name, "SERVICE_VERSION="+i.version, socketEnv+"="+by.endpoint(i))
-	p.cmd.Env = append(p.cmd.Env, i.env...)
-	if i.interpreter == nil {
-		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleService, "BOOKINFO_SERVICE="+i.service, "BOOKINFO_LISTEN="+listen, "BOOKINFO_CONFIG="+in.config)
-	} else {
-		var err error
-		if p.behind, err = freeAddress(); err != nil {
-			return nil, err
-		}
-		p.cmd.Args = append(p.cmd.Args, sidecarArgs(i, listen, p.behind, in)...)
-		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleSidecar)
+	if err := p.prepare(i, listen, in, by); err != nil {
+		return nil, err
 	}
 	ownGroup(p.cmd)
 	p.cmd.WaitDelay = time.Second // a program that is being killed may hold the pipes for a moment
@@ -77,17 +69,30 @@ func spawn(i *instance, listen string, in place, by *issuer, hear func(line stri
 		if at := sidecarReady.FindStringSubmatch(line); at != nil && i.interpreter != nil {
 			p.listens(at[1], at[2])
 		}
+		if at := sidecarListens.FindStringSubmatch(line); at != nil && i.captured() {
+			p.listens(listen, at[1])
+		}
 		hear(line, true)
 	}}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := i.machine.start(p.cmd); err != nil {
 		return nil, err
 	}
+	if i.captured() {
+		if err := p.accompany(i, in, hear); err != nil {
+			p.hangUp()
+			return nil, errors.Join(err, p.cmd.Wait())
+		}
+	}
 	go func() {
-		_ = p.cmd.Wait() // the state says how it ended
+		if p.app != nil {
+			p.together()
+		} else {
+			_ = p.cmd.Wait() // the state says how it ended
+		}
 		if !programsDie && p.cmd.ProcessState.ExitCode() < 0 {
 			p.killProgram() // of a sidecar that was killed
 		}
@@ -97,6 +102,33 @@ func spawn(i *instance, listen string, in place, by *issuer, hear func(line stri
 		}
 	}()
 	return p, nil
+}
+
+// prepare makes the command of a service in Go, or of the sidecar of another.
+func (p *process) prepare(i *instance, listen string, in place, by *issuer) (err error) {
+	p.machine = i.machine
+	if i.captured() {
+		if p.behind, err = i.machine.door("127.0.0.1:" + servicePort); err == nil {
+			p.cmd, err = capturedSidecar(i, in, by)
+		}
+		return err
+	}
+	p.cmd = exec.Command(in.self) //nolint:gosec // ourselves
+	p.cmd.Env = append(append(environment(), socketEnv+"="+by.endpoint(i)), instanceEnv(i)...)
+	if i.interpreter == nil {
+		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleService, "BOOKINFO_SERVICE="+i.service, "BOOKINFO_LISTEN="+listen, "BOOKINFO_CONFIG="+in.config)
+		return nil
+	}
+	if p.behind, err = freeAddress(); err == nil {
+		p.cmd.Args = append(p.cmd.Args, sidecarArgs(i, listen, p.behind, in)...)
+		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleSidecar)
+	}
+	return err
+}
+
+// instanceEnv tells a program which one it is.
+func instanceEnv(i *instance) []string {
+	return append([]string{"HOSTNAME=" + i.name, "SERVICE_VERSION=" + i.version}, i.env...)
 }
 
 // freeAddress gives one that is free now. It is below the ports that systems choose themselves: those of sidecars
@@ -118,12 +150,16 @@ func freeAddress() (string, error) {
 // sidecarArgs is the command line of heddle for an instance.
 func sidecarArgs(i *instance, listen, app string, in place) []string {
 	_, port, _ := net.SplitHostPort(app)
-	args := []string{"proxy", "--config", in.config, "--workload", i.service + "-" + i.version, "--namespace", "default",
-		"--service-account", i.account(), "--labels", joined(workloadLabels(i.service, i.version), "=", ","),
-		"--inbound", listen + "=" + app, "--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-		// Nobody sends requests here who would have to hear of an end first, and stop waits 10 s.
-		"--drain-delay", "0s", "--drain-timeout", "4s", "--", in.self}
+	args := append(meshArgs(i, in), "--inbound", listen+"="+app, "--outbound", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--", in.self)
 	return append(args, i.interpreter.command(in.script(i.interpreter.language), port)...)
+}
+
+// meshArgs is what heddle is told of an instance, however it gets its connections.
+func meshArgs(i *instance, in place) []string {
+	return []string{"proxy", "--config", in.config, "--workload", i.service + "-" + i.version, "--namespace", "default",
+		"--service-account", i.account(), "--labels", joined(workloadLabels(i.service, i.version), "=", ","),
+		// Nobody sends requests here who would have to hear of an end first, and stop waits 10 s.
+		"--drain-delay", "0s", "--drain-timeout", "4s"}
 }
 
 // environment is ours without what is meant for a heddle of the user's own.
@@ -157,7 +193,12 @@ func (p *process) told(line string) bool {
 
 func (p *process) listens(addr, admin string) {
 	p.found.Do(func() {
-		p.addr, p.admin = addr, admin
+		p.addr = addr
+		door, err := p.machine.door(admin)
+		if err != nil {
+			return // and nobody hears where it listens, in time
+		}
+		p.admin = door
 		close(p.listening)
 	})
 }
@@ -187,8 +228,11 @@ func (p *process) begin(ctx context.Context) error {
 // end asks the process to finish.
 func (p *process) end() {
 	p.expected.Store(true)
-	p.once.Do(func() { _ = p.stdin.Close() })
+	p.hangUp()
 }
+
+// hangUp ends the process's standard input, by which it notices that it is to end.
+func (p *process) hangUp() { p.once.Do(func() { _ = p.stdin.Close() }) }
 
 // wait returns when the process is gone; one that does not go is killed.
 func (p *process) wait() {

@@ -17,6 +17,8 @@ const (
 	roleService = "service" // one of the services in Go
 	roleSidecar = "sidecar" // heddle, by its arguments
 	roleProgram = "program" // behind heddle: becomes the command in its arguments
+	roleHeddle  = "heddle"  // heddle, by its arguments, as it is
+	roleEnter   = "enter"   // becomes another process, on a machine of -transparent
 )
 
 const sidecarEnv = "BOOKINFO_SIDECAR" // the process id of a program's sidecar
@@ -29,6 +31,10 @@ func childMain() int {
 		return sidecarMain()
 	case roleProgram:
 		return programMain()
+	case roleHeddle:
+		return cli.Main(os.Args[1:], strings.NewReader(""), os.Stdout, os.Stderr)
+	case roleEnter:
+		return enterMain()
 	default:
 		return serviceMain()
 	}

@@ -37,8 +37,8 @@ func (f *scenarioFlags) misused(set *flag.FlagSet) error {
 		return errors.New("-interval goes with -scenario")
 	case f.interval < 0:
 		return errors.New("-interval is negative")
-	case f.guide != nil && given["config"] && (given["addr"] || given["polyglot"]):
-		return errors.New("-scenario with -config is for an application that runs already: -addr and -polyglot are not")
+	case f.guide != nil && given["config"] && (given["addr"] || given["polyglot"] || given["transparent"]):
+		return errors.New("-scenario with -config is for an application that runs already: -addr, -polyglot and -transparent are not")
 	}
 	return nil
 }

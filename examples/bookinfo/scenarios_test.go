@@ -143,8 +143,8 @@ func TestScenarioFlags(t *testing.T) {
 		"-interval 5s":                                "-interval goes with -scenario",
 		"-scenario list -interval 5s":                 "-interval goes with -scenario",
 		"-scenario canary -interval -5s":              "-interval is negative",
-		"-scenario canary -config d -addr :1":         "-addr and -polyglot are not",
-		"-scenario canary -config d -polyglot=python": "-addr and -polyglot are not",
+		"-scenario canary -config d -addr :1":         "-addr, -polyglot and -transparent are not",
+		"-scenario canary -config d -polyglot=python": "-addr, -polyglot and -transparent are not",
 	} {
 		set := flag.NewFlagSet("bookinfo", flag.ContinueOnError)
 		set.SetOutput(new(bytes.Buffer))

@@ -99,7 +99,7 @@ func visitRunning(ctx context.Context, w *walk) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: a scenario takes the place of this file", err)
 	}
-	kept, err := os.OpenFile(name+beforeSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	kept, err := os.OpenFile(name+beforeSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("%s is there: another scenario is being applied; if none is, it was killed, and that file has the rules from before", name+beforeSuffix)
 	}

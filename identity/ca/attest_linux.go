@@ -7,9 +7,12 @@ import (
 	"syscall"
 )
 
-// attested takes connections of the owner's own processes only, whatever the mode of the socket has become, and says
-// which process calls.
-type attested struct{ net.Listener }
+// attested takes connections of the owner's own processes only, and of one more user's where that is not 0, whatever the mode
+// of the socket has become, and says which process calls.
+type attested struct {
+	net.Listener
+	user uint32
+}
 
 // Accept implements net.Listener.
 func (l attested) Accept() (net.Conn, error) {
@@ -19,7 +22,7 @@ func (l attested) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		who, err := peerOf(c)
-		if err == nil && (int(who.Uid) == os.Geteuid() || who.Uid == 0) {
+		if err == nil && (int(who.Uid) == os.Geteuid() || who.Uid == 0 || who.Uid == l.user) {
 			return process{c, processAddr(fmt.Sprintf("pid %d uid %d", who.Pid, who.Uid))}, nil
 		}
 		_ = c.Close()

@@ -5,4 +5,7 @@ package ca
 import "net"
 
 // attested has nothing to add to the mode of the socket here.
-type attested struct{ net.Listener }
+type attested struct {
+	net.Listener
+	_ uint32
+}

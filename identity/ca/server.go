@@ -21,6 +21,10 @@ import (
 type Workload struct {
 	Name string // of its socket and its token file
 	ID   identity.ID
+	// User is whose processes may ask beside the CA's own, by number: a sidecar behind which connections are captured has a user
+	// of its own. The socket is then that user's, which needs root, and the directory of the sockets stays closed to him: the
+	// socket is to be mounted where he finds it. Default: nobody's.
+	User uint32
 }
 
 // ServerOptions is what a Server is made of.
@@ -81,7 +85,7 @@ func (s *Server) open() error {
 		return fmt.Errorf("whoever can open a workload's socket has its identity: %w", err)
 	}
 	for _, w := range s.o.Workloads {
-		l, err := listenUnix(s.Socket(w))
+		l, err := listenUnix(s.Socket(w), w.User)
 		if err != nil {
 			return fmt.Errorf("open socket of %s: %w", w.Name, err)
 		}
@@ -115,7 +119,7 @@ func (s *Server) IstioAddr() net.Addr {
 
 // listenUnix opens a socket that only the owner can connect to. That nobody does before its mode is set is the
 // directory's doing.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path string, user uint32) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("%s: the path is longer than the %d bytes that a socket's can have", path, maxSocketPath)
 	}
@@ -134,7 +138,11 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	err = os.Chmod(path, 0o600)
+	if err == nil && user != 0 {
+		err = os.Chown(path, int(user), -1)
+	}
+	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -170,7 +178,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}()
 	}
 	for i, w := range s.o.Workloads {
-		serve(func() error { return s.authority.ServeWorkloadAPI(running, s.sockets[i], w.ID) })
+		serve(func() error { return s.authority.serveWorkloadAPI(running, s.sockets[i], w) })
 	}
 	if s.istio != nil {
 		serve(func() error { return s.authority.ServeIstio(running, s.istio, &s.tokens) })
@@ -263,5 +271,5 @@ func ParseWorkload(trustDomain, text string) (Workload, error) {
 		return Workload{}, fmt.Errorf("%q: expected name=namespace/account or namespace/account", text)
 	}
 	id, err := identity.Workload(trustDomain, namespace, sa)
-	return Workload{name, id}, err
+	return Workload{Name: name, ID: id}, err
 }

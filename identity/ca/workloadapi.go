@@ -26,14 +26,18 @@ const securityHeader = "workload.spiffe.io"
 // the listener, which it closes. Each stream is given an SVID with a key of its own, another one at 40 to 50 % of its life,
 // and all that changes at once.
 func (a *Authority) ServeWorkloadAPI(ctx context.Context, l net.Listener, id identity.ID) error {
+	return a.serveWorkloadAPI(ctx, l, Workload{ID: id})
+}
+
+func (a *Authority) serveWorkloadAPI(ctx context.Context, l net.Listener, w Workload) error {
 	if l.Addr().Network() != "unix" {
 		_ = l.Close()
 		return fmt.Errorf("serve the Workload API on %s %s: Unix sockets only", l.Addr().Network(), l.Addr())
 	}
 	s := grpc.NewServer(grpc.ChainStreamInterceptor(secureStream), grpc.ChainUnaryInterceptor(secureCall),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(10*time.Second))
-	workload.RegisterSpiffeWorkloadAPIServer(s, &workloadAPI{authority: a, id: id, on: l.Addr().String()})
-	return serveGRPC(ctx, s, attested{l})
+	workload.RegisterSpiffeWorkloadAPIServer(s, &workloadAPI{authority: a, id: w.ID, on: l.Addr().String()})
+	return serveGRPC(ctx, s, attested{l, w.User})
 }
 
 // What a caller can make us read at most, and how many streams one connection has.

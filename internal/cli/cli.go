@@ -104,7 +104,7 @@ heddle proxy ends with its command's.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), waitCommand(), proxyConfigCommand(), proxyStatusCommand(), graphCommand(), captureCommand(),
+	root.AddCommand(analyzeCommand(), explainCommand(), authzCommand(), proxyCommand(), waitCommand(), proxyConfigCommand(), proxyStatusCommand(), graphCommand(), captureCommand(), injectCommand(),
 		caCommand(), versionCommand())
 	return root
 }

@@ -36,7 +36,7 @@ const testRole = "HEDDLE_TEST_ROLE"
 func TestMain(m *testing.M) {
 	if os.Getenv(testRole) != "" {
 		switch os.Args[1] {
-		case "proxy", "ca", "wait":
+		case "proxy", "ca", "wait", "capture":
 			os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 		case "child":
 			os.Exit(childMain(os.Args[2], os.Args[3:]))

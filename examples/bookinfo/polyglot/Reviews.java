@@ -16,10 +16,10 @@ import java.util.regex.Pattern;
 /**
  * reviews, which knows what BookInfo's reviewers say, and asks ratings for their stars.
  *
- * <pre>java Reviews.java 9080</pre>
+ * <pre>java Reviews.java 9080 [0.0.0.0]</pre>
  *
  * Nothing but the JDK, and nothing of a mesh: ratings is called by its name, and where that leads is up to
- * the proxy that the system properties name.
+ * the proxy that the system properties name, or to whoever captures the calls.
  */
 public final class Reviews {
     private static final List<String> FORWARDED = List.of("x-request-id", "x-ot-span-context", "x-datadog-trace-id",
@@ -45,7 +45,8 @@ public final class Reviews {
     public static void main(String[] args) throws IOException {
         System.setProperty("sun.net.httpserver.nodelay", "true");
         int port = args.length > 0 ? Integer.parseInt(args[0]) : 9080;
-        HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 128);
+        String address = args.length > 1 ? args[1] : "127.0.0.1";
+        HttpServer server = HttpServer.create(new InetSocketAddress(address, port), 128);
         server.setExecutor(Executors.newCachedThreadPool());
         server.createContext("/", Reviews::handle);
         server.start();

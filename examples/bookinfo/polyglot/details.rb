@@ -1,6 +1,6 @@
 # details, which knows the facts about a book of BookInfo.
 #
-#   ruby details.rb 9080
+#   ruby details.rb 9080 [0.0.0.0]
 #
 # A small HTTP server on the socket library, since WEBrick no longer comes with every Ruby; nothing of a mesh.
 
@@ -131,7 +131,7 @@ end
 $stdout.sync = true
 Thread.report_on_exception = true
 port = (ARGV[0] || 9080).to_i
-server = TCPServer.new("127.0.0.1", port)
+server = TCPServer.new(ARGV[1] || "127.0.0.1", port)
 server.listen(128)
 busy = Busy.new
 ended, ending = IO.pipe

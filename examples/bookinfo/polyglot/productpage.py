@@ -1,9 +1,9 @@
 """productpage, the front page of BookInfo: it asks details and reviews and shows what they say.
 
-    python3 productpage.py 9080
+    python3 productpage.py 9080 [0.0.0.0]
 
 Standard library only, and nothing of a mesh: the services are called by their names, and where these lead is
-up to the HTTP proxy that the environment names, as for any program.
+up to the HTTP proxy that the environment names, as for any program, or to whoever captures the calls.
 """
 
 import html
@@ -352,8 +352,8 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
     daemon_threads = True  # connections that only wait for a next request do not keep the program
 
-    def __init__(self, port):
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, port, address="127.0.0.1"):
+        super().__init__((address, port), Handler)
         self.requests = 0
         self.changed = threading.Condition()
 
@@ -396,7 +396,7 @@ class Busy:
 
 
 def main():
-    server = Server(int(sys.argv[1]) if len(sys.argv) > 1 else 9080)
+    server = Server(int(sys.argv[1]) if len(sys.argv) > 1 else 9080, *sys.argv[2:3])
     signal.signal(signal.SIGTERM, server.end)
     signal.signal(signal.SIGINT, server.end)
     server.serve_forever(poll_interval=0.1)

@@ -1,6 +1,6 @@
 // ratings, which keeps the stars of BookInfo's reviewers.
 //
-//   node ratings.js 9080
+//   node ratings.js 9080 [0.0.0.0]
 //
 // Nothing but node:http, and nothing of a mesh.
 'use strict';
@@ -119,4 +119,4 @@ server.on('error', (error) => {
   console.error(`ratings: ${error.message}`);
   process.exit(1);
 });
-server.listen(port, '127.0.0.1');
+server.listen(port, process.argv[3] || '127.0.0.1');
