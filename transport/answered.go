@@ -10,6 +10,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // An arrivedRequest is one request behind Handler, in one piece of memory that is never used again: its context, the
@@ -141,6 +142,21 @@ func (a *arrivedRequest) tell(o telemetry.Outcome, m telemetry.Measurement) {
 	local, _ := a.req.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	a.engine.Received(x, a.group, addrPortOf(local), addrPort(a.req.RemoteAddr))
 	a.engine.Log(x)
+}
+
+// refusedUnread tells of a request that could not be read, on a connection of the context.
+func (e *Engine) refusedUnread(ctx context.Context, bad *http1.Error, local, remote net.Addr) {
+	g := e.Arrived(CallerFrom(ctx), "", "")
+	if g == nil {
+		return
+	}
+	o := telemetry.Outcome{Code: statusCode(bad.Status), Flags: call.FlagDPE}
+	g.Series(o).Record(telemetry.Measurement{})
+	if x := e.Entry(telemetry.Destination, o, telemetry.Measurement{}); x != nil {
+		x.Details, x.Err = "http1.codec_error", bad
+		e.Received(x, g, addrPortOf(local), addrPortOf(remote))
+		e.Log(x)
+	}
 }
 
 // An arrivedBody counts what is read of a request's body.
