@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // A Workload is one that a server issues to.
@@ -49,9 +49,6 @@ type Server struct {
 	files     []string                  // to be removed at the end
 }
 
-// maxSocketPath is what sun_path holds without its end, on the systems where it is shortest.
-const maxSocketPath = 103
-
 // Listen opens a server's sockets; Run serves them. Where one cannot be opened, none is. A socket that nobody listens on
 // is taken to be one that was left behind, and replaced.
 func (a *Authority) Listen(o ServerOptions) (*Server, error) {
@@ -81,7 +78,7 @@ func (s *Server) open() error {
 		return fmt.Errorf("whoever can open a workload's socket has its identity: %w", err)
 	}
 	for _, w := range s.o.Workloads {
-		l, err := listenUnix(s.Socket(w))
+		l, err := socket.Listen(s.Socket(w))
 		if err != nil {
 			return fmt.Errorf("open socket of %s: %w", w.Name, err)
 		}
@@ -111,33 +108,6 @@ func (s *Server) IstioAddr() net.Addr {
 		return nil
 	}
 	return s.istio.Addr()
-}
-
-// listenUnix opens a socket that only the owner can connect to. That nobody does before its mode is set is the
-// directory's doing.
-func listenUnix(path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%s: the path is longer than the %d bytes that a socket's can have", path, maxSocketPath)
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("%s is there and is no socket", path)
-		}
-		if c, err := net.Dial("unix", path); err == nil {
-			return nil, errors.Join(fmt.Errorf("%s: somebody listens on it", path), c.Close())
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
 }
 
 // writeTokens gives every workload a token.
