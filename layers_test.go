@@ -22,7 +22,7 @@ const modulePath = "github.com/heddlemesh/mesh"
 // layers is the table of DESIGN.md §4: a package imports only lower layers. A name ending in "/..." stands
 // for the directory and everything below it; "." is the module root.
 var layers = [][]string{
-	{"call", "transport/http1", "internal/drain", "internal/handover", "internal/attacks", "internal/guard", "internal/loopback", "internal/memory", "internal/capture", "internal/inject", "internal/netns", "internal/dns", "internal/dashboards", "internal/proxyproto"},
+	{"call", "transport/http1", "internal/drain", "internal/handover", "internal/attacks", "internal/guard", "internal/loopback", "internal/memory", "internal/capture", "internal/socket", "internal/inject", "internal/netns", "internal/dns", "internal/dashboards", "internal/proxyproto"},
 	{"resilience", "telemetry", "discovery", "identity"},
 	{"telemetry/accesslog", "identity/jwt", "identity/authz", "identity/ca", "identity/external", "identity/workload", "routing/balance"},
 	{"routing"},

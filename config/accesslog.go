@@ -53,9 +53,6 @@ func (v *validation) telemetryLogging(p fieldPath, l *telemetryLogging) {
 // fileLog checks a provider of files.
 func (v *validation) fileLog(p fieldPath, f *meshapi.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider) {
 	v.logPath(p.at("path"), f.GetPath())
-	if f.GetOmitEmptyValues() {
-		v.unenforced(p.at("omitEmptyValues"), `what is not there is written as "-", and null in JSON`)
-	}
 	if f.GetLogFormat() == nil {
 		return
 	}
@@ -84,6 +81,14 @@ func (v *validation) meshLog(p fieldPath, m *meshapi.MeshConfig) {
 
 // providerFormat reads what a provider writes, Istio's text where it does not say.
 func providerFormat(f *meshapi.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider) (*accesslog.Format, error) {
+	format, err := formatOf(f)
+	if err == nil && f.GetOmitEmptyValues() {
+		format = format.WithoutEmpty()
+	}
+	return format, err
+}
+
+func formatOf(f *meshapi.MeshConfig_ExtensionProvider_EnvoyFileAccessLogProvider) (*accesslog.Format, error) {
 	switch l := f.GetLogFormat(); {
 	case l.GetLabels() != nil:
 		return accesslog.ObjectFormat(l.GetLabels().AsMap())

@@ -101,6 +101,10 @@ func TestAccessLogFormats(t *testing.T) {
 		{"{}", LogSettings{File: "a"}, istioText},
 		{`{defaultProviders: {accessLogging: [x]}, extensionProviders: [{name: x, envoyFileAccessLog: {path: a, logFormat: {labels: {f: "%RESPONSE_FLAGS%", n: 1}}}}]}`, LogSettings{}, `{"f":"UH","n":1}`},
 		{`{defaultProviders: {accessLogging: [x]}, extensionProviders: [{name: x, envoyFileAccessLog: {path: a}}]}`, LogSettings{}, istioText},
+		{`{defaultProviders: {accessLogging: [x]}, extensionProviders: [{name: x, envoyFileAccessLog: {path: a, omitEmptyValues: true, logFormat: {text: "%PROTOCOL%;%RESPONSE_CODE%"}}}]}`,
+			LogSettings{}, ";503"},
+		{`{defaultProviders: {accessLogging: [x]}, extensionProviders: [{name: x, envoyFileAccessLog: {path: a, omitEmptyValues: true, logFormat: {labels: {c: "%RESPONSE_CODE%", p: "%PROTOCOL%"}}}}]}`,
+			LogSettings{}, `{"c":503}`},
 	} {
 		w := newWorld(t, Options{AccessLog: c.own}, meshDoc("m", c.spec))
 		if w.live == nil {

@@ -131,7 +131,7 @@ func providerFields() register {
 		"MeshConfig.ExtensionProvider.EnvoyFileAccessLogProvider": {test: "TestAccessLogFormats", fields: []fieldEntry{
 			{name: "path", value: "/dev/stdout"},
 			{name: "logFormat"},
-			{name: "omitEmptyValues", outcome: Warned},
+			{name: "omitEmptyValues", value: "true"},
 		}},
 		"MeshConfig.ExtensionProvider.EnvoyFileAccessLogProvider.LogFormat": {test: "TestAccessLogFormats", fields: []fieldEntry{
 			{name: "text", value: `"%RESPONSE_CODE%"`},

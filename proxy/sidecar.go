@@ -19,6 +19,7 @@ import (
 	"github.com/heddlemesh/mesh/internal/dns"
 	"github.com/heddlemesh/mesh/internal/guard"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -56,7 +57,7 @@ type Config struct {
 	Outbound string // address of the outbound listener, "" for none
 	// OutboundTCP are listeners for what is not HTTP, which go by the rules of tcp and tls. Default: none.
 	OutboundTCP []OutboundTCP
-	Admin       string // address of the admin listener, "" for none
+	Admin       string // address of the admin listener, or unix:///path of a socket, which gets mode 0600; "" for none
 	// Health is the address of a listener for /healthz/ready and Probes, and nothing else, "" for none. Whoever reaches it may ask.
 	Health string
 	// Probes are the application's, which the health listener makes so that a kubelet, which speaks no mutual TLS, need not. Default: none.
@@ -244,14 +245,19 @@ func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 	private := name != "inbound" && name != "captured" && !c.AllowNonLoopback
 	refused := fmt.Errorf("listen %s %s: not a loopback address, and whoever reaches this listener may use it; "+
 		"allow it explicitly if that is meant", name, address)
-	if private && !loopback(address) {
+	path, unix := strings.CutPrefix(address, "unix://")
+	if unix = unix && name == "admin"; private && !unix && !loopback(address) {
 		return nil, refused
 	}
-	l, err := c.Listen("tcp", address)
+	open := func() (net.Listener, error) { return c.Listen("tcp", address) }
+	if unix {
+		open = func() (net.Listener, error) { return socket.Listen(path) }
+	}
+	l, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("listen %s %s: %w", name, address, err)
 	}
-	if private && !loopback(l.Addr().String()) { // a name may stand for any address
+	if private && !unix && !loopback(l.Addr().String()) { // a name may stand for any address
 		_ = l.Close()
 		return nil, refused
 	}

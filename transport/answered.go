@@ -10,6 +10,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/telemetry"
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // An arrivedRequest is one request behind Handler, in one piece of memory that is never used again: its context, the
@@ -64,7 +65,13 @@ func (h *handler) arrive(w http.ResponseWriter, r *http.Request, caller *Caller)
 	if e.metrics == nil {
 		return a, w
 	}
-	a.group, a.began = e.Arrived(caller, r.Host), e.now()
+	said := ""
+	if caller != nil {
+		if said = peerSaid(r.Header); said != "" && e.peers.says != nil {
+			e.peers.says.Put(w.Header())
+		}
+	}
+	a.group, a.began = e.Arrived(caller, r.Host, said), e.now()
 	a.tracesArrival(caller)
 	a.rpc = speaksGRPC(r.Header)
 	a.w.to, a.w.rpc = w, a.rpc
@@ -135,6 +142,21 @@ func (a *arrivedRequest) tell(o telemetry.Outcome, m telemetry.Measurement) {
 	local, _ := a.req.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	a.engine.Received(x, a.group, addrPortOf(local), addrPort(a.req.RemoteAddr))
 	a.engine.Log(x)
+}
+
+// refusedUnread tells of a request that could not be read, on a connection of the context.
+func (e *Engine) refusedUnread(ctx context.Context, bad *http1.Error, local, remote net.Addr) {
+	g := e.Arrived(CallerFrom(ctx), "", "")
+	if g == nil {
+		return
+	}
+	o := telemetry.Outcome{Code: statusCode(bad.Status), Flags: call.FlagDPE}
+	g.Series(o).Record(telemetry.Measurement{})
+	if x := e.Entry(telemetry.Destination, o, telemetry.Measurement{}); x != nil {
+		x.Details, x.Err = "http1.codec_error", bad
+		e.Received(x, g, addrPortOf(local), addrPortOf(remote))
+		e.Log(x)
+	}
 }
 
 // An arrivedBody counts what is read of a request's body.

@@ -109,7 +109,7 @@ func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption)
 		in.configure(srv, opts)
 		s.arrivals.configure(srv)
 		if report := in.guard(opts, nil).o.codec; report != nil && srv.Protocols.HTTP1() {
-			s.codec = newServerCodec(srv, &s.arrivals, report)
+			s.codec = newServerCodec(in.engine, srv, &s.arrivals, report)
 		}
 	}
 	s.serving++

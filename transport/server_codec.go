@@ -30,6 +30,7 @@ type serverCodec struct {
 	next     http.Handler
 	arrivals *arrivals
 	report   func(format string, args ...any)
+	engine   *Engine // is told of what is refused
 	limits   http1.Limits
 	date     http1.Date
 	draining atomic.Bool
@@ -41,8 +42,8 @@ type serverCodec struct {
 type presenceKey struct{}
 
 // newServerCodec takes a server's handler and hooks, which by then are complete.
-func newServerCodec(srv *http.Server, a *arrivals, report func(string, ...any)) *serverCodec {
-	c := &serverCodec{srv: srv, next: srv.Handler, arrivals: a, report: report, lines: make(map[*codecLine]struct{}),
+func newServerCodec(e *Engine, srv *http.Server, a *arrivals, report func(string, ...any)) *serverCodec {
+	c := &serverCodec{engine: e, srv: srv, next: srv.Handler, arrivals: a, report: report, lines: make(map[*codecLine]struct{}),
 		limits: http1.Limits{Head: srv.MaxHeaderBytes, Field: srv.MaxHeaderBytes, Fields: MaxHeaderFields}}
 	if srv.ErrorLog != nil {
 		c.report = srv.ErrorLog.Printf

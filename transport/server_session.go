@@ -335,6 +335,7 @@ func (s *codecSession) refuse(err error) {
 	if !ok {
 		return
 	}
+	s.line.codec.engine.refusedUnread(s.ctx, bad, s.nc.LocalAddr(), s.nc.RemoteAddr())
 	s.w.Response(bad.Status, http.StatusText(bad.Status), "")
 	s.w.Field("Date", s.line.codec.date.Field(time.Now()))
 	s.w.Field("Content-Type", "text/plain; charset=utf-8")

@@ -47,7 +47,7 @@ func (c *Call) Tally(began time.Time, at Ends, err error) *Tally {
 // Tally begins that of a connection to the workload, from a proved caller or, where that is nil, from anybody.
 func (e *Engine) Tally(began time.Time, at Ends, caller *Caller) *Tally {
 	t := &Tally{engine: e, reporter: telemetry.Destination, began: began}
-	g := e.Arrived(caller, "")
+	g := e.Arrived(caller, "", "")
 	if g != nil {
 		t.labels = g.Labels()
 	}

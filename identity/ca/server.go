@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // A Workload is one that a server issues to.
@@ -53,9 +53,6 @@ type Server struct {
 	files     []string                  // to be removed at the end
 }
 
-// maxSocketPath is what sun_path holds without its end, on the systems where it is shortest.
-const maxSocketPath = 103
-
 // Listen opens a server's sockets; Run serves them. Where one cannot be opened, none is. A socket that nobody listens on
 // is taken to be one that was left behind, and replaced.
 func (a *Authority) Listen(o ServerOptions) (*Server, error) {
@@ -85,7 +82,7 @@ func (s *Server) open() error {
 		return fmt.Errorf("whoever can open a workload's socket has its identity: %w", err)
 	}
 	for _, w := range s.o.Workloads {
-		l, err := listenUnix(s.Socket(w), w.User)
+		l, err := listenFor(s.Socket(w), w.User)
 		if err != nil {
 			return fmt.Errorf("open socket of %s: %w", w.Name, err)
 		}
@@ -117,32 +114,13 @@ func (s *Server) IstioAddr() net.Addr {
 	return s.istio.Addr()
 }
 
-// listenUnix opens a socket that only the owner can connect to. That nobody does before its mode is set is the
-// directory's doing.
-func listenUnix(path string, user uint32) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%s: the path is longer than the %d bytes that a socket's can have", path, maxSocketPath)
+// listenFor opens a socket that only a user can connect to, 0 for the owner of this process.
+func listenFor(path string, user uint32) (net.Listener, error) {
+	l, err := socket.Listen(path)
+	if err != nil || user == 0 {
+		return l, err
 	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("%s is there and is no socket", path)
-		}
-		if c, err := net.Dial("unix", path); err == nil {
-			return nil, errors.Join(fmt.Errorf("%s: somebody listens on it", path), c.Close())
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	err = os.Chmod(path, 0o600)
-	if err == nil && user != 0 {
-		err = os.Chown(path, int(user), -1)
-	}
-	if err != nil {
+	if err := os.Chown(path, int(user), -1); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,5 +140,46 @@ func TestInspectionOfMany(t *testing.T) {
 	}
 	if r = heddle(t, "", "pc", "clusters", "--admin", "x"); r.code != exitUsage {
 		t.Errorf("no address: exit code %d\n%s", r.code, r.stderr)
+	}
+}
+
+// TestAdminSocket: a proxy's admin pages on a Unix socket that is its owner's alone, asked by its path and by its directory.
+func TestAdminSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "s") // t.TempDir's name can be longer than a socket's
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	m, _ := inspectedProxy(t)
+	admin := "unix://" + filepath.Join(dir, "admin.sock")
+	s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: "127.0.0.1:0", Admin: admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Shutdown(t.Context()) })
+	info, err := os.Stat(filepath.Join(dir, "admin.sock"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	for _, at := range []string{admin, dir, filepath.Join(dir, "admin.sock")} {
+		if r := heddle(t, "", "ps", "--admin", at); r.code != exitOK || !strings.Contains(r.stdout, "SYNCED") {
+			t.Errorf("proxy-status at %s: exit code %d\n%s%s", at, r.code, r.stdout, r.stderr)
+		}
+		if r := heddle(t, "", "pc", "clusters", "--admin", at); r.code != exitOK || !strings.Contains(r.stdout, "SERVICE FQDN") {
+			t.Errorf("proxy-config at %s: exit code %d\n%s%s", at, r.code, r.stdout, r.stderr)
+		}
+		if r := heddle(t, "", "graph", "--admin", at); r.code != exitOK {
+			t.Errorf("graph at %s: exit code %d\n%s%s", at, r.code, r.stdout, r.stderr)
+		}
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "admin.sock")); err == nil {
+		t.Error("the socket is left over")
+	}
+	if r := heddle(t, "", "proxy", "--config", dir, "--outbound", "unix:///a"); r.code != exitUsage {
+		t.Errorf("an outbound listener on a socket: exit code %d\n%s", r.code, r.stderr)
 	}
 }

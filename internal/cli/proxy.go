@@ -116,7 +116,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` or [host]:port=unix:///path (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.Var(&o.outboundTCP, "outbound-tcp", "where the program reaches a host by what is not HTTP: `[host]:port=host:port`, as in 127.0.0.1:3306=mysql:3306 (repeatable)")
-	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, none for none")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, or unix:///path of a socket; none for none")
 	f.StringVar(&o.health, "health", "none", "`address` of /healthz/ready and the program's own probes, :15021 in Istio, none for none; for everybody")
 	f.StringVar(&o.probes, "app-probes", "", "the program's probes as `JSON`, as Istio's injector has them; default: the variable ISTIO_KUBE_APP_PROBERS")
 	f.BoolVar(&o.transparent, "transparent", false, "take the connections that heddle capture redirects, both ways; --outbound is then none by default")
@@ -363,6 +363,9 @@ func (o *proxyFlags) checkListeners() error {
 	all = append(all, listener{"outbound", listenAddress(o.outbound)}, listener{"admin", listenAddress(o.admin)}, listener{"health", listenAddress(o.health)})
 	for i, l := range all {
 		if l.address == "" {
+			continue
+		}
+		if path, ok := strings.CutPrefix(l.address, "unix://"); ok && l.flag == "admin" && strings.HasPrefix(path, "/") {
 			continue
 		}
 		if err := checkAddress(l.address); err != nil {

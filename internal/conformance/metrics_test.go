@@ -3,11 +3,9 @@ package conformance
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -15,8 +13,6 @@ import (
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/external"
-	"github.com/heddlemesh/mesh/internal/memory"
-	"github.com/heddlemesh/mesh/proxy"
 	"github.com/heddlemesh/mesh/telemetry"
 )
 
@@ -215,86 +211,17 @@ func TestInboundRPCMetrics(t *testing.T) {
 	}
 }
 
-// rareFlags are those that no row of the table ends with: what makes them, on the side of the caller.
-var rareFlags = map[string]func(t *testing.T) call.Flags{
-	"LR": func(t *testing.T) call.Flags {
-		all := make(sink, 1)
-		m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all))
-		_ = m.Close()
-		resp, err := m.Client().Get("http://web/") //nolint:noctx // of a mesh that is closed
-		if err == nil {
-			resp.Body.Close()
-			t.Fatal("a closed mesh answers")
-		}
-		return all.next(t).Flags
-	},
-	"UPE": func(t *testing.T) call.Flags {
-		all := make(sink, 1)
-		m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			go func() {
-				_, _ = server.Read(make([]byte, 4096))
-				_, _ = io.WriteString(server, "SSH-2.0\r\n\r\n")
-				_ = server.Close()
-			}()
-			return client, nil
-		}))
-		resp, err := m.Client().Get("http://web/") //nolint:noctx // as a test has it
-		if err == nil {
-			resp.Body.Close()
-			t.Fatal("what is no HTTP is an answer")
-		}
-		return all.next(t).Flags
-	},
-	"SI": func(t *testing.T) (flags call.Flags) {
-		synctest.Test(t, func(t *testing.T) {
-			all := make(sink, 1)
-			m := inboundMesh(t, inboundMetered, mesh.WithMetricsSink(all), mesh.WithDialer(func(context.Context, string, string) (net.Conn, error) {
-				client, server := net.Pipe()
-				go func() { _, _ = io.Copy(io.Discard, server) }()
-				t.Cleanup(func() { _ = server.Close() })
-				return client, nil
-			}))
-			l := memory.Listen(memory.Addr("127.0.0.1:15001"))
-			s, err := proxy.Start(proxy.Config{Mesh: m, Outbound: l.Addr().String(), StreamIdleTimeout: 10 * time.Second,
-				Listen: func(string, string) (net.Listener, error) { return l, nil }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				ctx, cancel := context.WithCancel(context.Background())
-				cancel()
-				_ = s.Shutdown(ctx)
-			})
-			c, err := l.Dial(t.Context(), "", "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			go func() { _, _ = io.Copy(io.Discard, c) }()
-			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
-			flags = all.next(t).Flags
-		})
-		return flags
-	},
-}
-
 // TestEveryFlag: there is no flag without a test of what sets it. Those in the rows of the table are held against metrics, errors,
 // call infos and the sidecar's answers by the drivers (recorded.check, Case.Check); the rest is here.
 func TestEveryFlag(t *testing.T) {
 	t.Parallel()
-	seen := call.FlagUAEX // TestInboundMetrics
+	seen := call.FlagUAEX // TestInboundFlagsAgree
 	for _, c := range Cases() {
 		for _, w := range []Result{c.Want, c.Then} {
 			seen |= call.ParseFlags(w.Flag) | call.ParseFlags(w.Flags)
 		}
 	}
-	for name, ending := range rareFlags {
-		t.Run(name, func(t *testing.T) {
-			if got := ending(t); got != call.ParseFlags(name) {
-				t.Errorf("metrics have the flags %v", got)
-			}
-		})
+	for name := range rareFlags { // TestRareFlagsAgree
 		seen |= call.ParseFlags(name)
 	}
 	if missing := call.ParseFlags(call.Flags(1<<32-1).String()) &^ seen; missing != 0 {

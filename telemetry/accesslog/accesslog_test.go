@@ -64,6 +64,35 @@ func TestIstioFormats(t *testing.T) {
 	}
 }
 
+// TestWithoutEmpty: what is not there leaves nothing behind: no "-" in a text, no key in JSON, no object without keys.
+func TestWithoutEmpty(t *testing.T) {
+	t.Parallel()
+	e := &accesslog.Entry{Outcome: telemetry.Outcome{Code: 503}}
+	for format, want := range map[string]string{
+		`%RESPONSE_CODE% "%PROTOCOL%" %ROUTE_NAME%;`:                                           `503 "" ;` + "\n",
+		`{"a": "%PROTOCOL%", "b": "%RESPONSE_CODE%", "c": "%ROUTE_NAME%"}`:                     `{"b":503}` + "\n",
+		`{"a": {"b": "%PROTOCOL%"}, "c": ["%PROTOCOL%", "%RESPONSE_CODE%"], "d": {}, "e": []}`: `{"c":[503]}` + "\n",
+		`{"a": "<%PROTOCOL%>", "b": null, "c": 1, "d": "-"}`:                                   `{"a":"<>","b":null,"c":1,"d":"-"}` + "\n",
+		`{"a": "%PROTOCOL%"}`: "{}\n",
+	} {
+		parse := accesslog.ParseText
+		if format[0] == '{' {
+			parse = accesslog.ParseJSON
+		}
+		f, err := parse(format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := f.WithoutEmpty()
+		if got := string(g.Append(nil, e)); got != want {
+			t.Errorf("%s: %q, want %q", format, got, want)
+		}
+		if g.Equal(f) || !g.Equal(f.WithoutEmpty()) {
+			t.Errorf("%s: it is equal to what writes something else", format)
+		}
+	}
+}
+
 // TestOperators: every command operator, of an entry that has it and of one that has nothing.
 func TestOperators(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,9 @@ const DefaultJSON = `{"start_time": "%START_TIME%", "route_name": "%ROUTE_NAME%"
 type Format struct {
 	parts  []part
 	answer bool // fields of the answer are asked for
+	omits  bool // see WithoutEmpty
+	top    *member
+	object map[string]any // that it was made of, nil for a text
 }
 
 // A part is a text as it stands, or an operator where that is nil.
@@ -97,7 +100,7 @@ func ParseJSON(s string) (*Format, error) {
 
 // ObjectFormat is ParseJSON of an object that is read: its values are those of package encoding/json.
 func ObjectFormat(object map[string]any) (*Format, error) {
-	f := new(Format)
+	f := &Format{object: object}
 	if err := f.json(object, 0); err != nil {
 		return nil, err
 	}
@@ -193,7 +196,7 @@ func (f *Format) literal(s string) {
 
 // Equal reports that two formats write the same.
 func (f *Format) Equal(o *Format) bool {
-	return slices.EqualFunc(f.parts, o.parts, func(a, b part) bool {
+	return f.omits == o.omits && slices.EqualFunc(f.parts, o.parts, func(a, b part) bool {
 		return bytes.Equal(a.literal, b.literal) && a.as == b.as && a.op.equal(&b.op)
 	})
 }
@@ -201,6 +204,13 @@ func (f *Format) Equal(o *Format) bool {
 // Append appends the line of an entry, with its line feed. It allocates where b is too small, and where a request has several
 // response flags.
 func (f *Format) Append(b []byte, e *Entry) []byte {
+	if f.top != nil {
+		b, some := f.top.append(b, e)
+		if !some {
+			b = append(b, "{}"...)
+		}
+		return append(b, '\n')
+	}
 	for i := range f.parts {
 		p := &f.parts[i]
 		if p.literal != nil {
@@ -208,6 +218,9 @@ func (f *Format) Append(b []byte, e *Entry) []byte {
 			continue
 		}
 		v := p.op.of(e)
+		if f.omits && v.kind == nothing {
+			continue
+		}
 		switch p.as {
 		case jsonValue:
 			b = v.appendJSON(b)
