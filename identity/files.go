@@ -93,7 +93,7 @@ func (f Files) read() (*Material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read SVID %s: %w", f.Certificate, err)
 	}
-	id, err := leafID(leaf)
+	id, err := IDOf(leaf)
 	if err != nil {
 		return nil, fmt.Errorf("read SVID %s: %w", f.Certificate, err)
 	}

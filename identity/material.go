@@ -62,7 +62,7 @@ func hold(m *Material, now time.Time) (*held, error) {
 			return nil, err
 		}
 	}
-	if h.id, err = leafID(chain[0]); err != nil {
+	if h.id, err = IDOf(chain[0]); err != nil {
 		return nil, fmt.Errorf("read SVID: %w", err)
 	}
 	if h.roots[h.id.trustDomain] == nil {

@@ -46,7 +46,7 @@ func (h *held) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, aliases [
 		return Peer{}, fmt.Errorf("the peer shows %d certificates: %d are taken", len(chain), maxChain)
 	}
 	leaf := chain[0]
-	id, err := leafID(leaf)
+	id, err := IDOf(leaf)
 	if err != nil {
 		return Peer{}, err
 	}
@@ -169,8 +169,8 @@ func (h *held) lost(p *Peer, bundle []*x509.Certificate, now time.Time) bool {
 // maxDead bounds what is remembered of authorities that lead nowhere.
 const maxDead = 1024
 
-// leafID checks that a certificate has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
-func leafID(c *x509.Certificate) (ID, error) {
+// IDOf checks that a certificate, which somebody has verified, has the form of a workload's X509-SVID (X509-SVID §2, §4.1, §4.3), and gives its ID.
+func IDOf(c *x509.Certificate) (ID, error) {
 	uris, err := uriNames(c)
 	if err != nil {
 		return ID{}, err

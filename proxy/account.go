@@ -105,7 +105,7 @@ func (x *exchange) record() {
 	}
 	o := telemetry.Outcome{Code: uint16(a.status), GRPC: a.grpc, Flags: a.flags}
 	m := telemetry.Measurement{RequestBytes: uint64(x.q.Body.Taken()), ResponseBytes: uint64(a.bytes)}
-	authority := ""
+	authority, said := "", ""
 	switch {
 	case a.called:
 		m.Duration = x.call.Record(o, m)
@@ -116,10 +116,10 @@ func (x *exchange) record() {
 		x.tell(e.Entry(telemetry.Source, o, m), nil)
 		return
 	case !a.unread:
-		authority = x.q.Authority()
+		authority, said = x.q.Authority(), x.said()
 	}
 	m.Duration = e.Now() - a.began
-	g := e.Arrived(x.s.caller, authority)
+	g := e.Arrived(x.s.caller, authority, said)
 	g.Series(o).Record(m)
 	a.trace.End(o, m)
 	x.tell(e.Entry(telemetry.Destination, o, m), g)

@@ -88,6 +88,7 @@ func (x *exchange) unfinished() {
 
 // finishAnswer writes what an answer of our own has besides, and sends it.
 func (x *exchange) finishAnswer(body []byte) {
+	putPeer(&x.w, x.answers())
 	x.w.Field("Date", x.s.wire.date.Field(time.Now()))
 	if x.closing = x.closing || x.f.draining.Load(); x.closing {
 		x.w.Field("Connection", "close")

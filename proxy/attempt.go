@@ -40,6 +40,7 @@ func (x *exchange) attempt(to peer) (call.Outcome, error) {
 		return x.outcome(err), err
 	}
 	x.headed()
+	x.heard()
 	o := call.Outcome{Status: x.p.Status()}
 	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
 		if v, ok := x.p.Get("retry-after", 0); ok {
@@ -187,6 +188,7 @@ func (x *exchange) requestFields() {
 	if x.forth.caller != nil {
 		w.Field(transport.ForwardedCert.Canonical(), x.forth.caller.Forwarded)
 	}
+	putPeer(w, x.says())
 	if !named && x.s.wire.mesh == nil {
 		w.Field("X-Request-Id", transport.RequestID(&x.id))
 	}

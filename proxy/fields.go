@@ -107,7 +107,8 @@ func nominatedField(f *http1.Fields, name string) bool {
 // reservedName is reserved for a name in any case.
 func reservedName(name string) bool {
 	const peer, ours = "x-forwarded-client-cert", "x-heddle-"
-	return len(name) == len(peer) && http1.Alike(name, peer) || len(name) >= len(ours) && http1.Alike(name[:len(ours)], ours)
+	return len(name) == len(peer) && http1.Alike(name, peer) || len(name) >= len(ours) && http1.Alike(name[:len(ours)], ours) ||
+		transport.PeerField(name)
 }
 
 // lateField reports whether a trailer field goes on.

@@ -20,8 +20,8 @@ func hopByHop(key string) bool {
 	return false
 }
 
-// reserved reports fields that nobody outside may set: the mesh's own, and the identity of a verified peer,
-// for which Envoy too takes a plaintext client's word for nothing. Programs that turn headers into variables
+// reserved reports fields that nobody outside may set: the mesh's own, what peers tell each other of their workloads, and the identity
+// of a verified peer, for which Envoy too takes a plaintext client's word for nothing. Programs that turn headers into variables
 // read "_" as "-", so that spelling counts too.
 func reserved(key string) bool {
 	if key == "" || key[0] != 'X' && key[0] != 'x' {
@@ -30,7 +30,7 @@ func reserved(key string) bool {
 	if strings.IndexByte(key, '_') >= 0 {
 		key = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(key, "_", "-"))
 	}
-	return key == "X-Forwarded-Client-Cert" || strings.HasPrefix(key, "X-Heddle-")
+	return key == "X-Forwarded-Client-Cert" || strings.HasPrefix(key, "X-Heddle-") || transport.PeerField(key)
 }
 
 // claims reports fields of a request that whoever asks may not say: on the inbound side the mesh's handler has taken them off.

@@ -74,6 +74,7 @@ func (x *exchange) relayHead() {
 			}
 		}
 	}
+	putPeer(w, x.answers())
 	if !dated {
 		w.Field("Date", x.s.wire.date.Field(time.Now()))
 	}

@@ -152,6 +152,9 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 	c.Opened = time.Now()
 	if w.mesh != nil {
 		c.Rests = w.mesh.engine.Rests(nc)
+		if p, ok := w.mesh.engine.Peer(nc); ok {
+			c.Owner = &proven{p.Certificate}
+		}
 	}
 	return c, nil
 }

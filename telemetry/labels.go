@@ -45,6 +45,8 @@ type Workload struct {
 // The labels of a workload by which others know it (istio.io, well known labels).
 const (
 	labelName        = "service.istio.io/workload-name"
+	labelApp         = "app"
+	labelVersion     = "version"
 	labelCanonical   = "service.istio.io/canonical-name"
 	labelCanonicalRv = "service.istio.io/canonical-revision"
 	labelAppName     = "app.kubernetes.io/name"
@@ -63,10 +65,22 @@ func WorkloadOf(name, namespace string, labels map[string]string) Workload {
 	}
 	name = cmp.Or(labels[labelName], name)
 	return Workload{
-		Name: name, Namespace: namespace, App: labels["app"], Version: labels["version"], Cluster: labels[labelCluster],
-		CanonicalService: cmp.Or(labels[labelCanonical], labels[labelAppName], labels["app"], name),
-		CanonicalRev:     cmp.Or(labels[labelCanonicalRv], labels[labelAppVersion], labels["version"]),
+		Name: name, Namespace: namespace, App: labels[labelApp], Version: labels[labelVersion], Cluster: labels[labelCluster],
+		CanonicalService: cmp.Or(labels[labelCanonical], labels[labelAppName], labels[labelApp], name),
+		CanonicalRev:     cmp.Or(labels[labelCanonicalRv], labels[labelAppVersion], labels[labelVersion]),
 	}
+}
+
+// Or gives the workload with what o knows of it in the place of what is unknown. Its labels go together: of an o that has another name
+// or app nothing is taken but namespace and principal.
+func (w Workload) Or(o Workload) Workload {
+	w.Namespace, w.Principal = cmp.Or(w.Namespace, o.Namespace), cmp.Or(w.Principal, o.Principal)
+	if w.Name != "" && o.Name != "" && w.Name != o.Name || w.App != "" && o.App != "" && w.App != o.App {
+		return w
+	}
+	w.Name, w.App, w.Version, w.Cluster = cmp.Or(w.Name, o.Name), cmp.Or(w.App, o.App), cmp.Or(w.Version, o.Version), cmp.Or(w.Cluster, o.Cluster)
+	w.CanonicalService, w.CanonicalRev = cmp.Or(w.CanonicalService, o.CanonicalService), cmp.Or(w.CanonicalRev, o.CanonicalRev)
+	return w
 }
 
 // A Service is what a request was for. What is "" is unknown.

@@ -64,7 +64,13 @@ func (h *handler) arrive(w http.ResponseWriter, r *http.Request, caller *Caller)
 	if e.metrics == nil {
 		return a, w
 	}
-	a.group, a.began = e.Arrived(caller, r.Host), e.now()
+	said := ""
+	if caller != nil {
+		if said = peerSaid(r.Header); said != "" && e.peers.says != nil {
+			e.peers.says.Put(w.Header())
+		}
+	}
+	a.group, a.began = e.Arrived(caller, r.Host, said), e.now()
 	a.tracesArrival(caller)
 	a.rpc = speaksGRPC(r.Header)
 	a.w.to, a.w.rpc = w, a.rpc

@@ -58,6 +58,7 @@ type Call struct {
 	counted    bool                // against the rate limits
 	resent     bool                // the one repetition on a dead kept connection is used up
 	last       *balance.Endpoint
+	heard      *telemetry.Group    // of what last has said of itself in its answer, nil for nothing
 	story      []accesslog.Try     // the attempts that another has followed; made at the first
 	tried      []*balance.Endpoint // made at the first retry
 	away       []*balance.Endpoint // of priorities that are left out
@@ -281,7 +282,7 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 		return Attempt{cluster: c.cluster}, c.fail(call.ReasonNoEndpoint, nil, c.whyEmpty())
 	}
 	c.attempts++
-	c.last = ep
+	c.last, c.heard = ep, nil
 	c.tracePick(ep)
 	if c.info != nil && len(c.info.Tried) < maxTold {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())

@@ -152,7 +152,7 @@ func (h *handler) attested(r *http.Request, c *Caller) http.Header {
 	}
 	header := make(http.Header, len(r.Header)+2)
 	for name, v := range r.Header {
-		if !forges(name) {
+		if !forges(name) && !PeerField(name) {
 			header[name] = v
 		}
 	}

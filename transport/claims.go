@@ -17,7 +17,8 @@ const (
 // passed are the fields of Envoy's that anybody may send: they only tell, or shorten a time.
 var passed = [...]string{"x-envoy-attempt-count", "x-envoy-expected-rq-timeout-ms", "x-envoy-is-timeout-retry"}
 
-// Claims reports a field, in any case, that a request is not to bring along: x-heddle-…, and of a caller who is not proved to
+// Claims reports a field, in any case, that a request is not to bring along: x-heddle-…, those by which peers tell each other of their
+// workloads, which end here (PeerField), and of a caller who is not proved to
 // be of the mesh x-envoy-…, by which proxies tell of addresses, paths and retries (Envoy, http_conn_man/headers and
 // router_filter). Programs that make variables of fields read '_' as '-', and so does this.
 func Claims(name string, proved bool) bool {
@@ -28,7 +29,7 @@ func Claims(name string, proved bool) bool {
 		return len(name) >= len(ownPrefix) && http1.Alike(name[:len(ownPrefix)], ownPrefix)
 	}
 	if proved {
-		return false
+		return PeerField(name)
 	}
 	for _, ok := range passed {
 		if len(name) == len(ok) && http1.Alike(name, ok) {

@@ -84,6 +84,7 @@ type Engine struct {
 	tracer   *telemetry.Tracer                            // nil for none
 	workload telemetry.Workload
 	arrived  arrivedGroups
+	peers    peers
 	access   *accesslog.Logs // nil for none
 	failures failures
 	ports    [8]atomic.Pointer[inboundName]
@@ -143,8 +144,11 @@ func NewEngine(c Config) *Engine {
 	}
 	e.background, e.halt = context.WithCancel(context.Background())
 	e.live = newLive(e.identity, e.background.Done())
+	if e.metrics != nil && e.identity != nil {
+		e.peers.tell(e.workload)
+	}
 	if l, ok := e.pools.(*Leaves); ok && e.identity != nil {
-		l.live = e.live
+		l.live, l.says = e.live, e.peers.says
 	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	if e.metrics != nil {

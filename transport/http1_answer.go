@@ -39,6 +39,7 @@ func (c *http1Conn) answer(s *sending) (*http.Response, error) {
 	a := &http1Answer{Response: http.Response{
 		Status: p.StatusLine(), StatusCode: p.Status(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: p.Minor(),
 		Header: headerOf(&p.Fields, p.Has(http1.FieldTransferEncoding)), ContentLength: p.Body.Length(), Body: http.NoBody, Request: s.req,
+		TLS: c.tls,
 	}}
 	if p.Minor() == 0 {
 		a.Proto = "HTTP/1.0"

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -20,7 +21,8 @@ type http1Conn struct {
 	buffers   bool   // a body of moderate size can be written before the endpoint reads
 	interrupt func() // ends reads and writes, made once
 	requests  int
-	since     time.Time // of its last use
+	since     time.Time            // of its last use
+	tls       *tls.ConnectionState // for the answers, nil for plain text
 
 	// Of the exchange.
 	w       http1.Writer
@@ -70,7 +72,11 @@ func malformedMessage(err error) bool {
 func (c *http1Conn) send(s *sending) error {
 	w := &c.w
 	w.Reset(c.conn)
-	s.head(w, s.closes || c.requests == c.leaf.requests)
+	var says *Says
+	if f := c.leaf.leaf; f.key.tls.Mesh {
+		says = f.leaves.says
+	}
+	s.head(w, s.closes || c.requests == c.leaf.requests, says)
 	if err := w.End(); err != nil {
 		return err
 	}

@@ -155,6 +155,7 @@ func (f *http1Leaf) open(ctx context.Context, name string) (*http1Conn, error) {
 	c.buffers = c.asks
 	if t, ok := nc.(*tls.Conn); ok {
 		c.buffers = socket(t.NetConn())
+		c.tls = new(t.ConnectionState())
 	}
 	return c, nil
 }

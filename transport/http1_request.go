@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/heddlemesh/mesh/call"
+	"github.com/heddlemesh/mesh/telemetry"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
@@ -164,8 +165,9 @@ func (s *sending) release() {
 	}
 }
 
-// head writes the head of the request. last says that no other request follows on the connection.
-func (s *sending) head(w *http1.Writer, last bool) {
+// head writes the head of the request. last says that no other request follows on the connection, says what its endpoint is told of
+// who sends it, in the place of what the program says there; nil for nothing.
+func (s *sending) head(w *http1.Writer, last bool, says *Says) {
 	req := s.req
 	w.Request(s.method, s.target)
 	s.field(w, "Host", s.host)
@@ -179,6 +181,10 @@ func (s *sending) head(w *http1.Writer, last bool) {
 				s.field(w, name, values[0])
 			}
 			continue
+		case http1.FieldOther:
+			if says != nil && PeerField(name) {
+				continue
+			}
 		default:
 		}
 		for _, v := range values {
@@ -187,6 +193,10 @@ func (s *sending) head(w *http1.Writer, last bool) {
 	}
 	if agent {
 		s.field(w, "User-Agent", "Go-http-client/1.1")
+	}
+	if says != nil {
+		s.field(w, telemetry.PeerMetadata.Canonical(), says.Metadata)
+		s.field(w, telemetry.PeerMetadataID.Canonical(), says.ID)
 	}
 	if last && !s.listed("Connection", "close") {
 		s.field(w, "Connection", "close")

@@ -26,6 +26,7 @@ type Leaves struct {
 	tls     *tls.Config // for the program's own TLS, https URLs
 	netHTTP bool        // all goes over net/http's pools
 	live    *live       // of the mesh's identity, nil where it has none; set before the first Open
+	says    *Says       // to endpoints that are reached by the mesh's TLS, nil for nothing; set before the first Open
 
 	mu      sync.Mutex
 	byKey   map[leafKey]*leaf

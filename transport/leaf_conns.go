@@ -69,11 +69,19 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		switch {
 		case two && f.http2 != nil:
-			return answerTo(req)(f.http2.roundTrip(ownBody(req)))
+			return answerTo(req)(f.http2.roundTrip(ownBody(f.saying(req))))
 		case !two && f.http1 != nil && req.Method != http.MethodConnect:
 			return f.http1.roundTrip(req)
 		}
+		if said := f.saying(req); said != req {
+			return answerTo(req)(f.byNetHTTP(said))
+		}
 	}
+	return f.byNetHTTP(req)
+}
+
+// byNetHTTP sends a request over net/http's own pools.
+func (f *leaf) byNetHTTP(req *http.Request) (*http.Response, error) {
 	c := f.conns.Load()
 	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
 		c = f.renew(c)

@@ -61,7 +61,12 @@ func (c *Call) metrics() *telemetry.Group {
 	switch {
 	case e == nil || e.metrics == nil:
 		return nil
+	case c.heard != nil:
+		return c.heard
 	case c.last != nil && c.last.Metrics != nil:
+		if had := c.last.Heard(); had != nil {
+			return had.Metrics
+		}
 		return c.last.Metrics
 	}
 	l := telemetry.Labels{Reporter: telemetry.Source, Source: e.self(false)}

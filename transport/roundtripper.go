@@ -139,6 +139,8 @@ func (t *RoundTripper) attempts(out *outgoing, c *Call) (*http.Response, error) 
 		resp, err := out.send(leaf, c, a)
 		if err = out.inTime(resp, err); err != nil {
 			resp = nil
+		} else {
+			c.hearAnswer(a, resp)
 		}
 		o := out.judge(c, resp, err)
 		if o.Reason == call.ReasonReset && c.Overran() {

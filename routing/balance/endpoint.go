@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"crypto/x509"
 	"sync/atomic"
 	"time"
 
@@ -16,8 +17,22 @@ type Endpoint struct {
 	Conns any // the connection pool that the driver made for this endpoint
 	// Metrics are what calls to the endpoint are recorded in, nil for nothing. They are set before the record is in use.
 	Metrics *telemetry.Group
+	heard   atomic.Pointer[Heard]
 	state   *state
 }
+
+// Heard is what an endpoint has said of the workload that it is in. It is immutable.
+type Heard struct {
+	Certificate *x509.Certificate // by which it was proved to be
+	Said        string            // telemetry.PeerMetadata
+	Metrics     *telemetry.Group  // in the place of the endpoint's
+}
+
+// Heard gives what the endpoint has said last, nil for nothing.
+func (e *Endpoint) Heard() *Heard { return e.heard.Load() }
+
+// Hear keeps what it says now.
+func (e *Endpoint) Hear(h *Heard) { e.heard.Store(h) }
 
 // state is what all definitions of one endpoint share.
 type state struct {

@@ -60,6 +60,7 @@ type conn struct {
 	sub    balancer.SubConn
 	wanted atomic.Bool // connections are made when first picked, and kept from then on
 	status atomic.Pointer[status]
+	proof  atomic.Pointer[proof] // of who is at the other end, nil for nobody
 
 	active  atomic.Int64 // attempts under way
 	streams atomic.Int64 // how many the endpoint takes

@@ -36,6 +36,7 @@ func (c meshCredentials) ClientHandshake(ctx context.Context, authority string, 
 	if err != nil {
 		return nil, nil, err
 	}
+	c.proven(conn, a)
 	return watched(conn, a), info, nil
 }
 

@@ -122,6 +122,7 @@ func (h *hedge) launch() {
 		l.err = h.invoke(l.rpc, l.method, h.message, &l.reply, l.cc, opts...)
 		l.unpin(l.err)
 		l.late(l.err)
+		l.hear(l.header)
 		h.over <- l
 	}()
 }

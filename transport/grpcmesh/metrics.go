@@ -120,6 +120,8 @@ type arrival struct {
 	md             metadata.MD // that it came with, nil until it is asked for
 	detail         string      // Envoy's details, where it was refused
 	known          bool        // authority is
+	said           string      // what its caller says of itself
+	told           atomic.Bool // it is told who answers
 	behind         bool        // a Handler of the mesh, which records it
 	trace          telemetry.Trace
 }
@@ -166,8 +168,13 @@ func (r lookup) Value(n *call.Name, i int) (string, bool) {
 	return "", false
 }
 
-// proved notes the context that says who has proved to send the RPC.
-func (a *arrival) proved(ctx context.Context) { a.came = ctx }
+// proved notes the context that says who has proved to send the RPC, and what that says of itself.
+func (a *arrival) proved(ctx context.Context) {
+	a.came = ctx
+	if a.engine != nil && transport.CallerFrom(ctx) != nil {
+		a.said = peerSaid(metadata.ValueFromIncomingContext(ctx, telemetry.PeerMetadata.Lower()))
+	}
+}
 
 // named notes the metadata that the RPC came with.
 func (a *arrival) named(md metadata.MD) {
@@ -196,7 +203,7 @@ func (a *arrival) end(err error) {
 		o.Flags |= call.FlagDC
 	}
 	m := telemetry.Measurement{Duration: took, RequestMessages: a.received.Load(), ResponseMessages: a.sent.Load()}
-	g := a.engine.Arrived(transport.CallerFrom(a.came), a.authority)
+	g := a.engine.Arrived(transport.CallerFrom(a.came), a.authority, a.said)
 	g.Series(o).Record(m)
 	a.trace.End(o, m)
 	a.tell(a.engine.Entry(telemetry.Destination, o, m), g)

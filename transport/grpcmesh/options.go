@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/health" // what asks, for WithHealthCheck
+	"google.golang.org/grpc/metadata"
 
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -87,14 +88,14 @@ const maxHeaderListSize = 64 << 10
 // these), beyond which grpc-go ends the stream, and to transport.MaxHeaderFields fields, beyond which the RPC ends with
 // RESOURCE_EXHAUSTED.
 func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
-	v := server{m.Engine(), transport.NewInbound(m.Engine())}
+	v := server{m.Engine(), transport.NewInbound(m.Engine()), saying(m.Engine())}
 	list := []grpc.ServerOption{
 		grpc.MaxHeaderListSize(maxHeaderListSize),
 		grpc.ChainUnaryInterceptor(v.unary),
 		grpc.ChainStreamInterceptor(v.stream),
 	}
 	if v.inbound.Identified() {
-		list = append(list, grpc.Creds(serverCredentials(v)))
+		list = append(list, grpc.Creds(serverCredentials{v.engine, v.inbound}))
 	}
 	return list
 }
@@ -104,6 +105,7 @@ type driver struct {
 	engine *transport.Engine
 	creds  credentials.TransportCredentials // nil for none
 	health *string                          // the service that endpoints are asked about, nil for none
+	saying metadata.MD                      // of the program's workload, to endpoints; nil for nothing. It must not be changed
 }
 
 // serviceConfig keeps the balancer on, and says what endpoints are asked about.
@@ -122,5 +124,5 @@ func newDriver(e *transport.Engine, opts []Option) *driver {
 			opt.apply(&o)
 		}
 	}
-	return &driver{engine: e, creds: o.creds, health: o.health}
+	return &driver{engine: e, creds: o.creds, health: o.health, saying: saying(e)}
 }

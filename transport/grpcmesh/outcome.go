@@ -47,6 +47,7 @@ func (r *rpc) late(err error) {
 }
 
 func (r *rpc) judge(info balancer.DoneInfo) {
+	r.hear(info.Trailer)
 	r.last = outcome(info, info.Err != nil && r.gaveUp(info.Err) != nil)
 	if info.Err != nil && r.overran(info.Err) {
 		r.last = transport.TryLate()

@@ -78,8 +78,12 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 
 // over gives the connection, on which the attempt is counted.
 func (r *rpc) over(c *conn) balancer.PickResult {
-	r.pinned, r.conn = false, c
-	return balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}
+	r.pinned, r.conn, r.by = false, c, c.proof.Load()
+	result := balancer.PickResult{SubConn: c.sub, Done: r.doneFunc()}
+	if r.by != nil {
+		result.Metadata = r.driver.saying
+	}
+	return result
 }
 
 // maxChoices bounds the choices of one pick; further ones wait for something new.

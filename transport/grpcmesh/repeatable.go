@@ -92,7 +92,7 @@ func (s *repeatable) RecvMsg(m any) error {
 			if err != nil {
 				_ = s.end(nil)
 			} else {
-				s.rpc.metrics.received.Add(1)
+				s.got()
 			}
 			return err
 		} else if done {

@@ -61,6 +61,7 @@ type rpc struct {
 	timer *tryTimer       // of a stream's
 
 	metrics measured
+	by      *proof // of who the attempt under way goes to, nil for nobody
 
 	// How the last attempt ended.
 	last     call.Outcome

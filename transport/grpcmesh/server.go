@@ -26,6 +26,7 @@ import (
 type server struct {
 	engine  *transport.Engine
 	inbound *transport.Inbound
+	saying  metadata.MD // of the program's workload, to callers; nil for nothing. It must not be changed
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
@@ -36,17 +37,17 @@ func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	defer func() { g.arrival.end(err) }()
 	defer g.end()
 	inner, err := v.receive(ctx, g, info.FullMethod, unaryAnswer{ctx})
-	if err != nil {
-		return nil, err
-	}
-	err = errPanicked
-	resp, err = handler(v.carrying(inner, &g.arrival), req)
-	if denied := g.again(); denied != nil {
-		return nil, denied
+	if err == nil {
+		err = errPanicked
+		resp, err = handler(v.carrying(inner, &g.arrival), req)
+		if denied := g.again(); denied != nil {
+			resp, err = nil, denied
+		}
 	}
 	if err == nil {
 		g.arrival.sent.Store(1)
 	}
+	v.says(&g.arrival, unaryAnswer{ctx}, err == nil)
 	return resp, err
 }
 
@@ -61,8 +62,10 @@ func (v server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 		method = "" // of grpc.UnknownServiceHandler
 	}
 	s.arrival.arrive(ss.Context(), v, method)
+	s.server = v
 	err = errPanicked
 	defer func() { s.arrival.end(err) }()
+	defer func() { v.says(&s.arrival, ss, false) }()
 	defer s.end()
 	ctx, err := v.receive(ss.Context(), &s.guest, info.FullMethod, ss)
 	if err != nil {
@@ -176,7 +179,8 @@ func (v server) carrying(ctx context.Context, a *arrival) context.Context {
 type serverStream struct {
 	grpc.ServerStream
 	guest
-	ctx context.Context
+	server server
+	ctx    context.Context
 }
 
 // Context implements grpc.ServerStream.
@@ -187,6 +191,7 @@ func (s *serverStream) SendMsg(m any) error {
 	if err := s.again(); err != nil {
 		return err
 	}
+	s.server.says(&s.arrival, s.ServerStream, true)
 	err := s.ServerStream.SendMsg(m)
 	if err == nil {
 		s.arrival.sent.Add(1)

@@ -91,17 +91,25 @@ func (s *clientStream) start() (err error) {
 // Header implements grpc.ClientStream: the answer's header as the rule edits it.
 func (s *clientStream) Header() (metadata.MD, error) {
 	md, err := s.ClientStream.Header()
-	if err != nil || md == nil || !s.rpc.call.EditsResponse() {
+	if err != nil || md == nil {
 		return md, err
 	}
-	md = md.Copy()
-	s.rpc.editHeader(md)
+	if s.rpc.by != nil {
+		md = withoutPeer(md.Copy())
+	}
+	if s.rpc.call.EditsResponse() {
+		md = md.Copy()
+		s.rpc.editHeader(md)
+	}
 	return md, nil
 }
 
 // Trailer implements grpc.ClientStream: of an answer that is all in one it is the header.
 func (s *clientStream) Trailer() metadata.MD {
 	md := s.ClientStream.Trailer()
+	if s.rpc.by != nil {
+		md = withoutPeer(md.Copy())
+	}
 	if whole(md) && s.rpc.call.EditsResponse() {
 		md = md.Copy()
 		s.rpc.editHeader(md)
@@ -114,7 +122,7 @@ func (s *clientStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	switch {
 	case err == nil:
-		s.rpc.metrics.received.Add(1)
+		s.got()
 		if s.once {
 			_ = s.end(nil)
 		}
@@ -126,6 +134,19 @@ func (s *clientStream) RecvMsg(m any) error {
 		}
 	}
 	return err
+}
+
+// got counts a message that was received; with the first one the answer's header is there.
+func (s *clientStream) got() {
+	if s.rpc.metrics.received.Add(1) != 1 || s.rpc.by == nil {
+		return
+	}
+	md, _ := s.ClientStream.Header()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.rpc.hear(md)
+	}
 }
 
 // opening begins a try, and gives what is to hear of its end.

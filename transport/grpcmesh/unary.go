@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
 )
 
 // unary makes the attempts of a unary RPC. Its reply is written to by the last one only.
@@ -25,6 +26,7 @@ func (d *driver) unary(ctx context.Context, method string, req, reply any, cc *g
 		r.metrics.sent.Store(1)
 	}
 	r.tell(opts)
+	unsaid(opts)
 	whole = true
 	r.end(err)
 	return err
@@ -57,10 +59,18 @@ func (r *rpc) unary(req, reply any, invoke grpc.UnaryInvoker, opts []grpc.CallOp
 			return finish(err)
 		}
 	}
+	var header *metadata.MD
+	if r.mayHear() {
+		header = new(metadata.MD)
+		opts = append(slices.Clip(opts), grpc.Header(header))
+	}
 	for {
 		ctx, stop := r.begins()
 		err := invoke(ctx, r.method, req, reply, r.cc, append(slices.Clip(opts), r.opts...)...)
 		stop()
+		if header != nil {
+			r.hear(*header)
+		}
 		again, err := r.settle(err)
 		if again {
 			continue
