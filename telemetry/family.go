@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -114,7 +115,7 @@ func (s *Store) Gather() []Family {
 		(*f)(func(more Family) { families = append(families, more) })
 	}
 	families = slices.DeleteFunc(families, func(f Family) bool { return len(f.Samples) == 0 })
-	slices.SortStableFunc(families, func(a, b Family) int { return strings.Compare(a.Name, b.Name) })
+	sort.SliceStable(families, func(i, j int) bool { return families[i].Name < families[j].Name })
 	for _, f := range families {
 		slices.SortStableFunc(f.Samples, func(a, b Sample) int { return slices.CompareFunc(a.Labels, b.Labels, compareLabels) })
 	}

@@ -1,8 +1,8 @@
 package telemetry
 
 import (
+	"maps"
 	"slices"
-	"strings"
 )
 
 // A View is what becomes of Istio's metrics on their way out (Telemetry metrics[].overrides). It is immutable.
@@ -61,7 +61,7 @@ func (o *Override) labels(list []Label) []Label {
 	if len(o.Remove) == 0 && len(o.Set) == 0 {
 		return list
 	}
-	var out, added []Label
+	var out []Label
 	for _, l := range list {
 		if slices.Contains(o.Remove, l.Name) {
 			continue
@@ -71,11 +71,10 @@ func (o *Override) labels(list []Label) []Label {
 		}
 		out = append(out, l)
 	}
-	for name, value := range o.Set {
+	for _, name := range slices.Sorted(maps.Keys(o.Set)) {
 		if !slices.ContainsFunc(list, func(l Label) bool { return l.Name == name }) {
-			added = append(added, Label{name, value})
+			out = append(out, Label{name, o.Set[name]})
 		}
 	}
-	slices.SortFunc(added, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
-	return append(out, added...)
+	return out
 }

@@ -1,8 +1,8 @@
 package balance
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -128,8 +128,13 @@ func byLocality(endpoints []*Endpoint) []Group {
 	for i := range groups {
 		groups[i].Weight = float64(weightOf(groups[i].Endpoints))
 	}
-	slices.SortFunc(groups, func(a, b Group) int { return cmp.Compare(a.Locality.String(), b.Locality.String()) })
+	sortGroups(groups)
 	return groups
+}
+
+// sortGroups sorts groups by their places, by sort and not by slices: the code of that is made anew for each type, which programs then carry.
+func sortGroups(groups []Group) {
+	sort.Slice(groups, func(i, j int) bool { return groups[i].Locality.String() < groups[j].Locality.String() })
 }
 
 func weightOf(endpoints []*Endpoint) (sum uint64) {
@@ -159,6 +164,6 @@ func (d *Distribution) apply(groups []Group) []Group {
 			}
 		}
 	}
-	slices.SortFunc(named, func(a, b Group) int { return cmp.Compare(a.Locality.String(), b.Locality.String()) })
+	sortGroups(named)
 	return named
 }
