@@ -387,7 +387,7 @@ func (j *Joined) publish(ctx context.Context, docs []*document, s *snapshot.Snap
 	sets := endpointSets(docs, j.opts.Workload)
 	// In one order: what subscribers draw at random must follow from the seed.
 	var changing []discovery.Key
-	for _, key := range slices.SortedFunc(maps.Keys(sets), discovery.Key.Compare) {
+	for _, key := range discovery.SortedKeys(sets) {
 		set, old := sets[key], j.sets[key]
 		switch {
 		case old.Equal(set):

@@ -1,9 +1,9 @@
 package balance
 
 import (
-	"cmp"
 	"math"
 	"slices"
+	"sort"
 )
 
 // hashed is RING_HASH or MAGLEV: calls with the same hash go to the same endpoint, and most of them still do
@@ -68,8 +68,9 @@ func seatsOf(l *Level) []seat {
 			seats = append(seats, seat{e.Def.Address.String(), float64(e.weight()) * (g.Weight / all) / sum, e})
 		}
 	}
-	slices.SortFunc(seats, func(a, b seat) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(b.share, a.share))
+	sort.Slice(seats, func(i, j int) bool { // not slices.SortFunc: 9 KB more of every program
+		a, b := &seats[i], &seats[j]
+		return a.key < b.key || a.key == b.key && a.share > b.share
 	})
 	return slices.CompactFunc(seats, func(a, b seat) bool { return a.key == b.key })
 }
