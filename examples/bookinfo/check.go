@@ -55,6 +55,8 @@ var scenarios = []scenario{
 	{"scenarios/deadline", bounded, []string{"productpage", "reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},
+	{"spans", spanned, []string{"productpage", "details", "reviews", "ratings"}},
+	{"graph", graphed, []string{"productpage", "reviews"}},
 }
 
 type checkSettings struct {

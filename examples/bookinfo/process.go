@@ -53,8 +53,9 @@ type process struct {
 // Every line it writes is handed to hear; died hears of an end that nobody asked for.
 func spawn(i *instance, listen string, in place, by *issuer, hear func(line string, stderr bool), died func(error)) (*process, error) {
 	p := &process{listening: make(chan struct{}), ready: make(chan struct{}), exited: make(chan struct{})}
-	p.cmd = exec.Command(in.self) //nolint:gosec // ourselves
-	p.cmd.Env = append(environment(), "HOSTNAME="+i.name, "SERVICE_VERSION="+i.version, socketEnv+"="+by.endpoint(i))
+	p.cmd = exec.Command(in.self)                                                 //nolint:gosec // ourselves
+	p.cmd.Env = append([]string{"OTEL_BSP_SCHEDULE_DELAY=500"}, environment()...) // spans are to be seen soon, by collectors that rules name
+	p.cmd.Env = append(p.cmd.Env, "HOSTNAME="+i.name, "SERVICE_VERSION="+i.version, socketEnv+"="+by.endpoint(i))
 	p.cmd.Env = append(p.cmd.Env, i.env...)
 	if i.interpreter == nil {
 		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+roleService, "BOOKINFO_SERVICE="+i.service, "BOOKINFO_LISTEN="+listen, "BOOKINFO_CONFIG="+in.config)
