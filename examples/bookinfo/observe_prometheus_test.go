@@ -30,7 +30,7 @@ type promServer struct {
 const deployed = "../../deploy/"
 
 // scrapeInterval is short, so that the run is.
-const scrapeInterval = 250 * time.Millisecond
+const scrapeInterval = 500 * time.Millisecond
 
 // startPrometheus runs program with the configuration that ships, but for its interval, on the targets of the application.
 func startPrometheus(t *testing.T, ctx context.Context, program string, b *bookinfo) *promServer {

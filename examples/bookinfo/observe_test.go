@@ -24,8 +24,11 @@ import (
 // observeEnv has TestObserve run, where everything is installed that it needs.
 const observeEnv = "HEDDLE_OBSERVE"
 
-// observeTime bounds all of it; nothing in it has a time of its own.
-const observeTime = 3 * time.Minute
+// observeTime bounds all of it, which takes half a minute; nothing in it has a time of its own.
+const observeTime = 9 * time.Minute
+
+// scraped is a metric of which every process has one series: its points are the scrapes that went well.
+const scraped = "heddle_metrics_series"
 
 // observedRules send everybody to all versions, fail a part of the calls to details, and jason's to ratings. Nobody has book 7.
 const observedRules = `apiVersion: networking.istio.io/v1
@@ -103,10 +106,11 @@ func TestObserve(t *testing.T) {
 		}
 		return nil
 	})
-	before, began := o.sent.clone(), o.settle(t, ctx)
+	before := o.sent.clone()
+	_, began := o.settle(t, ctx)
 	o.load(t, ctx, 800, 25*time.Millisecond)
 	loaded := time.Now()
-	ended := o.settle(t, ctx)
+	ended, _ := o.settle(t, ctx)
 
 	t.Run("rates", func(t *testing.T) { o.rates(t, before, began, ended) })
 	t.Run("istio", func(t *testing.T) { o.istio(t, began, loaded) })
@@ -228,9 +232,8 @@ func (o *observation) missing(t *testing.T) []string {
 	return missing
 }
 
-// settle waits until all that was sent has been counted on both sides and every target has been scraped once more. Nothing happens
-// before the moment that it gives and the next request.
-func (o *observation) settle(t *testing.T, ctx context.Context) time.Time {
+// settle waits until all that was sent has been counted on both sides, since quiet, and every target has been scraped once more, by then.
+func (o *observation) settle(t *testing.T, ctx context.Context) (quiet, then time.Time) {
 	t.Helper()
 	await(t, ctx, func() error {
 		now := time.Now()
@@ -246,36 +249,40 @@ func (o *observation) settle(t *testing.T, ctx context.Context) time.Time {
 		}
 		return nil
 	})
-	quiet := time.Now()
+	quiet = time.Now()
 	await(t, ctx, func() error {
-		if last := o.sum(t, `min(timestamp(up{job="heddle"}))`, time.Now()); last < float64(quiet.UnixMilli())/1000 {
-			return fmt.Errorf("not all targets have been scraped")
+		if n := o.sum(t, "count(timestamp("+scraped+") >= "+seconds(quiet)+")", time.Now()); int(n) != len(o.app.instances) {
+			return fmt.Errorf("%v targets of %d have been scraped", n, len(o.app.instances))
 		}
 		return nil
 	})
-	return time.Now()
+	return quiet, time.Now()
 }
 
 // increases adds up what a selector's counters have gained between two quiet moments, by increase() and by rate(), each target's between
 // two of its own scrapes, so that nothing is extrapolated.
 func (o *observation) increases(t *testing.T, began, ended time.Time, match string) (increase, rate float64) {
 	t.Helper()
-	for _, up := range o.instant(t, `up{job="heddle"}[30m]`, time.Now()) {
-		times, _ := up.points()
+	found := o.instant(t, scraped+"[30m]", time.Now())
+	if len(found) != len(o.app.instances) {
+		t.Fatalf("%d targets of %d", len(found), len(o.app.instances))
+	}
+	for _, target := range found {
+		times, _ := target.points()
 		first, last := -1.0, -1.0
 		for _, at := range times {
 			if at <= float64(began.UnixMilli())/1000 {
 				first = at
 			}
-			if last < 0 && at >= float64(ended.UnixMilli())/1000-scrapeInterval.Seconds() {
+			if last < 0 && at >= float64(ended.UnixMilli())/1000 {
 				last = at
 			}
 		}
 		if first < 0 || last <= first {
-			t.Fatalf("%s has no scrapes at both ends: %v to %v", up.Metric["instance"], first, last)
+			t.Fatalf("%s has no scrapes at both ends: %v to %v", target.Metric["instance"], first, last)
 		}
 		window := math.Round((last-first)*1000) + 1
-		selector := fmt.Sprintf("(istio_requests_total{instance=%q,%s}[%.0fms])", up.Metric["instance"], match, window)
+		selector := fmt.Sprintf("(istio_requests_total{instance=%q,%s}[%.0fms])", target.Metric["instance"], match, window)
 		at := time.UnixMilli(int64(math.Round(last * 1000)))
 		increase += o.sum(t, "sum(increase"+selector+")", at)
 		rate += o.sum(t, "sum(rate"+selector+")", at) * window / 1000
