@@ -15,6 +15,7 @@ type settings struct {
 	addr      string // of productpage
 	dir       string // of the configuration, "" for a temporary one
 	languages choice
+	targets   string    // file of Prometheus's targets, "" for none
 	rules     string    // in place of the bundled ones for reviews, "" for these
 	stderr    io.Writer // default os.Stderr
 }

@@ -28,6 +28,7 @@ func main() {
 	dir := flag.String("config", "", "configuration `directory`, watched; the bundled rules are copied there when it is empty (default: a temporary directory)")
 	languages := auto
 	flag.Var(&languages, "polyglot", "programs in Python, Node, Ruby and Java: `auto|require|off`; auto takes what is installed, require fails without Python or Node")
+	targets := flag.String("targets", "", "`file` that lists the processes for Prometheus while they run: deploy/prometheus/targets/bookinfo.yaml")
 	var tour scenarioFlags
 	tour.register(flag.CommandLine)
 	var checks checkFlags
@@ -56,7 +57,7 @@ func main() {
 	case tour.guide != nil && *dir != "":
 		err = visitRunning(ctx, tour.walk(*dir))
 	default:
-		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages}, tour)
+		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages, targets: *targets}, tour)
 	}
 	stop()
 	if err != nil {
@@ -65,7 +66,7 @@ func main() {
 	}
 }
 
-const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off]
+const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off] [-targets FILE]
        bookinfo -scenario NAME [-interval TIME] [-addr ADDRESS] [-polyglot auto|require|off]
        bookinfo -scenario NAME [-interval TIME] -config DIR
        bookinfo -check [-run REGEXP] [-v] [-polyglot auto|require|off]
@@ -91,6 +92,12 @@ func run(ctx context.Context, s settings, tour scenarioFlags) error {
 	if err != nil {
 		return err
 	}
+	forget, err := b.tellTargets(s.targets)
+	if err != nil {
+		b.stop()
+		return err
+	}
+	defer forget()
 	b.describe(os.Stdout)
 	walked := make(chan error, 1)
 	walking, end := context.WithCancel(ctx)

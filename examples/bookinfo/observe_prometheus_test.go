@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -48,18 +47,10 @@ func startPrometheus(t *testing.T, ctx context.Context, program string, b *booki
 	if err != nil {
 		t.Fatal(err)
 	}
-	var targets strings.Builder
-	for _, i := range b.instances {
-		mesh := "sidecar"
-		if i.interpreter == nil {
-			mesh = "library"
-		}
-		fmt.Fprintf(&targets, "- {targets: [%q], labels: {mesh: %s, name: %s, path: /stats/prometheus}}\n", strings.TrimPrefix(i.admin(), "http://"), mesh, i.name)
-	}
 	if err := os.Mkdir(filepath.Join(dir, "targets"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string][]byte{"prometheus.yml": config, "rules.yml": rules, "targets/bookinfo.yaml": []byte(targets.String())} {
+	for name, text := range map[string][]byte{"prometheus.yml": config, "rules.yml": rules, "targets/bookinfo.yaml": b.targets()} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}

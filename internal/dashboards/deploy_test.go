@@ -296,7 +296,7 @@ func TestScrape(t *testing.T) {
 			read[l] = true
 		}
 	}
-	files, err := filepath.Glob(deploy + "prometheus/" + c.Scrapes[0].Files[0].Files[0])
+	files, err := filepath.Glob(deploy + "prometheus/" + c.Scrapes[0].Files[0].Files[0] + ".off")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no targets: %v", err)
 	}
