@@ -32,7 +32,7 @@ const deployed = "../../deploy/"
 const scrapeInterval = 500 * time.Millisecond
 
 // startPrometheus runs program with the configuration that ships, but for its interval, on the targets of the application.
-func startPrometheus(t *testing.T, ctx context.Context, program string, b *bookinfo) *promServer {
+func startPrometheus(ctx context.Context, t *testing.T, program string, b *bookinfo) *promServer {
 	t.Helper()
 	dir := t.TempDir()
 	config, err := os.ReadFile(deployed + "prometheus/prometheus.yml")
@@ -57,7 +57,7 @@ func startPrometheus(t *testing.T, ctx context.Context, program string, b *booki
 	}
 	address := loopback.Free(t)
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), //nolint:gosec // the system's own
+	cmd := exec.CommandContext(ctx, program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -74,7 +74,7 @@ func startPrometheus(t *testing.T, ctx context.Context, program string, b *booki
 	})
 	p := &promServer{base: "http://" + address, client: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(p.client.CloseIdleConnections)
-	await(t, ctx, func() error {
+	await(ctx, t, func() error {
 		select {
 		case <-exited:
 			return fmt.Errorf("prometheus has ended")
@@ -86,7 +86,7 @@ func startPrometheus(t *testing.T, ctx context.Context, program string, b *booki
 }
 
 // await tries until an attempt succeeds. Nothing but the end of all the test bounds it.
-func await(t *testing.T, ctx context.Context, attempt func() error) {
+func await(ctx context.Context, t *testing.T, attempt func() error) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

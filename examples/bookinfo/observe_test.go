@@ -91,33 +91,33 @@ func TestObserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.stop)
-	o := &observation{startPrometheus(t, ctx, prometheus, b), b, newTally()}
-	await(t, ctx, func() error {
+	o := &observation{startPrometheus(ctx, t, prometheus, b), b, newTally()}
+	await(ctx, t, func() error {
 		if n := o.sum(t, `sum(up{job="heddle"})`, time.Now()); int(n) != len(b.instances) {
 			return fmt.Errorf("%v of %d targets are up", n, len(b.instances))
 		}
 		return nil
 	})
-	o.load(t, ctx, 200, 4*time.Millisecond) // so that every series is there
-	await(t, ctx, func() error {
+	o.load(ctx, t, 200, 4*time.Millisecond) // so that every series is there
+	await(ctx, t, func() error {
 		if missing := o.missing(t); len(missing) > 0 {
-			o.load(t, ctx, 20, 4*time.Millisecond)
+			o.load(ctx, t, 20, 4*time.Millisecond)
 			return fmt.Errorf("nobody has gone from %s", strings.Join(missing, ", "))
 		}
 		return nil
 	})
 	before := o.sent.clone()
-	_, began := o.settle(t, ctx)
-	o.load(t, ctx, 800, 25*time.Millisecond)
+	_, began := o.settle(ctx, t)
+	o.load(ctx, t, 800, 25*time.Millisecond)
 	loaded := time.Now()
-	ended, _ := o.settle(t, ctx)
+	ended, _ := o.settle(ctx, t)
 
 	t.Run("rates", func(t *testing.T) { o.rates(t, before, began, ended) })
 	t.Run("istio", func(t *testing.T) { o.istio(t, began, loaded) })
 	t.Run("dashboards", func(t *testing.T) { o.dashboards(t, began, loaded) })
 	t.Run("rules", func(t *testing.T) { o.rules(t, ended) })
 	t.Run("kiali", func(t *testing.T) { o.kiali(t, loaded) })
-	t.Run("promtool", func(t *testing.T) { o.promtool(t, ctx) })
+	t.Run("promtool", func(t *testing.T) { o.promtool(ctx, t) })
 }
 
 // A tally counts requests by what they asked for and their status. It is safe for concurrent use.
@@ -167,7 +167,7 @@ func kindOf(n int) (kind, path, user string) {
 }
 
 // load sends n requests, one each time, four at once at most, and counts their answers.
-func (o *observation) load(t *testing.T, ctx context.Context, n int, each time.Duration) {
+func (o *observation) load(ctx context.Context, t *testing.T, n int, each time.Duration) {
 	t.Helper()
 	browser := newBrowser()
 	browser.Timeout = observeTime
@@ -233,9 +233,9 @@ func (o *observation) missing(t *testing.T) []string {
 }
 
 // settle waits until all that was sent has been counted on both sides, since quiet, and every target has been scraped once more, by then.
-func (o *observation) settle(t *testing.T, ctx context.Context) (quiet, then time.Time) {
+func (o *observation) settle(ctx context.Context, t *testing.T) (quiet, then time.Time) {
 	t.Helper()
-	await(t, ctx, func() error {
+	await(ctx, t, func() error {
 		now := time.Now()
 		if n := o.sum(t, `sum(istio_requests_total{reporter="destination",destination_workload="productpage-v1"})`, now); int(n) != o.sent.clone().total {
 			return fmt.Errorf("productpage has counted %v requests of %d", n, o.sent.total)
@@ -250,7 +250,7 @@ func (o *observation) settle(t *testing.T, ctx context.Context) (quiet, then tim
 		return nil
 	})
 	quiet = time.Now()
-	await(t, ctx, func() error {
+	await(ctx, t, func() error {
 		if n := o.sum(t, "count(timestamp("+scraped+") >= "+seconds(quiet)+")", time.Now()); int(n) != len(o.app.instances) {
 			return fmt.Errorf("%v targets of %d have been scraped", n, len(o.app.instances))
 		}
@@ -495,7 +495,7 @@ func (o *observation) kiali(t *testing.T, at time.Time) {
 }
 
 // promtool reads what each process says. Only names that are Istio's and Envoy's are not as it wants them.
-func (o *observation) promtool(t *testing.T, ctx context.Context) {
+func (o *observation) promtool(ctx context.Context, t *testing.T) {
 	tool, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Fatal(err)
@@ -506,7 +506,7 @@ func (o *observation) promtool(t *testing.T, ctx context.Context) {
 			t.Error(err)
 			continue
 		}
-		cmd := exec.CommandContext(ctx, tool, "check", "metrics") //nolint:gosec // the system's own
+		cmd := exec.CommandContext(ctx, tool, "check", "metrics")
 		cmd.Stdin = strings.NewReader(text)
 		out, err := cmd.CombinedOutput()
 		for line := range strings.Lines(string(out)) {
