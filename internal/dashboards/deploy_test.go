@@ -60,8 +60,14 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 	_ = resp.Body.Close()
 	m.Metrics().RPC(telemetry.ClientCall, "a/b", "mesh:///a").Start()
 
+	var families []telemetry.Family
+	has := func(name string) bool { return slices.ContainsFunc(families, func(f telemetry.Family) bool { return f.Name == name }) }
+	for !has(telemetry.RequestCount) || !has("heddle_proxy_local_replies_total") { // they may come after the answer
+		<-time.After(time.Millisecond)
+		families = m.Metrics().Gather()
+	}
 	all := make(map[string][]string)
-	for _, f := range m.Metrics().Gather() {
+	for _, f := range families {
 		var labels []string
 		for _, one := range f.Samples {
 			for _, l := range one.Labels {
