@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"config", "transport"},
 	{"transport/grpcmesh", "internal/keep"},
 	{"internal/runtime", "identity/extauthz", "telemetry/export"},
-	{"."},
+	{".", "internal/spans"},
 	{"proxy", "meshtest"},
 	{"internal/cli", "internal/conformance", "internal/faults", "internal/fieldsdoc"},
 	{"cmd/heddle", "examples/...", "internal/sizebudget/..."},

@@ -18,32 +18,20 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/spans"
 	"github.com/heddlemesh/mesh/telemetry/export"
 )
 
 // A traced is a mesh whose spans are kept, with one service, "reviews", that it serves itself.
 type traced struct {
 	*mesh.Mesh
-	spans *kept
+	ended spans.Ended
 	tp    *export.Provider
 	url   string // of the service, past the client's mesh
 
 	mu   sync.Mutex
 	seen []http.Header // by the program
 }
-
-// kept are spans that have ended.
-type kept struct{ ended chan export.Span }
-
-// Export implements export.Exporter.
-func (k *kept) Export(_ context.Context, spans []export.Span) error {
-	for _, s := range spans {
-		k.ended <- s
-	}
-	return nil
-}
-
-func (k *kept) Close() error { return nil }
 
 // traces serves next as reviews. Its own calls by that name come back to it.
 func traces(t *testing.T, next http.Handler, opts ...mesh.Option) *traced {
@@ -52,8 +40,8 @@ func traces(t *testing.T, next http.Handler, opts ...mesh.Option) *traced {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &traced{spans: &kept{make(chan export.Span, 10_000)}, url: "http://" + l.Addr().String()}
-	s.tp = export.NewProvider(s.spans, export.BatchOptions{Batch: 1})
+	s := &traced{url: "http://" + l.Addr().String()}
+	s.ended, s.tp = spans.Keep(t)
 	doc := fmt.Sprintf(`
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -81,7 +69,6 @@ spec:
 		_ = srv.Close()
 		<-served
 		_ = s.Close()
-		_ = s.tp.Shutdown(context.Background())
 	})
 	return s
 }
@@ -116,10 +103,10 @@ func (s *traced) all(t *testing.T, n int) []export.Span {
 	t.Helper()
 	var all []export.Span
 	for range n {
-		all = append(all, <-s.spans.ended)
+		all = append(all, <-s.ended)
 	}
 	select {
-	case more := <-s.spans.ended:
+	case more := <-s.ended:
 		t.Errorf("one span more than %d: %v", n, more)
 	default:
 	}

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,30 +9,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/spans"
 	"github.com/heddlemesh/mesh/proxy"
 	"github.com/heddlemesh/mesh/telemetry/export"
 )
-
-// spans are those that have ended.
-type spans chan export.Span
-
-// Export implements export.Exporter.
-func (s spans) Export(_ context.Context, list []export.Span) error {
-	for _, span := range list {
-		s <- span
-	}
-	return nil
-}
-
-func (spans) Close() error { return nil }
-
-// newSpans gives where spans go, and the option that has them made.
-func newSpans(t *testing.T) (spans, mesh.Option) {
-	s := make(spans, 1000)
-	p := export.NewProvider(s, export.BatchOptions{Batch: 1})
-	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
-	return s, mesh.WithTracerProvider(p)
-}
 
 // TestTraces: on the wire and over HTTP/2, a call is two spans under the one that the program has named, and a request one; what goes
 // on names the last of them, in every form in which it came. A program that passes its headers on joins them to one trace.
@@ -50,7 +29,8 @@ func TestTraces(t *testing.T) {
 			app.Config.Protocols.SetUnencryptedHTTP2(true)
 			app.Start()
 			defer app.Close()
-			ended, with := newSpans(t)
+			ended, provider := spans.Keep(t)
+			with := mesh.WithTracerProvider(provider)
 			in := startMesh(t, "", inboundOf(app.Listener.Addr().String()), with, mesh.WithTraceSampling(0))
 			out := startMesh(t, service("reviews", protocol, in.sidecar.InboundAddrs()[0].String()), nil, with, mesh.WithTraceSampling(0))
 			for i, header := range []http.Header{
@@ -95,7 +75,8 @@ func TestTraces(t *testing.T) {
 // TestTraceRefusals: a request that policies refuse, and a call without an endpoint, have spans with the flag of the answer.
 func TestTraceRefusals(t *testing.T) {
 	t.Parallel()
-	ended, with := newSpans(t)
+	ended, provider := spans.Keep(t)
+	with := mesh.WithTracerProvider(provider)
 	r := startMesh(t, service("reviews", "HTTP", "127.0.0.1:1")+`apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: nobody}
@@ -139,7 +120,8 @@ func TestTraceAllocs(t *testing.T) { // not parallel: allocations are counted
 	}
 	up := answering(t)
 	inbound := func(c *proxy.Config) { c.Inbound = []proxy.Inbound{{Listen: "127.0.0.1:0", App: up}} }
-	_, with := newSpans(t)
+	_, provider := spans.Keep(t)
+	with := mesh.WithTracerProvider(provider)
 	r := startMesh(t, service("reviews", "HTTP", up), inbound, with, mesh.WithTraceSampling(0))
 	for way, address := range map[string]string{"outbound": r.sidecar.OutboundAddr().String(), "inbound": r.sidecar.InboundAddrs()[0].String()} {
 		each := allocsOf(t, address)

@@ -16,6 +16,7 @@ type settings struct {
 	dir       string // of the configuration, "" for a temporary one
 	languages choice
 	captured  bool      // -transparent
+	targets   string    // file of Prometheus's targets, "" for none
 	rules     string    // in place of the bundled ones for reviews, "" for these
 	stderr    io.Writer // default os.Stderr
 }

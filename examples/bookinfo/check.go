@@ -55,11 +55,13 @@ var scenarios = []scenario{
 	{"scenarios/deadline", bounded, []string{"productpage", "reviews", "ratings"}},
 	{"sigterm", terminated, []string{"productpage"}},
 	{"trace", traced, []string{"productpage", "details", "reviews", "ratings"}},
+	{spansScenario, spanned, []string{"productpage", "details", "reviews", "ratings"}},
+	{"graph", graphed, []string{"productpage", "reviews"}},
 	{capturedScenario, unaware, nil},
 }
 
-// capturedScenario is for -transparent only.
-const capturedScenario = "captured"
+// capturedScenario is for -transparent only, and spansScenario is not for it: its collector is on the loopback of the check.
+const capturedScenario, spansScenario = "captured", "spans"
 
 type checkSettings struct {
 	languages choice
@@ -130,7 +132,7 @@ func runCheck(ctx context.Context, s checkSettings) error {
 
 func choose(only *regexp.Regexp, captured bool) ([]scenario, error) {
 	chosen := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool {
-		return only != nil && !only.MatchString(s.name) || s.name == capturedScenario && !captured
+		return only != nil && !only.MatchString(s.name) || s.name == capturedScenario && !captured || s.name == spansScenario && captured
 	})
 	if len(chosen) > 0 {
 		return chosen, nil

@@ -27,7 +27,7 @@ func (f *checkFlags) register(set *flag.FlagSet) {
 func (f *checkFlags) misused(set *flag.FlagSet) (err error) {
 	set.Visit(func(one *flag.Flag) {
 		switch one.Name {
-		case "addr", "config":
+		case "addr", "config", "targets":
 			if f.wanted {
 				err = errors.New("-" + one.Name + " is not for -check, which takes a free port and a directory of its own")
 			}

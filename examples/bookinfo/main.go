@@ -29,6 +29,7 @@ func main() {
 	languages := auto
 	flag.Var(&languages, "polyglot", "programs in Python, Node, Ruby and Java: `auto|require|off`; auto takes what is installed, require fails without Python or Node")
 	captured := flag.Bool("transparent", false, "give each program that is not in Go a network namespace in which its connections are captured, and tell it nothing of a mesh; needs root")
+	targets := flag.String("targets", "", "`file` that lists the processes for Prometheus while they run: deploy/prometheus/targets/bookinfo.yaml")
 	var tour scenarioFlags
 	tour.register(flag.CommandLine)
 	var checks checkFlags
@@ -57,7 +58,7 @@ func main() {
 	case tour.guide != nil && *dir != "":
 		err = visitRunning(ctx, tour.walk(*dir))
 	default:
-		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages, captured: *captured}, tour)
+		err = run(ctx, settings{addr: *addr, dir: *dir, languages: languages, captured: *captured, targets: *targets}, tour)
 	}
 	stop()
 	if err != nil {
@@ -66,7 +67,7 @@ func main() {
 	}
 }
 
-const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off] [-transparent]
+const usage = `Usage: bookinfo [-addr ADDRESS] [-config DIR] [-polyglot auto|require|off] [-transparent] [-targets FILE]
        bookinfo -scenario NAME [-interval TIME] [-addr ADDRESS] [-polyglot auto|require|off] [-transparent]
        bookinfo -scenario NAME [-interval TIME] -config DIR
        bookinfo -check [-run REGEXP] [-v] [-polyglot auto|require|off] [-transparent]
@@ -92,6 +93,12 @@ func run(ctx context.Context, s settings, tour scenarioFlags) error {
 	if err != nil {
 		return err
 	}
+	forget, err := b.tellTargets(s.targets)
+	if err != nil {
+		b.stop()
+		return err
+	}
+	defer forget()
 	b.describe(os.Stdout)
 	walked := make(chan error, 1)
 	walking, end := context.WithCancel(ctx)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/identity/workload"
+	"github.com/heddlemesh/mesh/telemetry/export"
 )
 
 // serviceMain is one service in Go: it listens, waits until the configuration is complete, serves, and ends
@@ -56,7 +57,8 @@ func serve(service, version string) error {
 	m, err := mesh.New(ctx, mesh.WithConfigPath(os.Getenv("BOOKINFO_CONFIG")), mesh.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, nil))),
 		mesh.WithWorkload(mesh.Workload{Namespace: "default", Name: service + "-" + version,
 			ServiceAccount: "bookinfo-" + service, Labels: workloadLabels(service, version)}),
-		mesh.WithIdentity(workload.API{Address: os.Getenv(socketEnv)}))
+		mesh.WithIdentity(workload.API{Address: os.Getenv(socketEnv)}),
+		mesh.WithTraceCollectors(export.Opener{Service: service + ".default", Environment: os.LookupEnv}.Open, os.LookupEnv))
 	if err != nil {
 		return err
 	}

@@ -60,8 +60,14 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 	_ = resp.Body.Close()
 	m.Metrics().RPC(telemetry.ClientCall, "a/b", "mesh:///a").Start()
 
+	var families []telemetry.Family
+	has := func(name string) bool { return slices.ContainsFunc(families, func(f telemetry.Family) bool { return f.Name == name }) }
+	for !has(telemetry.RequestCount) || !has("heddle_proxy_local_replies_total") { // they may come after the answer
+		<-time.After(time.Millisecond)
+		families = m.Metrics().Gather()
+	}
 	all := make(map[string][]string)
-	for _, f := range m.Metrics().Gather() {
+	for _, f := range families {
 		var labels []string
 		for _, one := range f.Samples {
 			for _, l := range one.Labels {
@@ -296,7 +302,7 @@ func TestScrape(t *testing.T) {
 			read[l] = true
 		}
 	}
-	files, err := filepath.Glob(deploy + "prometheus/" + c.Scrapes[0].Files[0].Files[0])
+	files, err := filepath.Glob(deploy + "prometheus/" + c.Scrapes[0].Files[0].Files[0] + ".off")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no targets: %v", err)
 	}
@@ -351,7 +357,7 @@ func TestDeployPromtool(t *testing.T) {
 		{"check", "rules", "--lint=none", queries},
 		{"test", "rules", "rules_test.yml"},
 	} {
-		cmd := exec.CommandContext(t.Context(), tool, args...) //nolint:gosec // the user's own
+		cmd := exec.CommandContext(t.Context(), tool, args...)
 		cmd.Dir = deploy + "prometheus"
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)

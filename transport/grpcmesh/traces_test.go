@@ -13,29 +13,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/internal/spans"
 	"github.com/heddlemesh/mesh/telemetry/export"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
-
-type spans chan export.Span
-
-// Export implements export.Exporter.
-func (s spans) Export(_ context.Context, list []export.Span) error {
-	for _, span := range list {
-		s <- span
-	}
-	return nil
-}
-
-func (spans) Close() error { return nil }
 
 // TestTraces: an RPC, unary or streaming, is one trace: call, attempt and server, each under the last, and what the method calls is
 // under its own. A failed attempt is a span of its own.
 func TestTraces(t *testing.T) {
 	t.Parallel()
-	ended := make(spans, 1000)
-	p := export.NewProvider(ended, export.BatchOptions{Batch: 1})
-	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
+	ended, p := spans.Keep(t)
 	with := []mesh.Option{mesh.WithTracerProvider(p), mesh.WithTraceSampling(100)}
 	front := newMesh(t, "", with...)
 	active := make(chan trace.SpanContext, 10)
