@@ -70,7 +70,7 @@ func (w *waiter) look(fd uintptr) bool {
 	w.buffer, w.err = nil, nil
 	if w.much {
 		var n int32
-		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // G103: the call wants a pointer
+		_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n)))
 		if w.waiting = int(n); errno == 0 && n >= spliceWaiting {
 			return true
 		}

@@ -78,11 +78,11 @@ func (s *session) named(name, otherwise string) string {
 	if t == nil {
 		return otherwise
 	}
-	v := t.LookupName(name, s.to.Port())
-	switch own, _ := t.Lookup(name, s.to.Port()); {
-	case v == nil:
+	own, _ := t.Lookup(name, s.to.Port())
+	switch v := t.LookupName(name, s.to.Port()); v {
+	case nil:
 		return otherwise
-	case v == own: // which may be a wildcard
+	case own: // which may be a wildcard
 		return name
 	default:
 		return v.Host
