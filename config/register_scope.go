@@ -9,7 +9,7 @@ func scopeFields() register {
 			{name: "workloadSelector"},
 			{name: "ingress", outcome: Refused, value: "[{port: {number: 80, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}]"},
 			{name: "egress"},
-			{name: "inboundConnectionPool", outcome: Warned, value: "{tcp: {maxConnections: 1}}"},
+			{name: "inboundConnectionPool", outcome: Warned, value: "{http: {maxRequestsPerConnection: 1}}", note: "but for tcp.maxConnections, of connections to each port that are not HTTP: a sidecar closes those beyond it, flag UO"},
 			{name: "outboundTrafficPolicy"},
 		}},
 		"IstioEgressListener": {needs: `{hosts: ["*/*"]}`, test: "TestValidateSidecar", fields: []fieldEntry{

@@ -167,6 +167,7 @@ func (c *compiler) inbound() snapshot.Inbound {
 	if t := c.mesh.GetDefaultConfig().GetGatewayTopology(); t != nil {
 		in.Hops = 1 + int(t.GetNumTrustedProxies())
 	}
+	in.MaxConnections = int(c.scope.spec.GetInboundConnectionPool().GetTcp().GetMaxConnections())
 	in.TLS13 = c.onlyTLS13()
 	return in
 }

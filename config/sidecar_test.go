@@ -26,9 +26,9 @@ func TestValidateSidecar(t *testing.T) {
 			"IST0106! 5:31 spec.workloadSelector.labels[\"a b\"] ~ is no key of a label"}},
 		{"inbound", `
   ingress: [{port: {number: 80, protocol: HTTP, name: a}, defaultEndpoint: "127.0.0.1:8080"}]
-  inboundConnectionPool: {tcp: {maxConnections: 1}}`, []string{
+  inboundConnectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}}`, []string{
 			"HDL0008! 5:3 spec.ingress ~ calls would come in on other ports",
-			"HDL0008? 6:3 spec.inboundConnectionPool ~ without effect"}},
+			"HDL0008? 6:3 spec.inboundConnectionPool ~ tcp.connectTimeout"}},
 		{"listeners", `
   egress:
   - hosts: ["*/*"]

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -24,7 +26,7 @@ func (v *validation) sidecar(p fieldPath, s *networking.Sidecar) {
 		v.unbuilt(p.at("ingress"), "calls would come in on other ports than those it lists, and go elsewhere from there")
 	}
 	if s.GetInboundConnectionPool() != nil {
-		v.unenforced(p.at("inboundConnectionPool"), "inboundConnectionPool")
+		v.inboundPool(p.at("inboundConnectionPool"), s.GetInboundConnectionPool())
 	}
 	v.egress(p.at("egress"), s.GetEgress())
 	if o := s.GetOutboundTrafficPolicy(); o != nil && o.GetEgressProxy() != nil {
@@ -34,6 +36,15 @@ func (v *validation) sidecar(p fieldPath, s *networking.Sidecar) {
 			v.refuse(at, "egressProxy needs mode ALLOW_ANY", "write mode: ALLOW_ANY, or remove it")
 		}
 		v.unbuilt(at, "calls to unknown hosts would go to these hosts themselves, past the proxy")
+	}
+}
+
+// inboundPool checks how the program may be connected to, of which there is one limit yet.
+func (v *validation) inboundPool(p fieldPath, pool *networking.ConnectionPoolSettings) {
+	v.whole(p.at("tcp", "maxConnections"), int64(pool.GetTcp().GetMaxConnections()), 0, math.MaxInt32)
+	others := slices.DeleteFunc(setFields(pool), func(name string) bool { return name == "tcp.maxConnections" })
+	if len(others) > 0 {
+		v.unenforced(p, listed(others))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/transport"
@@ -369,6 +370,13 @@ func (s *session) tally() *transport.Tally {
 
 // reach joins a connection that was let in with the program.
 func (s *session) reach(tally *transport.Tally) {
+	port := s.to.Port()
+	if !s.wire.reached.enter(port, s.wire.engine.Snapshot().Inbound.MaxConnections) {
+		reply := LocalReply{Flag: "UO", Reason: call.ReasonOverflow.String(), Text: "as many connections as inboundConnectionPool allows"}
+		tally.Failed(reply.flags(), "", nil)
+		s.refuse(s.to, reply)
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	err := context.Canceled
@@ -378,6 +386,7 @@ func (s *session) reach(tally *transport.Tally) {
 	}
 	s.attendCall(nil)
 	if err != nil {
+		s.wire.reached.leave(port)
 		reply := replyOf(err)
 		tally.Failed(reply.flags(), "", err)
 		if !errors.Is(err, context.Canceled) {
@@ -385,7 +394,7 @@ func (s *session) reach(tally *transport.Tally) {
 		}
 		return
 	}
-	s.tunnel(up, tally, func() {})
+	s.tunnel(up, tally, func() { s.wire.reached.leave(port) })
 }
 
 // ends gives the addresses of the session's connection.

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -302,5 +303,35 @@ func TestCapturedElsewhere(t *testing.T) {
 				t.Errorf("%s %s: %+v", policy, to, l)
 			}
 		}
+	}
+}
+
+// TestCapturedMost: no more connections than inboundConnectionPool allows reach a port of the program, and one that ends makes room.
+func TestCapturedMost(t *testing.T) {
+	t.Parallel()
+	first, second := speaking(t, "first"), speaking(t, "second")
+	r, kernel, _, in := capturing(t, `
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: most}
+spec: {inboundConnectionPool: {tcp: {maxConnections: 2}}}
+`, func(c *proxy.Config) {
+		c.Capture.Opaque = []uint16{netip.MustParseAddrPort(first).Port(), netip.MustParseAddrPort(second).Port()}
+	})
+	var open []*net.TCPConn
+	for i, c := range []struct{ to, want string }{{first, "first"}, {first, "first"}, {first, "reset"}, {second, "second"}} {
+		conn := kernel.dial(t, in, c.to)
+		if got := greeting(conn); got != c.want {
+			t.Errorf("%d: %q, want %s", i, got, c.want)
+		}
+		open = append(open, conn)
+	}
+	if l := <-r.told; l.Flag != "UO" {
+		t.Errorf("told %+v", l)
+	}
+	_ = open[0].Close()
+	awaitMetrics(t, r.mesh, map[string]float64{"connections_closed -": 1}, "response_flags")
+	if got := greeting(kernel.dial(t, in, first)); got != "first" {
+		t.Errorf("behind one that has ended: %q", got)
 	}
 }

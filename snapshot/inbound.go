@@ -42,6 +42,9 @@ type Inbound struct {
 	// Hops is how many proxies before the workload are believed what they write into x-forwarded-for: a gateway and those
 	// before it (MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies); 0 for none.
 	Hops int
+	// MaxConnections bounds the connections to each port of the workload that are not HTTP, in each process; 0 for no bound
+	// (Sidecar.inboundConnectionPool.tcp.maxConnections).
+	MaxConnections int
 	// TLS13 takes TLS 1.3 of the mesh and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
 	TLS13 bool
 	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where
