@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"net"
+
+	"github.com/heddlemesh/mesh/internal/capture"
 )
 
 // openCapture opens the listeners for captured connections.
@@ -15,6 +17,11 @@ func (s *Sidecar) openCapture() error {
 		return errors.New("captured connections need a Guard: by it the sidecar knows its own")
 	}
 	c.Guard.Watch()
+	if c.Capture.TPROXY {
+		if err := capture.CheckTransparent(); err != nil {
+			return err
+		}
+	}
 	for _, address := range c.Capture.Outbound {
 		captor := newCaptor(c.Capture, c.Guard, nil)
 		captor.names = s.names
@@ -30,6 +37,12 @@ func (s *Sidecar) openCapture() error {
 		srv, err := s.listen("captured", address, &forwarder{direction: "inbound", target: captor.inboundTarget(e), via: captor.via})
 		if err != nil {
 			return err
+		}
+		if c.Capture.TPROXY {
+			if err := capture.Transparent(srv.l.Listener); err != nil {
+				_ = srv.l.Close()
+				return err
+			}
 		}
 		srv.http.Handler = c.Mesh.Handler(srv.http.Handler)
 		srv.wire = newInboundWire(srv.forward, srv.l, s.wheel, e, nil)

@@ -38,6 +38,9 @@ type Capture struct {
 	ServerFirst time.Duration
 	// Destination says where a connection meant to go. Default: as the kernel knows it, SO_ORIGINAL_DST.
 	Destination func(*net.TCPConn) (netip.AddrPort, error)
+	// TPROXY says that the rules hand inbound connections over as they are: the program then sees its callers' own addresses. The
+	// sidecar needs CAP_NET_ADMIN for it, and Start says what else is missing. Default: they are redirected, and the program sees 127.0.0.6.
+	TPROXY bool
 }
 
 // The reasons of replies to captured connections that go nowhere. Such a reply has no status: the connection is reset.
@@ -56,8 +59,14 @@ type captor struct {
 	names   *names // of outbound
 
 	mu    sync.Mutex // guards what follows
-	apps  map[netip.AddrPort]*application
+	apps  map[way]*application
 	given map[net.Conn]netip.AddrPort // HTTP/2, on its way to net/http
+}
+
+// A way is where connections to the program meant to go, and, where it is to see that, whom they are from.
+type way struct {
+	to   netip.AddrPort
+	from netip.Addr
 }
 
 func newCaptor(c Capture, g *Guard, in *transport.Inbound) *captor {
@@ -67,17 +76,22 @@ func newCaptor(c Capture, g *Guard, in *transport.Inbound) *captor {
 	if c.ServerFirst <= 0 {
 		c.ServerFirst = DefaultServerFirst
 	}
-	return &captor{config: c, guard: g, inbound: in, apps: make(map[netip.AddrPort]*application), given: make(map[net.Conn]netip.AddrPort)}
+	return &captor{config: c, guard: g, inbound: in, apps: make(map[way]*application), given: make(map[net.Conn]netip.AddrPort)}
 }
 
-// maxApplications is how many ports of the program are remembered, which callers may make up.
-const maxApplications = 256
+// maxApplications is how many ports of the program, and callers, are remembered, which callers may make up.
+const maxApplications = 1024
 
-// application gives the program on one of its ports, called from an address whose connections are not captured again.
-func (c *captor) application(to netip.AddrPort) *application {
+// application gives the program on one of its ports, called from an address whose connections are not captured again: with TPROXY the
+// caller's, unless that is nobody's.
+func (c *captor) application(to netip.AddrPort, from netip.Addr) *application {
+	if !c.config.TPROXY {
+		from = netip.Addr{}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := c.apps[to]
+	w := way{to, from}
+	a := c.apps[w]
 	if a != nil {
 		return a
 	}
@@ -88,8 +102,8 @@ func (c *captor) application(to netip.AddrPort) *application {
 		clear(c.apps)
 	}
 	a = newApplication(to.String())
-	a.from = capture.PassThrough(to.Addr())
-	c.apps[to] = a
+	a.from, a.as = capture.PassThrough(to.Addr()), from
+	c.apps[w] = a
 	return a
 }
 
@@ -139,7 +153,8 @@ func (c *captor) inboundTarget(e *transport.Engine) func(*http.Request) (destina
 }
 
 func (c *captor) via(r *http.Request) http.RoundTripper {
-	return c.application(transport.DestinationOf(r.Context())).via(r)
+	from, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return c.application(transport.DestinationOf(r.Context()), from.Addr().Unmap()).via(r)
 }
 
 // captured finds out where a redirected connection meant to go, and what is spoken on it. What is not HTTP is served, or
@@ -224,10 +239,18 @@ func (s *session) hear(wait time.Duration, b []byte, enough func([]byte) bool) (
 	return b[:n], s.nc.SetReadDeadline(time.Time{})
 }
 
+// from gives the caller's address.
+func (s *session) from() netip.Addr {
+	if from, ok := s.nc.RemoteAddr().(*net.TCPAddr); ok {
+		return from.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
 // received is captured of a connection to the program.
 func (s *session) received() bool {
 	c := s.wire.captor
-	s.app = c.application(s.to)
+	s.app = c.application(s.to, s.from())
 	if slices.Contains(c.config.ProxyProtocol, s.to.Port()) && !s.proxied() {
 		s.refuse(s.to, LocalReply{Flag: "DPE", Reason: NoHeader, Text: "the connection begins with no header of the PROXY protocol"})
 		return false

@@ -76,7 +76,7 @@ func (s *Sidecar) probed(port uint16, called net.Addr) *application {
 		at = tcp.AddrPort().Addr().Unmap()
 	}
 	for _, srv := range s.capturing("inbound") {
-		return srv.captor.application(netip.AddrPortFrom(at, port))
+		return srv.captor.application(netip.AddrPortFrom(at, port), netip.Addr{})
 	}
 	return newApplication(net.JoinHostPort(at.String(), strconv.Itoa(int(port))))
 }

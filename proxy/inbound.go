@@ -13,6 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/discovery"
 	"github.com/heddlemesh/mesh/identity/authz"
 	"github.com/heddlemesh/mesh/identity/jwt"
+	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -26,6 +27,7 @@ type application struct {
 	address string
 	dialer  net.Dialer
 	from    []netip.Addr // to connect from: the first that the machine has; nil for any
+	as      netip.Addr   // to connect from in the place of those, as another's; the zero one for nobody's
 	http1   http.Transport
 	http2   http.Transport // without TLS, by prior knowledge
 }
@@ -61,6 +63,9 @@ func (a *application) host() string {
 
 // dial connects.
 func (a *application) dial(ctx context.Context) (net.Conn, error) {
+	if a.as.IsValid() && !a.as.IsLoopback() {
+		return capture.DialAs(ctx, a.dialer, a.as, a.address)
+	}
 	for _, from := range a.from {
 		d := a.dialer
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
@@ -73,7 +78,11 @@ func (a *application) dial(ctx context.Context) (net.Conn, error) {
 
 // peer is the application to a wire.
 func (a *application) peer(u *upstreams) peer {
-	return peer{key: upstreamKey{address: discovery.Address{Network: a.network, Addr: a.address}}, pool: u.plain}
+	to := discovery.Address{Network: a.network, Addr: a.address}
+	if a.as.IsValid() {
+		to.Via = a.as.String() // what one caller has used is no other's
+	}
+	return peer{key: upstreamKey{address: to}, pool: u.plain}
 }
 
 // via chooses by the version that the request came in; gRPC has no other than HTTP/2.

@@ -27,6 +27,8 @@ const (
 	OutboundPort = 15001
 	InboundPort  = 15006
 	DNSPort      = 15053
+	Mark         = 1337 // of packets that stay on this machine though their addresses are others'
+	RouteTable   = 133  // which keeps them
 	Owner        = 1337 // user and group of the sidecar
 )
 
@@ -56,6 +58,9 @@ type Config struct {
 	// UIDs and GIDs are the sidecar's users and groups. Default: Owner, where both are empty.
 	UIDs, GIDs        []Range
 	Outbound, Inbound Selection
+	// TPROXY hands what the program is sent to the sidecar as it is, and not by redirection: the sidecar can call the program from
+	// its caller's address (DialAs). The sidecar then needs CAP_NET_ADMIN, or from Linux 5.17 on CAP_NET_RAW.
+	TPROXY bool
 	// NoIPv6 leaves IPv6 alone: it then goes past the sidecar. Default: it is captured.
 	NoIPv6 bool
 }

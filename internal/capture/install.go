@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,10 +52,16 @@ func (c *Config) mark(rules string) string {
 	if c.DNSPort != 0 {
 		ports += fmt.Sprintf(" dns %d", c.DNSPort)
 	}
+	if c.TPROXY {
+		ports += " tproxy"
+		if c.NoIPv6 {
+			ports += "4"
+		}
+	}
 	return fmt.Sprintf("heddle %s rules %d digest %x", ports, n, sum[:6])
 }
 
-var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))? rules (\d+) digest [0-9a-f]{12}`)
+var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))?( tproxy4?)? rules (\d+) digest [0-9a-f]{12}`)
 
 // isRule finds the lines that are rules, of both backends.
 func isRule(line string) bool {
@@ -74,11 +81,17 @@ func Print(c Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	text := ""
+	if c.TPROXY {
+		for _, r := range routes(c.NoIPv6) {
+			text += "# ip " + strings.Join(r.add, " ") + "\n"
+		}
+	}
 	if c.Backend == NFTables {
-		return "# nft -f -\n" + c.nftScript(), nil
+		return text + "# nft -f -\n" + c.nftScript(), nil
 	}
 	tool := iptablesOf(c.Backend, nil)
-	text := "# " + tool.program(ipv4, "-restore") + " --noflush\n" + script(tableState{}, c.iptablesState(ipv4))
+	text += "# " + tool.program(ipv4, "-restore") + " --noflush\n" + script(tableState{}, c.iptablesState(ipv4))
 	if !c.NoIPv6 {
 		text += "# " + tool.program(ipv6, "-restore") + " --noflush\n" + script(tableState{}, c.iptablesState(ipv6))
 	}
@@ -104,11 +117,24 @@ func Install(ctx context.Context, c Config, run Tool) error {
 			return fmt.Errorf("rules of ours are installed by %s already: uninstall them first", p.Backend)
 		}
 	}
+	undo := func() error { return nil }
+	if c.TPROXY {
+		if undo, err = addRoutes(ctx, &c, run); err != nil {
+			return err
+		}
+	}
 	if c.Backend == NFTables {
 		_, err = run(ctx, c.nftScript(), "nft", "-f", "-")
-		return err
+	} else {
+		err = iptablesOf(c.Backend, run).install(ctx, &c)
 	}
-	return iptablesOf(c.Backend, run).install(ctx, &c)
+	switch {
+	case err != nil:
+		return errors.Join(err, undo())
+	case !c.TPROXY && len(found) > 0 && found[0].TPROXY:
+		return removeRoutes(ctx, run)
+	}
+	return nil
 }
 
 // variant finds out which one the system's choice is.
@@ -138,7 +164,7 @@ func Uninstall(ctx context.Context, run Tool) error {
 		}
 		err = errors.Join(err, failed)
 	}
-	return err
+	return errors.Join(err, removeRoutes(ctx, run))
 }
 
 // A Place is where rules of ours were found.
@@ -146,10 +172,13 @@ type Place struct {
 	Backend Backend // never IPTables
 	// OutboundPort, InboundPort and DNSPort are those that the rules redirect to, 0 where that is not to be told, or for none.
 	OutboundPort, InboundPort, DNSPort uint16
+	TPROXY                             bool
 	// Damage says what is wrong with the rules, "" for nothing: they are not as they were installed.
 	Damage string
 	// Rules are what there is, as the backend's tool writes it.
 	Rules string
+
+	noIPv6 bool
 }
 
 // Status finds our rules, in every backend whose tools are there.
@@ -176,6 +205,11 @@ func Status(ctx context.Context, run Tool) ([]Place, error) {
 			failed = errors.Join(failed, a.err)
 		case a.place != nil:
 			all = append(all, *a.place)
+		}
+	}
+	for i := range all {
+		if p := &all[i]; p.TPROXY && p.Damage == "" {
+			p.Damage = missingRoute(ctx, p.noIPv6, run)
 		}
 	}
 	if missing == len(looks) {
@@ -218,13 +252,17 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			if p == nil {
 				p = &Place{Backend: b}
 			}
-			one := Place{Rules: strings.Join(append(t.rules, t.jumps...), "\n") + "\n"}
-			one.inspect(len(t.rules))
+			rules, there := t.all()
+			one := Place{Rules: strings.Join(slices.Concat(rules, there), "\n") + "\n"}
+			one.inspect(len(rules))
 			jumps := 2
 			if one.DNSPort != 0 {
 				jumps = 4
 			}
-			if one.Damage == "" && len(t.jumps) != jumps {
+			if one.TPROXY {
+				jumps++
+			}
+			if one.Damage == "" && len(there) != jumps {
 				one.Damage = "connections do not come to the rules, or come twice"
 			}
 			p.Rules += one.Rules
@@ -232,7 +270,7 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			if p.Damage != "" {
 				return p, nil
 			}
-			p.OutboundPort, p.InboundPort, p.DNSPort = one.OutboundPort, one.InboundPort, one.DNSPort
+			p.OutboundPort, p.InboundPort, p.DNSPort, p.TPROXY, p.noIPv6 = one.OutboundPort, one.InboundPort, one.DNSPort, one.TPROXY, one.noIPv6
 		}
 		return p, nil
 	}
@@ -249,7 +287,8 @@ func (p *Place) inspect(rules int) {
 	in, _ := strconv.ParseUint(m[2], 10, 16)
 	dns, _ := strconv.ParseUint(m[3], 10, 16)
 	p.OutboundPort, p.InboundPort, p.DNSPort = uint16(out), uint16(in), uint16(dns)
-	if m[4] != strconv.Itoa(rules) {
-		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[4], rules)
+	p.TPROXY, p.noIPv6 = m[4] != "", m[4] == " tproxy4"
+	if m[5] != strconv.Itoa(rules) {
+		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[5], rules)
 	}
 }

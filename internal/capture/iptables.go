@@ -10,28 +10,57 @@ import (
 
 const chainPrefix = "HEDDLE_"
 
-// A tableState is what a table "nat" of iptables has of ours, as iptables-save writes it.
+// A tableState is what a table of iptables has of ours, as iptables-save writes it.
 type tableState struct {
 	chains []string
 	jumps  []string // rules of others' chains
 	rules  []string
+	mangle *tableState // beside "nat", nil for nothing
 }
 
-func (t *tableState) empty() bool { return len(t.chains)+len(t.jumps) == 0 }
+func (t *tableState) empty() bool {
+	return t == nil || len(t.chains)+len(t.jumps) == 0 && t.mangle.empty()
+}
+
+// all gives rules and jumps of both tables.
+func (t *tableState) all() (rules, jumps []string) {
+	if t.mangle == nil {
+		return t.rules, t.jumps
+	}
+	return slices.Concat(t.rules, t.mangle.rules), slices.Concat(t.jumps, t.mangle.jumps)
+}
 
 // iptablesState gives what is to be there.
 func (c *Config) iptablesState(of family) tableState {
 	if of == ipv6 && c.NoIPv6 {
 		return tableState{}
 	}
-	t := tableState{jumps: []string{
-		"-A PREROUTING -p tcp -j " + chainName(chainInbound),
-		"-A OUTPUT -p tcp -j " + chainName(chainOutbound),
-	}}
+	t := tableState{jumps: []string{"-A OUTPUT -p tcp -j " + chainName(chainOutbound)}}
+	inbound := "-A PREROUTING -p tcp -j " + chainName(chainInbound)
+	if c.TPROXY {
+		mark := "-A " + chainName(chainMark)
+		t.mangle = &tableState{jumps: []string{inbound, "-A OUTPUT -p tcp -j " + chainName(chainMark)}, chains: []string{chainName(chainMark)}, rules: []string{
+			fmt.Sprintf("%s -m mark --mark %#x -j CONNMARK --set-xmark %#[2]x/0xffffffff", mark, Mark),
+			fmt.Sprintf("%s -m connmark --mark %#x -j MARK --set-xmark %#[2]x/0xffffffff", mark, Mark)}}
+		t.mangle.write(c.mangle(), of)
+	} else {
+		t.jumps = append([]string{inbound}, t.jumps...)
+	}
 	if c.DNSPort != 0 {
 		t.jumps = append(t.jumps, "-A OUTPUT -p udp -m udp --dport 53 -j "+chainName(chainDNS), "-A OUTPUT -p tcp -m tcp --dport 53 -j "+chainName(chainDNS))
 	}
-	for _, ch := range c.chains() {
+	t.write(c.nat(), of)
+	// It is the last rule of the last chain that says what all of them are.
+	last := len(t.rules) - 1
+	rules, _ := t.all()
+	mark := c.mark(strings.Join(rules, "\n"))
+	t.rules[last] = strings.Replace(t.rules[last], " -j ", " -m comment --comment \""+mark+"\" -j ", 1)
+	return t
+}
+
+// write adds chains.
+func (t *tableState) write(chains []chain, of family) {
+	for _, ch := range chains {
 		t.chains = append(t.chains, chainName(ch.name))
 		for i := range ch.rules {
 			if words, ok := ch.rules[i].iptables(of); ok {
@@ -39,18 +68,13 @@ func (c *Config) iptablesState(of family) tableState {
 			}
 		}
 	}
-	// It is the last rule of the last chain that says what all of them are.
-	last := len(t.rules) - 1
-	mark := c.mark(strings.Join(t.rules, "\n"))
-	t.rules[last] = strings.Replace(t.rules[last], " -j ", " -m comment --comment \""+mark+"\" -j ", 1)
-	return t
 }
 
 func chainName(name string) string { return chainPrefix + strings.ToUpper(name) }
 
 // iptables writes the rule. It reports false for one of the other family.
 func (r *rule) iptables(of family) (string, bool) {
-	if r.family != both && r.family != of {
+	if r.family != both && r.family != of || r.only == nft {
 		return "", false
 	}
 	var w []string
@@ -73,8 +97,17 @@ func (r *rule) iptables(of family) (string, bool) {
 	if r.out != "" {
 		say("-o", wild(r.out))
 	}
-	if r.port != nil || r.then == redirect {
+	if r.port != nil || r.then == redirect || r.then == divert {
 		say("-p", r.protocol())
+	}
+	if r.marked {
+		say("-m", "mark", "--mark", fmt.Sprintf("%#x", Mark))
+	}
+	if r.reply {
+		say("-m", "conntrack", "--ctdir", "REPLY")
+	}
+	if r.established {
+		say("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-m", "socket")
 	}
 	if r.local {
 		say("-m", "addrtype", "--dst-type", "LOCAL")
@@ -95,6 +128,9 @@ func (r *rule) iptables(of family) (string, bool) {
 		say("-g", chainName(r.chain))
 	case redirect:
 		say("-j", "REDIRECT", "--to-ports", fmt.Sprint(r.port2))
+	case divert:
+		say("-j", "TPROXY", "--on-port", fmt.Sprint(r.port2))
+	case refuse: // nft's
 	}
 	return strings.Join(w, " "), true
 }
@@ -109,32 +145,50 @@ func wild(name string) string {
 
 // readState finds what is ours in what iptables-save wrote.
 func readState(saved string) tableState {
-	var t tableState
-	table := ""
+	var t, mangle tableState
+	var in *tableState
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSpace(line)
 		switch {
 		case strings.HasPrefix(line, "*"):
-			table = line[1:]
-		case table != "nat":
+			in = map[string]*tableState{"*nat": &t, "*mangle": &mangle}[line]
+		case in == nil:
 		case strings.HasPrefix(line, ":"+chainPrefix):
 			name, _, _ := strings.Cut(line[1:], " ")
-			t.chains = append(t.chains, name)
+			in.chains = append(in.chains, name)
 		case strings.HasPrefix(line, "-A "+chainPrefix):
-			t.rules = append(t.rules, line)
+			in.rules = append(in.rules, line)
 		case strings.HasPrefix(line, "-A ") && strings.Contains(line, " -j "+chainPrefix):
-			t.jumps = append(t.jumps, line)
+			in.jumps = append(in.jumps, line)
 		}
+	}
+	if !mangle.empty() {
+		t.mangle = &mangle
 	}
 	return t
 }
 
-// script gives what iptables-restore has to read to make one state of another, in one transaction and without a look at
-// what is foreign. Jumps that are there stay in their place.
+// script gives what iptables-restore has to read to make one state of another, in one transaction for each table and without a look
+// at what is foreign. Jumps that are there stay in their place.
 func script(now, want tableState) string {
+	text := tableScript("nat", now, want)
+	if now.mangle == nil && want.mangle == nil {
+		return text
+	}
+	var before, after tableState
+	if now.mangle != nil {
+		before = *now.mangle
+	}
+	if want.mangle != nil {
+		after = *want.mangle
+	}
+	return text + tableScript("mangle", before, after)
+}
+
+func tableScript(name string, now, want tableState) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("*nat")
+	line("*%s", name)
 	gone := slices.DeleteFunc(slices.Clone(now.chains), func(name string) bool { return slices.Contains(want.chains, name) })
 	for _, name := range slices.Concat(want.chains, gone) { // new, or emptied
 		line(":%s - [0:0]", name)

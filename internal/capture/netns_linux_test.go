@@ -236,6 +236,9 @@ func rulesOf(t *testing.T) string {
 			}
 		}
 	}
+	for _, of := range []string{"-4", "-6"} { // of routing
+		b.WriteString(netns.Command(t, "ip", of, "rule") + netns.Command(t, "ip", of, "route", "show", "table", "all", "type", "local", "proto", "137"))
+	}
 	return b.String()
 }
 
@@ -244,6 +247,12 @@ const foreign = `*nat
 -A PREROUTING -p tcp --dport 7 -j OURS
 -A OUTPUT -p tcp --dport 7 -j OURS
 -A OURS -p tcp -j REDIRECT --to-ports 70
+COMMIT
+*mangle
+:OURS - [0:0]
+-A PREROUTING -p tcp --dport 7 -j OURS
+-A OUTPUT -p tcp --dport 7 -j OURS
+-A OURS -j MARK --set-mark 7
 COMMIT
 `
 
@@ -283,6 +292,11 @@ func TestNamespaceForeign(t *testing.T) {
 		if back := install(capture.Config{}); back != first {
 			t.Errorf("%s: installed as before, the rules are others:\n%s\n%s", backend, first, back)
 		}
+		all := capture.Config{TPROXY: true, DNSPort: capture.DNSPort}
+		large := install(all)
+		if again := install(all); again != large || large == other {
+			t.Errorf("%s: with all installed again, the rules are others:\n%s\n%s", backend, large, again)
+		}
 		for range 2 {
 			if err := capture.Uninstall(ctx, capture.Run); err != nil {
 				t.Fatalf("%s: %v", backend, err)
@@ -313,8 +327,13 @@ func TestNamespaceLife(t *testing.T) {
 			}
 			return capture.Run(ctx, stdin, name, args...)
 		}
-		if err := install(capture.Config{}, failing); err == nil {
-			t.Errorf("%s: no error", backend)
+		for _, c := range []capture.Config{{}, {TPROXY: true, DNSPort: capture.DNSPort}} {
+			if err := install(c, failing); err == nil {
+				t.Errorf("%s: no error", backend)
+			}
+			if after := rulesOf(t); backend == capture.NFTables && after != clean {
+				t.Errorf("%s: left behind:\n%s\nthere was\n%s", backend, after, clean)
+			}
 		}
 		if found, err := capture.Status(ctx, capture.Run); len(found) > 0 || err != nil {
 			t.Errorf("%s: left behind: %v, %v", backend, found, err)

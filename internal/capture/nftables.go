@@ -34,9 +34,14 @@ func (c *Config) nftBody() string {
 	if c.NoIPv6 {
 		only = "meta nfproto ipv4 " + only
 	}
-	for _, hook := range []struct{ name, chain string }{{"prerouting", chainInbound}, {"output", chainOutbound}} {
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype nat hook %s priority -100; policy accept;\n\t\t%s jump %s\n\t}\n",
-			hook.name, hook.name, only, hook.chain)
+	inbound := "type nat hook prerouting priority -100"
+	if c.TPROXY {
+		inbound = "type filter hook prerouting priority -150"
+		fmt.Fprintf(&b, "\tchain output_%[1]s {\n\t\ttype route hook output priority -150; policy accept;\n\t\tmeta mark %[2]d ct mark set %[2]d\n"+
+			"\t\tct mark %[2]d meta mark set %[2]d\n\t}\n", chainMark, Mark)
+	}
+	for _, hook := range []struct{ name, kind, chain string }{{"prerouting", inbound, chainInbound}, {"output", "type nat hook output priority -100", chainOutbound}} {
+		fmt.Fprintf(&b, "\tchain %s {\n\t\t%s; policy accept;\n\t\t%s jump %s\n\t}\n", hook.name, hook.kind, only, hook.chain)
 	}
 	if c.DNSPort != 0 {
 		// Before all others', for a container's own resolver is found by rules too (Docker's 127.0.0.11).
@@ -56,7 +61,7 @@ func (r *rule) protocol() string {
 
 // nft writes the rule. It reports false for one of a family that is left alone.
 func (r *rule) nft(noIPv6 bool) (string, bool) {
-	if r.family == ipv6 && noIPv6 {
+	if r.family == ipv6 && noIPv6 || r.only == xtables {
 		return "", false
 	}
 	var w []string
@@ -82,6 +87,15 @@ func (r *rule) nft(noIPv6 bool) (string, bool) {
 	if r.out != "" {
 		say("oifname %q", r.out)
 	}
+	if r.marked {
+		say("meta mark %d", Mark)
+	}
+	if r.reply {
+		say("ct direction reply")
+	}
+	if r.established {
+		say("ct state established,related")
+	}
 	if r.local {
 		say("fib daddr type local")
 	}
@@ -101,6 +115,10 @@ func (r *rule) nft(noIPv6 bool) (string, bool) {
 		say("goto %s", r.chain)
 	case redirect:
 		say("meta l4proto %s redirect to :%d", r.protocol(), r.port2)
+	case divert:
+		say("meta l4proto tcp tproxy to :%d accept", r.port2)
+	case refuse:
+		say("meta l4proto tcp reject with tcp reset")
 	}
 	return strings.Join(w, " "), true
 }

@@ -30,7 +30,20 @@ type rule struct {
 	chain string // to go to
 	port2 uint16 // to redirect to
 	udp   bool   // what is redirected; else TCP
+
+	marked      bool    // has Mark
+	reply       bool    // goes back to who has connected
+	established bool    // of a connection that is there
+	only        backend // which writes it; both, where it is zero
 }
+
+// A backend is one of the two languages of rules.
+type backend uint8
+
+const (
+	nft backend = 1 + iota
+	xtables
+)
 
 type verdict uint8
 
@@ -38,6 +51,8 @@ const (
 	leave    verdict = iota // not captured
 	goTo                    // the chain decides, for good
 	redirect                // captured
+	divert                  // captured as it is (TPROXY)
+	refuse                  // reset
 )
 
 // A chain is a list of rules, of which the first that holds counts. At its end nothing is captured.
@@ -52,6 +67,8 @@ const (
 	chainInbound  = "inbound"
 	chainReceive  = "receive" // inbound, whichever way it came
 	chainDNS      = "dns"     // queries that this machine makes
+	chainDivert   = "divert"  // inbound with TPROXY, in the place of receive
+	chainMark     = "mark"    // what the sidecar and its program say to each other by the addresses of callers
 )
 
 // The addresses that a sidecar connects to its program from. IPv6 has one address for loopback only, and from that one Linux does
@@ -67,7 +84,25 @@ var (
 
 // chains gives what the kernel is to do. The configuration is complete.
 func (c *Config) chains() []chain {
-	return slices.Concat(c.dns(), c.outbound(), c.inbound(), c.receive())
+	return slices.Concat(c.nat(), c.mangle())
+}
+
+// nat is what translates addresses.
+func (c *Config) nat() []chain {
+	all := slices.Concat(c.dns(), c.outbound())
+	if !c.TPROXY {
+		all = append(all, c.inbound()...)
+	}
+	return append(all, c.receive(chainReceive, rule{then: redirect, port2: c.InboundPort})...)
+}
+
+// mangle is what takes packets as they are. What has no listener is refused: nft goes on to the next rule, iptables drops it itself.
+func (c *Config) mangle() []chain {
+	if !c.TPROXY {
+		return nil
+	}
+	return append(c.inbound(), c.receive(chainDivert, rule{established: true, only: xtables}, rule{then: divert, port2: c.InboundPort},
+		rule{established: true, only: nft}, rule{then: refuse, only: nft})...)
 }
 
 // dns decides about queries that this machine makes, to loopback addresses too: a stub of the system's may be there.
@@ -86,7 +121,11 @@ func (c *Config) dns() []chain {
 
 // inbound decides about connections that come by an interface. What is only routed through this machine is not for it.
 func (c *Config) inbound() []chain {
-	b := builder{name: chainInbound}
+	b, to := builder{name: chainInbound}, chainReceive
+	if c.TPROXY { // which is for packets, and not for connections
+		b.add(rule{in: "lo"}, rule{reply: true})
+		to = chainDivert
+	}
 	for _, name := range c.Inbound.ExcludeInterfaces {
 		b.add(rule{in: name})
 	}
@@ -94,13 +133,13 @@ func (c *Config) inbound() []chain {
 		b.choose(rule{in: name})
 	}
 	b.next()
-	b.add(rule{local: true, then: goTo, chain: chainReceive})
+	b.add(rule{local: true, then: goTo, chain: to})
 	return b.chains()
 }
 
 // receive decides about connections to this machine by their port.
-func (c *Config) receive() []chain {
-	b := builder{name: chainReceive}
+func (c *Config) receive(name string, taken ...rule) []chain {
+	b := builder{name: name}
 	for i := range c.Inbound.ExcludePorts {
 		b.add(rule{port: &c.Inbound.ExcludePorts[i]})
 	}
@@ -108,7 +147,7 @@ func (c *Config) receive() []chain {
 		b.choose(rule{port: &c.Inbound.IncludePorts[i]})
 	}
 	b.next()
-	b.add(rule{then: redirect, port2: c.InboundPort})
+	b.add(taken...)
 	return b.chains()
 }
 
@@ -120,6 +159,12 @@ func (c *Config) outbound() []chain {
 	b.add(rule{family: ipv4, loopback: true, from: passV4}, rule{family: ipv6, loopback: true, from: passV6},
 		rule{family: ipv6, loopback: true, from: istioV6})
 	own := ownersOf(c.UIDs, c.GIDs)
+	if c.TPROXY { // calls of the program, by the addresses of callers
+		for _, r := range own {
+			r.marked = true
+			b.add(r)
+		}
+	}
 	for _, r := range own {
 		r.loopback, r.then, r.chain = true, goTo, chainReceive
 		r.family, r.notTo = ipv4, loopbackV4

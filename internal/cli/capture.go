@@ -44,6 +44,7 @@ func captureRules(cmd *cobra.Command, c *capture.Config) {
 	f.Uint16Var(&c.InboundPort, "inbound-port", capture.InboundPort, "`port` of the sidecar for connections to the program")
 	f.Uint16Var(&c.DNSPort, "dns", 0, "capture the program's DNS queries too, by UDP and TCP, to this `port` of the sidecar; 15053 where it says none")
 	f.Lookup("dns").NoOptDefVal = strconv.Itoa(capture.DNSPort)
+	f.BoolVar(&c.TPROXY, "tproxy", false, "hand over what the program is sent as it is, so that it sees its callers' addresses; the sidecar then needs CAP_NET_ADMIN")
 	f.Var((*captureRanges)(&c.UIDs), "uid", "`users` that the sidecar runs as, by number; default 1337 for users and groups")
 	f.Var((*captureRanges)(&c.GIDs), "gid", "`groups` that it runs as")
 	for _, direction := range []struct {
@@ -130,11 +131,14 @@ func captureVerdict(cmd *cobra.Command, found []capture.Place) error {
 		if p.Damage != "" {
 			fmt.Fprintf(&b, "damaged: %s: %s; install them again\n", p.Backend, p.Damage)
 		} else {
-			dns := ""
+			more := ""
 			if p.DNSPort != 0 {
-				dns = fmt.Sprintf(", DNS to port %d", p.DNSPort)
+				more = fmt.Sprintf(", DNS to port %d", p.DNSPort)
 			}
-			fmt.Fprintf(&b, "installed: %s, outbound to port %d, inbound to port %d%s\n", p.Backend, p.OutboundPort, p.InboundPort, dns)
+			if p.TPROXY {
+				more += ", TPROXY"
+			}
+			fmt.Fprintf(&b, "installed: %s, outbound to port %d, inbound to port %d%s\n", p.Backend, p.OutboundPort, p.InboundPort, more)
 		}
 		b.WriteString(p.Rules)
 	}

@@ -52,6 +52,7 @@ type proxyFlags struct {
 	opaque         ports
 	proxied        ports
 	outboundTCP    outboundTCPs
+	tproxy         bool
 	dns            addresses
 	dnsUpstreams   nameServers
 	dnsAutomatic   bool
@@ -125,6 +126,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.opaque, "opaque-ports", "`ports` of the program on which nobody speaks HTTP, 3306,5432")
 	f.Var(&o.proxied, "proxy-protocol-ports", "`ports` of the program, or of --inbound, whose callers say by the PROXY protocol who has made the connection; who does not is refused")
 	f.DurationVar(&o.serverFirst, "server-first", proxy.DefaultServerFirst, "after how `long` a silent captured connection to the program is one on which the program speaks first")
+	f.BoolVar(&o.tproxy, "tproxy", false, "the rules are those of heddle capture install --tproxy: the program sees its callers' addresses; needs CAP_NET_ADMIN")
 	f.Var(&o.dns, "dns", "`addresses` of loopback where the program's DNS queries are answered, none for none; with --transparent by default 127.0.0.1:15053 and [::1]:15053")
 	f.Var(&o.dnsUpstreams, "dns-upstream", "`servers` that are asked for names that the mesh does not know, 10.0.0.2,10.0.0.3:53; default: those of /etc/resolv.conf")
 	f.BoolVar(&o.dnsAutomatic, "dns-auto-allocate", true, "give hosts that have no address automatic ones, of 240.240.0.0/16 and 2001:2::/64")
@@ -291,6 +293,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
 	case o.takeover != "" && len(args) > 0:
 		return usageError("--takeover starts no command: two of them would listen on the same port")
+	case o.tproxy && !o.transparent:
+		return usageError("--tproxy goes with --transparent")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent:
@@ -320,7 +324,7 @@ func (o *proxyFlags) capture() proxy.Capture {
 	if !o.transparent {
 		return proxy.Capture{}
 	}
-	c := proxy.Capture{Opaque: o.opaque, ProxyProtocol: o.proxied, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
+	c := proxy.Capture{TPROXY: o.tproxy, Opaque: o.opaque, ProxyProtocol: o.proxied, ServerFirst: o.serverFirst, Inbound: []string{":" + strconv.Itoa(int(o.capturedIn))}}
 	for _, host := range loopbacks() {
 		c.Outbound = append(c.Outbound, net.JoinHostPort(host, strconv.Itoa(int(o.capturedOut))))
 	}

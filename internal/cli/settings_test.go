@@ -33,6 +33,7 @@ opaque-ports: ["3306", "25,26"]
 outbound-tcp: ["127.0.0.1:3306=mysql:3306"]
 proxy-protocol-ports: ["3306"]
 server-first: 3s
+tproxy: true
 dns: "127.0.0.1:16053"
 dns-upstream: [10.0.0.2, "10.0.0.3:54"]
 dns-auto-allocate: false
@@ -81,7 +82,7 @@ func TestSettingsFile(t *testing.T) {
 	}
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
 		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "transparent": "true", "capture-outbound-port": "16001",
-		"capture-inbound-port": "16006", "server-first": "3s", "dns-auto-allocate": "false", "admin": "none", "snapshot-dir": "/var/lib/heddle", "takeover": "/run/heddle/takeover", "health": ":15021",
+		"capture-inbound-port": "16006", "server-first": "3s", "dns-auto-allocate": "false", "tproxy": "true", "admin": "none", "snapshot-dir": "/var/lib/heddle", "takeover": "/run/heddle/takeover", "health": ":15021",
 		"app-probes": `{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":9080}}}`, "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
 		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
