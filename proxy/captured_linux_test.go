@@ -258,12 +258,16 @@ func TestCapturedStraight(t *testing.T) {
 			t.Errorf("%s: %+v", name, l)
 		}
 	}
-	conn := kernel.dial(t, out, "169.254.169.254:80")
-	if got := greeting(conn); got != "reset" {
-		t.Errorf("metadata: %q", got)
-	}
-	if l := <-r.told; l.Reason != "destination_refused" {
-		t.Errorf("metadata: %+v", l)
+	// Row B-101: whichever way the address is written, it is the one that is dialled that counts.
+	for _, address := range []string{"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[64:ff9b::a9fe:a9fe]:80", "[2002:a9fe:a9fe::]:80", "[fd00:ec2::254]:80", "[fe80::1]:80",
+		"100.100.100.200:80", "[::ffff:168.63.129.16]:80"} {
+		conn := kernel.dial(t, out, address)
+		if got := greeting(conn); got != "reset" {
+			t.Errorf("%s: %q", address, got)
+		}
+		if l := <-r.told; l.Reason != "destination_refused" {
+			t.Errorf("%s: %+v", address, l)
+		}
 	}
 }
 

@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/internal/capture"
@@ -128,8 +130,14 @@ func TestNamespaceTransparent(t *testing.T) {
 	config := entry("web.example.com", "", "HTTP", 9080, netns.ThereV4+":9080") + entry("self.example.com", "", "HTTP", 9081, netns.HereV4+":9080")
 	startMesh(t, config, func(c *proxy.Config) {
 		c.Outbound = ""
-		c.Capture = proxy.Capture{Outbound: []string{"127.0.0.1:15001", "[::1]:15001"}, Inbound: []string{":15006"}, Opaque: []uint16{3306, 7}}
+		c.Capture = proxy.Capture{Outbound: []string{"127.0.0.1:15001", "[::1]:15001"}, Inbound: []string{":15006"}, Opaque: []uint16{3306, 7, 9999}}
 	})
+	own, err := net.Listen("tcp", "127.0.0.1:9999") // the program's, for itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	go speakFirst(own, "own")
+	t.Cleanup(func() { _ = own.Close() })
 	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesNFT, capture.IPTablesLegacy, "istio"} {
 		uninstall := install(t, backend)
 		dial := func(address string) net.Conn {
@@ -165,6 +173,9 @@ func TestNamespaceTransparent(t *testing.T) {
 			if got := greeting(from("7")); got != "reset" {
 				t.Errorf("%s, %s, a port that nobody has: %q", backend, family.here, got)
 			}
+			if got := greeting(from("9999")); got != "reset" { // row B-104
+				t.Errorf("%s, %s, a port that the program has on loopback: %q", backend, family.here, got)
+			}
 		}
 		// A service that is the program itself is received as every other: from the sidecar, by the sidecar.
 		if got := asked(t, dial(netns.ThereV4+":9081"), "self.example.com"); got != "200 here self.example.com from 127.0.0.6" {
@@ -176,6 +187,79 @@ func TestNamespaceTransparent(t *testing.T) {
 			}
 		}
 		uninstall()
+	}
+}
+
+// files counts what this process has open.
+func files(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// TestNamespaceStraight is row B-100: whoever comes straight to a port for captured connections, by any address, with rules and without,
+// from here and from elsewhere, is reset, each time once, and nothing stays open.
+func TestNamespaceStraight(t *testing.T) {
+	if !netns.Enter(t) {
+		return
+	}
+	there := netns.NewMachine(t)
+	r := startMesh(t, "", func(c *proxy.Config) {
+		c.Outbound = ""
+		c.Capture = proxy.Capture{Outbound: []string{"127.0.0.1:15001", "[::1]:15001"}, Inbound: []string{":15006"}}
+	})
+	told := 0
+	attack := func(rules string) {
+		for _, port := range []string{"15001", "15006"} {
+			for _, a := range []string{"127.0.0.1", "::1", "127.0.0.99", netns.HereV4, netns.HereV6} {
+				for who, dial := range map[string]func(address string) (net.Conn, error){
+					"the program": func(address string) (net.Conn, error) { return netns.DialAs(userOfProgram, userOfProgram, address) },
+					"another":     there.Dial,
+				} {
+					if who == "another" && a != netns.HereV4 && a != netns.HereV6 {
+						continue
+					}
+					conn, err := dial(net.JoinHostPort(a, port))
+					if errors.Is(err, syscall.ECONNREFUSED) {
+						continue // nobody listens there, on loopback only
+					}
+					if got := greeting(connected(t, conn, err)); got != "reset" {
+						t.Errorf("%s, %s to %s, port %s: %q", rules, who, a, port, got)
+					}
+					if l := <-r.told; l.Reason != proxy.NotCaptured {
+						t.Errorf("%s, %s to %s, port %s: %+v", rules, who, a, port, l)
+					}
+					told++
+					if conn != nil {
+						_ = conn.Close()
+					}
+				}
+			}
+		}
+	}
+	attack("without rules")
+	before := files(t)
+	for range 5 {
+		attack("without rules")
+	}
+	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesLegacy, "istio"} {
+		uninstall := install(t, backend)
+		attack(string(backend))
+		uninstall()
+	}
+	for files(t) > before { // the last ones are being closed
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case l := <-r.told:
+		t.Errorf("more than was asked for: %+v", l)
+	default:
+	}
+	if told < 60 {
+		t.Errorf("%d connections have come to a port", told)
 	}
 }
 

@@ -40,8 +40,8 @@ func TestPrint(t *testing.T) {
 		"iptables-everything": everything(IPTablesLegacy),
 		"nftables-no-ipv6":    {NoIPv6: true},
 		"iptables-no-ipv6":    {Backend: IPTablesNFT, NoIPv6: true},
-		"nftables-tproxy":     {TPROXY: true, DNSPort: DNSPort},
-		"iptables-tproxy":     {Backend: IPTables, TPROXY: true, DNSPort: DNSPort},
+		"nftables-tproxy":     {TPROXY: true, DNSPort: DNSPort, NoQUIC: true},
+		"iptables-tproxy":     {Backend: IPTables, TPROXY: true, DNSPort: DNSPort, NoQUIC: true},
 	} {
 		got, err := Print(c)
 		if err != nil {

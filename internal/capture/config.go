@@ -55,6 +55,9 @@ type Config struct {
 	// DNSPort is the sidecar's for the program's queries by UDP and TCP, whatever server they are for, by port 53. Of Outbound only users
 	// and groups count for them. Default: 0, none is captured.
 	DNSPort uint16
+	// NoQUIC has the program's UDP to port 443 refused at once, so that it takes TCP, which is captured. Of Outbound only users and groups
+	// count. Default: it goes past the sidecar.
+	NoQUIC bool
 	// UIDs and GIDs are the sidecar's users and groups. Default: Owner, where both are empty.
 	UIDs, GIDs        []Range
 	Outbound, Inbound Selection

@@ -52,6 +52,9 @@ func (c *Config) mark(rules string) string {
 	if c.DNSPort != 0 {
 		ports += fmt.Sprintf(" dns %d", c.DNSPort)
 	}
+	if c.NoQUIC {
+		ports += " quic"
+	}
 	if c.TPROXY {
 		ports += " tproxy"
 		if c.NoIPv6 {
@@ -61,7 +64,7 @@ func (c *Config) mark(rules string) string {
 	return fmt.Sprintf("heddle %s rules %d digest %x", ports, n, sum[:6])
 }
 
-var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))?( tproxy4?)? rules (\d+) digest [0-9a-f]{12}`)
+var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))?( quic)?( tproxy4?)? rules (\d+) digest [0-9a-f]{12}`)
 
 // isRule finds the lines that are rules, of both backends.
 func isRule(line string) bool {
@@ -172,7 +175,7 @@ type Place struct {
 	Backend Backend // never IPTables
 	// OutboundPort, InboundPort and DNSPort are those that the rules redirect to, 0 where that is not to be told, or for none.
 	OutboundPort, InboundPort, DNSPort uint16
-	TPROXY                             bool
+	NoQUIC, TPROXY                     bool
 	// Damage says what is wrong with the rules, "" for nothing: they are not as they were installed.
 	Damage string
 	// Rules are what there is, as the backend's tool writes it.
@@ -259,8 +262,10 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			if one.DNSPort != 0 {
 				jumps = 4
 			}
-			if one.TPROXY {
-				jumps++
+			for _, more := range []bool{one.NoQUIC, one.TPROXY} {
+				if more {
+					jumps++
+				}
 			}
 			if one.Damage == "" && len(there) != jumps {
 				one.Damage = "connections do not come to the rules, or come twice"
@@ -270,7 +275,8 @@ func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
 			if p.Damage != "" {
 				return p, nil
 			}
-			p.OutboundPort, p.InboundPort, p.DNSPort, p.TPROXY, p.noIPv6 = one.OutboundPort, one.InboundPort, one.DNSPort, one.TPROXY, one.noIPv6
+			one.Backend, one.Rules, one.Damage = p.Backend, p.Rules, p.Damage
+			*p = one
 		}
 		return p, nil
 	}
@@ -287,8 +293,9 @@ func (p *Place) inspect(rules int) {
 	in, _ := strconv.ParseUint(m[2], 10, 16)
 	dns, _ := strconv.ParseUint(m[3], 10, 16)
 	p.OutboundPort, p.InboundPort, p.DNSPort = uint16(out), uint16(in), uint16(dns)
-	p.TPROXY, p.noIPv6 = m[4] != "", m[4] == " tproxy4"
-	if m[5] != strconv.Itoa(rules) {
-		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[5], rules)
+	p.NoQUIC = m[4] != ""
+	p.TPROXY, p.noIPv6 = m[5] != "", m[5] == " tproxy4"
+	if m[6] != strconv.Itoa(rules) {
+		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[6], rules)
 	}
 }

@@ -49,6 +49,9 @@ func (c *Config) iptablesState(of family) tableState {
 	if c.DNSPort != 0 {
 		t.jumps = append(t.jumps, "-A OUTPUT -p udp -m udp --dport 53 -j "+chainName(chainDNS), "-A OUTPUT -p tcp -m tcp --dport 53 -j "+chainName(chainDNS))
 	}
+	if c.NoQUIC {
+		t.jumps = append(t.jumps, "-A OUTPUT -p udp -m udp --dport 443 -j "+chainName(chainQUIC))
+	}
 	t.write(c.nat(), of)
 	// It is the last rule of the last chain that says what all of them are.
 	last := len(t.rules) - 1

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/internal/netns"
@@ -292,7 +293,7 @@ func TestNamespaceForeign(t *testing.T) {
 		if back := install(capture.Config{}); back != first {
 			t.Errorf("%s: installed as before, the rules are others:\n%s\n%s", backend, first, back)
 		}
-		all := capture.Config{TPROXY: true, DNSPort: capture.DNSPort}
+		all := capture.Config{TPROXY: true, DNSPort: capture.DNSPort, NoQUIC: true}
 		large := install(all)
 		if again := install(all); again != large || large == other {
 			t.Errorf("%s: with all installed again, the rules are others:\n%s\n%s", backend, large, again)
@@ -327,7 +328,7 @@ func TestNamespaceLife(t *testing.T) {
 			}
 			return capture.Run(ctx, stdin, name, args...)
 		}
-		for _, c := range []capture.Config{{}, {TPROXY: true, DNSPort: capture.DNSPort}} {
+		for _, c := range []capture.Config{{}, {TPROXY: true, DNSPort: capture.DNSPort, NoQUIC: true}} {
 			if err := install(c, failing); err == nil {
 				t.Errorf("%s: no error", backend)
 			}
@@ -382,4 +383,123 @@ func damage(t *testing.T, b capture.Backend) {
 	}
 	program := string(b)
 	netns.Command(t, program, "-t", "nat", "-D", "OUTPUT", "-p", "tcp", "-j", "HEDDLE_OUTBOUND")
+}
+
+// TestNamespaceEscape is row B-103: what of a program is captured and what is not, with all that install can do.
+func TestNamespaceEscape(t *testing.T) {
+	if !netns.Enter(t) {
+		return
+	}
+	there := netns.NewMachine(t)
+	sidecar(t)
+	telling(t, "server", ":"+port, there.Listen)
+	for _, address := range []string{"127.0.0.1:15053", "[::1]:15053"} {
+		answering(t, "dns", address, nil)
+	}
+	for _, p := range []string{":53", ":443", ":9999"} {
+		answering(t, "server", p, there)
+	}
+	for _, backend := range backends {
+		c := capture.Config{Backend: backend, DNSPort: capture.DNSPort, NoQUIC: true, TPROXY: true}
+		c.Outbound.ExcludeUIDs = []capture.Range{{First: 2000, Last: 2000}}
+		if err := capture.Install(t.Context(), c, capture.Run); err != nil {
+			t.Fatal(err)
+		}
+		for _, address := range []string{netns.ThereV4, netns.ThereV6} {
+			at := func(port string) string { return net.JoinHostPort(address, port) }
+			for _, c := range []struct{ name, got, want string }{
+				{"TCP", heard(netns.DialAs(program, program, at(port))), "out " + at(port)},
+				{"DNS", said(program, at("53")), "dns"},
+				{"DNS of the sidecar", said(capture.Owner, at("53")), "server"},
+				{"DNS of a user who is left out", said(2000, at("53")), "server"},
+				{"QUIC", said(program, at("443")), "refused"},
+				{"QUIC of a user who is left out", said(2000, at("443")), "server"},
+				{"other UDP, which goes past", said(program, at("9999")), "server"},
+				{"TCP of a user who is left out", heard(netns.DialAs(2000, program, at(port))), "server"},
+			} {
+				if c.got != c.want {
+					t.Errorf("%s, %s, %s: %q, want %q", backend, address, c.name, c.got, c.want)
+				}
+			}
+			if got := heard(marked(at(port))); got == "server" { // with TPROXY it does not even leave the machine
+				t.Errorf("%s, %s: with the sidecar's mark it goes past", backend, address)
+			}
+		}
+		if err := capture.Uninstall(t.Context(), capture.Run); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// answering answers every datagram with its name, here or on another machine.
+func answering(t *testing.T, name, address string, there *netns.Machine) {
+	t.Helper()
+	var conn net.PacketConn
+	var err error
+	listen := func() { conn, err = net.ListenPacket("udp", address) }
+	if there != nil {
+		there.Do(listen)
+	} else {
+		listen()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	go func() {
+		b := make([]byte, 512)
+		for {
+			_, from, err := conn.ReadFrom(b)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = conn.WriteTo([]byte(name), from)
+			}
+		}
+	}()
+}
+
+// said is what a datagram of a user is answered, or that it is refused.
+func said(user int, address string) (what string) {
+	err := netns.As(user, user, func() error {
+		conn, err := net.Dial("udp", address)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second)) // only for one that hears nothing, which is a failure
+		b := make([]byte, 512)
+		if _, err = conn.Write([]byte("?")); err != nil {
+			return err
+		}
+		n, err := conn.Read(b)
+		what = string(b[:n])
+		return err
+	})
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "refused"
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return what
+}
+
+// marked connects as the program does, with the mark that packets of the sidecar have.
+func marked(address string) (conn net.Conn, err error) {
+	err = netns.As(program, program, func() error {
+		d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+			var failed error
+			if err := raw.Control(func(fd uintptr) {
+				failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, capture.Mark)
+			}); err != nil {
+				return err
+			}
+			return failed
+		}}
+		conn, err = d.Dial("tcp", address)
+		return err
+	})
+	return conn, err
 }

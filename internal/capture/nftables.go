@@ -43,6 +43,10 @@ func (c *Config) nftBody() string {
 	for _, hook := range []struct{ name, kind, chain string }{{"prerouting", inbound, chainInbound}, {"output", "type nat hook output priority -100", chainOutbound}} {
 		fmt.Fprintf(&b, "\tchain %s {\n\t\t%s; policy accept;\n\t\t%s jump %s\n\t}\n", hook.name, hook.kind, only, hook.chain)
 	}
+	if c.NoQUIC {
+		fmt.Fprintf(&b, "\tchain output_quic {\n\t\ttype nat hook output priority -100; policy accept;\n\t\t%sudp dport 443 jump %s\n\t}\n",
+			strings.TrimSuffix(only, "meta l4proto tcp"), chainQUIC)
+	}
 	if c.DNSPort != 0 {
 		// Before all others', for a container's own resolver is found by rules too (Docker's 127.0.0.11).
 		only = strings.Replace(only, "tcp", "{ tcp, udp }", 1)

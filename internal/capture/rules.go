@@ -67,6 +67,7 @@ const (
 	chainInbound  = "inbound"
 	chainReceive  = "receive" // inbound, whichever way it came
 	chainDNS      = "dns"     // queries that this machine makes
+	chainQUIC     = "quic"    // UDP to port 443
 	chainDivert   = "divert"  // inbound with TPROXY, in the place of receive
 	chainMark     = "mark"    // what the sidecar and its program say to each other by the addresses of callers
 )
@@ -89,7 +90,7 @@ func (c *Config) chains() []chain {
 
 // nat is what translates addresses.
 func (c *Config) nat() []chain {
-	all := slices.Concat(c.dns(), c.outbound())
+	all := slices.Concat(c.dns(), c.quic(), c.outbound())
 	if !c.TPROXY {
 		all = append(all, c.inbound()...)
 	}
@@ -110,12 +111,25 @@ func (c *Config) dns() []chain {
 	if c.DNSPort == 0 {
 		return nil
 	}
-	b, s := builder{name: chainDNS}, &c.Outbound
+	return c.ofUsers(chainDNS, rule{then: redirect, port2: c.DNSPort, udp: true}, rule{then: redirect, port2: c.DNSPort})
+}
+
+// quic sends datagrams to a port on which nobody listens by UDP.
+func (c *Config) quic() []chain {
+	if !c.NoQUIC {
+		return nil
+	}
+	return c.ofUsers(chainQUIC, rule{then: redirect, port2: c.OutboundPort, udp: true})
+}
+
+// ofUsers is a chain for what those do who are captured.
+func (c *Config) ofUsers(name string, taken ...rule) []chain {
+	b, s := builder{name: name}, &c.Outbound
 	b.add(ownersOf(c.UIDs, c.GIDs)...)
 	b.add(ownersOf(s.ExcludeUIDs, s.ExcludeGIDs)...)
 	b.choose(ownersOf(s.IncludeUIDs, s.IncludeGIDs)...)
 	b.next()
-	b.add(rule{then: redirect, port2: c.DNSPort, udp: true}, rule{then: redirect, port2: c.DNSPort})
+	b.add(taken...)
 	return b.chains()
 }
 

@@ -44,6 +44,7 @@ func captureRules(cmd *cobra.Command, c *capture.Config) {
 	f.Uint16Var(&c.InboundPort, "inbound-port", capture.InboundPort, "`port` of the sidecar for connections to the program")
 	f.Uint16Var(&c.DNSPort, "dns", 0, "capture the program's DNS queries too, by UDP and TCP, to this `port` of the sidecar; 15053 where it says none")
 	f.Lookup("dns").NoOptDefVal = strconv.Itoa(capture.DNSPort)
+	f.BoolVar(&c.NoQUIC, "block-quic", false, "refuse the program's UDP to port 443, so that it takes TCP, which is captured")
 	f.BoolVar(&c.TPROXY, "tproxy", false, "hand over what the program is sent as it is, so that it sees its callers' addresses; the sidecar then needs CAP_NET_ADMIN")
 	f.Var((*captureRanges)(&c.UIDs), "uid", "`users` that the sidecar runs as, by number; default 1337 for users and groups")
 	f.Var((*captureRanges)(&c.GIDs), "gid", "`groups` that it runs as")
