@@ -83,7 +83,7 @@ func CheckTransparent() error {
 func checkFamily(domain int, flag string) error {
 	fd, err := syscall.Socket(domain, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil || loopbackOf(domain) != nil {
-		return nil //nolint:nilerr // the machine does not have the family
+		return nil // the machine does not have the family
 	}
 	defer syscall.Close(fd)
 	for _, need := range []func(int) error{transparent, mark} {
