@@ -61,7 +61,9 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 	m.Metrics().RPC(telemetry.ClientCall, "a/b", "mesh:///a").Start()
 
 	var families []telemetry.Family
-	has := func(name string) bool { return slices.ContainsFunc(families, func(f telemetry.Family) bool { return f.Name == name }) }
+	has := func(name string) bool {
+		return slices.ContainsFunc(families, func(f telemetry.Family) bool { return f.Name == name })
+	}
 	for !has(telemetry.RequestCount) || !has("heddle_proxy_local_replies_total") { // they may come after the answer
 		<-time.After(time.Millisecond)
 		families = m.Metrics().Gather()
