@@ -117,7 +117,7 @@ func TestServerName(t *testing.T) {
 func TestOffers(t *testing.T) {
 	t.Parallel()
 	for _, want := range [][]string{nil, {"h2"}, {"istio-peer-exchange", "istio"}} {
-		whole := hello(t, &tls.Config{ServerName: "a", NextProtos: want, MinVersion: tls.VersionTLS12})
+		whole := hello(t, &tls.Config{ServerName: "a", NextProtos: want, MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}})
 		for _, b := range [][]byte{whole, split(whole)} {
 			for n := range b {
 				if got, done := offers(b[:n]); done && !slices.Equal(got, want) {
