@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/telemetry"
 )
 
-// AdminHandler gives pages that say what the mesh has, by the paths that Envoy's have: /config_dump, /clusters, /routes, /certs,
+// AdminHandler gives pages that say what the mesh has, by the paths that Envoy's have: /server_info, /config_dump, /clusters, /routes, /certs,
 // /failures, /stats and /stats/prometheus. They only read, and hold no key, path, query or header of a request; they name hosts,
 // addresses and callers, so that they belong on a listener of this machine:
 //
@@ -24,6 +25,10 @@ func (m *Mesh) AdminHandler() http.Handler {
 	page := func(path string, give func() any) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, give()) })
 	}
+	page("/server_info", func() any {
+		who := m.Engine().Workload()
+		return serverInfo{Version: version(), Go: runtime.Version(), State: "LIVE", Node: nodeInfo{who.Name, who.Namespace}, Config: m.Status().Version}
+	})
 	page("/config_dump", func() any { return m.Status() })
 	page("/failures", func() any { return m.Engine().Failures() })
 	page("/routes", func() any { return m.Engine().Routes() })
@@ -41,6 +46,20 @@ func (m *Mesh) AdminHandler() http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// A serverInfo is what /server_info says.
+type serverInfo struct {
+	Version string   `json:"version"`
+	Go      string   `json:"go"`
+	State   string   `json:"state"` // "LIVE", as Envoy has it
+	Node    nodeInfo `json:"node"`
+	Config  string   `json:"configVersion"`
+}
+
+type nodeInfo struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
 }
 
 // adminClusters lists clusters in the text that Envoy has for them, as far as it applies.

@@ -20,6 +20,9 @@ func (e *Engine) Metrics() *telemetry.Store { return e.metrics }
 // Now reads the engine's clock: the time since some fixed moment.
 func (e *Engine) Now() time.Duration { return e.now() }
 
+// Workload gives what metrics call the program.
+func (e *Engine) Workload() telemetry.Workload { return e.workload }
+
 // self gives the engine's own workload, with its principal where it has proved itself by mutual TLS.
 func (e *Engine) self(proved bool) telemetry.Workload {
 	w := e.workload

@@ -132,8 +132,11 @@ func TestInspectionOfMany(t *testing.T) {
 	if r.code != exitOK || strings.Count(r.stdout, "SERVICE FQDN") != 2 || !strings.Contains(r.stdout, "# unix://"+l.Addr().String()) {
 		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
-	if r = heddle(t, "", "ps", "--admin", l.Addr().String()+","+s.AdminAddr().String()); r.code != exitFailed || !strings.Contains(r.stdout, "UNREACHABLE") || !strings.Contains(r.stdout, "SYNCED") {
-		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr) // the handler in a program has no /server_info
+	if r = heddle(t, "", "ps", "--admin", l.Addr().String()+","+s.AdminAddr().String()); r.code != exitOK || strings.Count(r.stdout, "SYNCED") != 2 || strings.Count(r.stdout, "web-v1.default") != 2 {
+		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if r = heddle(t, "", "ps", "--admin", "unix://"+filepath.Join(dir, "none")+","+s.AdminAddr().String()); r.code == exitOK {
+		t.Errorf("one that is not there: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	if r = heddle(t, "", "pc", "clusters", "--admin", filepath.Join(dir, "none")); r.code != exitInput && r.code != exitFailed {
 		t.Errorf("no such directory: exit code %d\n%s", r.code, r.stderr)

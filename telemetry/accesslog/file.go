@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -34,7 +35,8 @@ type file struct {
 	stop chan struct{} // closed at the end
 	done chan struct{} // closed when all is written
 	own  io.Writer     // what is written to in the place of the file, nil for that
-	out  *os.File      // the goroutine's
+	out  *os.File      // the goroutine's, as what follows
+	torn bool          // the last line that is in it is not whole
 }
 
 // openFile makes a file that is opened when there is something to write, or what stands for it.
@@ -94,20 +96,35 @@ func (f *file) write() {
 	f.buffer, f.lines, f.spare = f.spare[:0], 0, nil
 	f.mu.Unlock()
 	if lines > 0 {
-		to, err := f.reopen()
-		if err == nil {
-			_, err = to.Write(buffer)
-		}
+		kept, err := f.put(buffer, lines)
+		f.written.Add(kept)
+		f.dropped.Add(lines - kept)
 		if err != nil {
-			f.dropped.Add(lines)
 			f.shut()
-		} else {
-			f.written.Add(lines)
 		}
 	}
 	f.mu.Lock()
 	f.spare = buffer
 	f.mu.Unlock()
+}
+
+// put writes lines, and gives how many of them are whole. Where a disk is full one can be there in part: what follows is another line
+// all the same.
+func (f *file) put(buffer []byte, lines uint64) (whole uint64, err error) {
+	to, err := f.reopen()
+	if err == nil && f.torn {
+		_, err = to.Write([]byte{'\n'})
+	}
+	if err != nil {
+		return 0, err
+	}
+	f.torn = false
+	n, err := to.Write(buffer)
+	if err == nil {
+		return lines, nil
+	}
+	f.torn = n > 0 && buffer[n-1] != '\n'
+	return min(uint64(bytes.Count(buffer[:n], []byte{'\n'})), lines), err
 }
 
 // reopen opens the file where it is not open, or where its name is another file's by now: who has it turned over renames it.
