@@ -167,8 +167,7 @@ func awaitChange(ctx context.Context, n *notices, paths []watchedPath, seen surv
 			return asked
 		case <-n.dirty:
 			poll.Stop()
-			settle(ctx, n.dirty)
-			return nil
+			return settle(ctx, n.dirty, again)
 		case <-poll.C:
 		}
 		now := takeSurvey(n, paths)
@@ -177,15 +176,17 @@ func awaitChange(ctx context.Context, n *notices, paths []watchedPath, seen surv
 		}
 		// Nobody tells when the writing is over, so one has to look.
 		for begin := now.taken; now.differs(seen) && now.taken.Sub(begin) < mostDelay && ctx.Err() == nil; {
-			settle(ctx, n.dirty)
+			if asked := settle(ctx, n.dirty, again); asked != nil {
+				return asked
+			}
 			seen, now = now, takeSurvey(n, paths)
 		}
 		return nil
 	}
 }
 
-// settle waits until nothing has been told of for quietTime, but not longer than mostDelay.
-func settle(ctx context.Context, dirty <-chan struct{}) {
+// settle waits until nothing has been told of for quietTime, but not longer than mostDelay, and not when again asks.
+func settle(ctx context.Context, dirty <-chan struct{}, again <-chan chan struct{}) chan struct{} {
 	quiet, most := time.NewTimer(quietTime), time.NewTimer(mostDelay)
 	defer quiet.Stop()
 	defer most.Stop()
@@ -193,12 +194,14 @@ func settle(ctx context.Context, dirty <-chan struct{}) {
 		select {
 		case <-dirty:
 			quiet.Reset(quietTime)
+		case asked := <-again:
+			return asked
 		case <-quiet.C:
-			return
+			return nil
 		case <-most.C:
-			return
+			return nil
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }

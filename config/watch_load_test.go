@@ -183,12 +183,12 @@ func TestSettle(t *testing.T) {
 					}
 				}()
 				begin := time.Now()
-				settle(ctx, dirty)
+				settle(ctx, dirty, nil)
 				if took := time.Since(begin); took != c.want {
 					t.Errorf("waited %v, want %v", took, c.want)
 				}
 				cancel()
-				settle(ctx, nil) // returns at once
+				settle(ctx, nil, nil) // returns at once
 			})
 		})
 	}

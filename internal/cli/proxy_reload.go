@@ -13,15 +13,15 @@ import (
 // source gives the configuration's source, with a snapshot behind it where one is kept.
 func (o *proxyFlags) source(watch *config.PathWatch, log *slog.Logger) config.Source {
 	if o.snapshots == "" {
-		return watch
+		return leanSource{watch}
 	}
-	return keep.Open(o.snapshots, func(e keep.Event) {
+	return leanSource{keep.Open(o.snapshots, func(e keep.Event) {
 		if e.Written.IsZero() {
 			log.Warn("mesh configuration snapshot", "file", e.Path, "error", e.Why)
 			return
 		}
 		log.Warn("mesh configuration is away or refused: the snapshot serves until that is mended", "file", e.Path, "written", e.Written, "error", e.Why)
-	}).Behind(watch)
+	}).Behind(watch)}
 }
 
 // A reloader has files read anew, when it is asked to. The access log needs no telling: it finds out by itself that its files were renamed.

@@ -35,6 +35,7 @@ const testRole = "HEDDLE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(testRole) != "" {
+		limitFiles()
 		switch os.Args[1] {
 		case "proxy", "ca", "wait", "capture":
 			os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
@@ -138,8 +139,13 @@ func spawnCommand(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(self, args...), lines: make(chan string, 1000), done: make(chan struct{})}
-	p.cmd.Env = append(append(os.Environ(), testRole+"=1"), env...)
+	return spawnProgram(t, append([]string{testRole + "=1"}, env...), self, args...)
+}
+
+func spawnProgram(t *testing.T, env []string, program string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(program, args...), lines: make(chan string, 1000), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
