@@ -205,9 +205,9 @@ func TestLifeDescriptors(t *testing.T) {
 		}
 	}()
 	for range 1000 {
-		c, err := net.Dial("tcp", inbound)
+		c, err := net.DialTimeout("tcp", inbound, time.Second)
 		if err != nil {
-			t.Fatal(err) // the kernel's queue takes those who are not accepted
+			break // the kernel's queue takes those who are not accepted, as many as there is room for
 		}
 		crowd = append(crowd, c)
 	}
