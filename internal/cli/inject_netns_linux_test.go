@@ -48,7 +48,7 @@ func (c *manifestContainer) command(t *testing.T, self string) *exec.Cmd {
 	for _, a := range c.Args {
 		args = append(args, kubeVariable.ReplaceAllString(a, "default"))
 	}
-	cmd := exec.Command("unshare", args...) //nolint:gosec // G204: it is this test
+	cmd := exec.Command("unshare", args...)
 	cmd.Env = append(os.Environ(), testRole+"=1")
 	for _, e := range c.Env {
 		if e.Value != "" {
