@@ -96,7 +96,7 @@ func (b *bookinfo) writeScripts() error {
 	b.place.scripts = dir
 	err = os.Chmod(dir, dirMode)
 	if err == nil && b.network != nil {
-		err = b.writeHosts()
+		err = b.writeResolver()
 	}
 	return errors.Join(err, os.CopyFS(dir, bundled))
 }

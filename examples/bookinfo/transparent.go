@@ -23,7 +23,7 @@ import (
 const servicePort = "9080"
 
 // captureArgs is the command line of heddle that installs the rules.
-var captureArgs = []string{"capture", "install"}
+var captureArgs = []string{"capture", "install", "--dns"}
 
 // sidecarListens is what heddle logs when it takes captured connections.
 var sidecarListens = regexp.MustCompile(`msg="heddle proxy is ready" .*admin=(\S+)`)
@@ -101,16 +101,11 @@ func (b *bookinfo) openFront(addr string) error {
 	return err
 }
 
-// hostsFile has the names of the services, as an unmodified program looks for them. The addresses lead nowhere: calls are captured,
-// and go by the Host that they name.
-const hostsFile = "hosts"
+// resolverFile is the resolv.conf of programs: the query is captured, whomever it is for, and answered by the sidecar.
+const resolverFile = "resolv.conf"
 
-func (b *bookinfo) writeHosts() error {
-	lines := []string{"127.0.0.1 localhost"}
-	for n, service := range []string{"productpage", "details", "reviews", "ratings"} {
-		lines = append(lines, fmt.Sprintf("240.240.0.%d %s", n+1, service))
-	}
-	return os.WriteFile(filepath.Join(b.place.scripts, hostsFile), []byte(strings.Join(lines, "\n")+"\n"), fileMode)
+func (b *bookinfo) writeResolver() error {
+	return os.WriteFile(filepath.Join(b.place.scripts, resolverFile), []byte("nameserver "+b.here().String()+"\n"), fileMode)
 }
 
 // capturedSidecar is the command of heddle beside an instance's program, as the user that the rules exempt, who can open nothing
@@ -131,7 +126,7 @@ func capturedProgram(i *instance, in place) *exec.Cmd {
 		name, _, _ := strings.Cut(strings.ToLower(e), "=")
 		return strings.HasSuffix(name, "_proxy") || name == "java_tool_options" || name == "node_use_env_proxy"
 	})
-	e := entrance{Binds: map[string]string{"/etc/hosts": filepath.Join(in.scripts, hostsFile)}, Dies: os.Getpid()}
+	e := entrance{Binds: map[string]string{"/etc/resolv.conf": filepath.Join(in.scripts, resolverFile)}, Dies: os.Getpid()}
 	command := append(i.interpreter.command(in.script(i.interpreter.language), servicePort), "0.0.0.0")
 	return e.command(in.self, append(env, instanceEnv(i)...), command...)
 }
