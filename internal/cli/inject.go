@@ -49,6 +49,7 @@ Exit codes: 0 written, 79 a workload is refused, 65 a file cannot be read or is 
 	f.StringVar(&o.options.Image, "image", inject.DefaultImage, "`image` of the sidecar")
 	f.StringVar(&o.options.CaptureImage, "capture-image", inject.DefaultCaptureImage, "`image` of what installs the rules, which has nft too")
 	f.BoolVar(&o.native, "native", true, "have the sidecar stay among the init containers (Kubernetes 1.29); false: among the containers")
+	f.BoolVar(&o.options.DNS, "dns", false, "have the sidecar answer the program's DNS queries too")
 	f.StringVar(&o.options.IdentitySecret, "identity-secret", "", "`name` of the Secret with tls.crt, tls.key and ca.crt; {account} in it is the service account; default: none")
 	f.StringVar(&o.options.IdentityCSI, "identity-csi", "", "`driver` that mounts the SPIFFE Workload API, csi.spiffe.io; default: none")
 	return cmd

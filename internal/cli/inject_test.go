@@ -32,7 +32,7 @@ func TestInject(t *testing.T) {
 		"standard input":     {[]string{"-f", "-"}, exitOK, "name: heddle-proxy", ""},
 		"two files":          {[]string{"-f", pod, "-f", pod}, exitOK, "\n---\napiVersion", ""},
 		"JSON":               {[]string{"-f", pod, "-o", "json"}, exitOK, `"name":"heddle-proxy"`, ""},
-		"other options":      {[]string{"-f", pod, "--config-map", "rules", "--image", "i:1", "--capture-image", "c:2", "--identity-csi", "csi.spiffe.io"}, exitOK, "csi.spiffe.io", ""},
+		"other options":      {[]string{"-f", pod, "--config-map", "rules", "--image", "i:1", "--capture-image", "c:2", "--dns", "--identity-csi", "csi.spiffe.io"}, exitOK, "csi.spiffe.io", ""},
 		"a refused workload": {[]string{"-f", pod, "-f", hidden}, exitFindings, "", "Error (Pod x " + hidden + ":6:21) hostNetwork: "},
 		"nothing written":    {[]string{"-f", hidden}, exitFindings, "", "1 error: nothing is written\n"},
 		"no YAML":            {[]string{"-f", broken}, exitInput, "", broken + ": yaml: line 1"},

@@ -275,6 +275,7 @@ func TestAnnotations(t *testing.T) {
 		{annotation(traffic+"excludeInterfaces", "eth1"), "--exclude-outbound-interfaces eth1 --exclude-inbound-interfaces eth1", ""},
 		{annotation(sidecar+"interceptionMode", "REDIRECT"), "capture install", ""},
 		{annotation("status.sidecar.istio.io/port", "16021"), "--exclude-inbound-ports 16021", "--health :16021"},
+		{annotation("proxy.istio.io/config", "proxyMetadata: {ISTIO_META_DNS_CAPTURE: \"true\", ISTIO_META_DNS_AUTO_ALLOCATE: \"false\"}"), "--exclude-inbound-ports 15021 --dns", "--dns-auto-allocate=false"},
 		{annotation("proxy.istio.io/config", "terminationDrainDuration: 20s\ninterceptionMode: REDIRECT\nstatusPort: 16021"), "", "--health :16021 --drain-delay 20s"},
 	} {
 		out, said := injected(t, app(c.annotations, ""), inject.Options{})
@@ -400,6 +401,7 @@ func TestRefuses(t *testing.T) {
 		{app(annotation("traffic.sidecar.istio.io/kubevirtInterfaces", "tap0"), ""), line, "virtual machines"},
 		{app(annotation("proxy.istio.io/config", "concurrency: many"), ""), line, "concurrency: expected a number"},
 		{app(annotation("proxy.istio.io/config", "terminationDrainDuration: soon"), ""), line, "expected a duration"},
+		{app(annotation("proxy.istio.io/config", "proxyMetadata: {ISTIO_META_DNS_CAPTURE: perhaps}"), ""), line, "ISTIO_META_DNS_CAPTURE: expected true or false"},
 		{app(annotation("proxy.istio.io/config", "nothing"), ""), line, "expected a ProxyConfig"},
 		{strings.Replace(app("", ""), "app: ratings", "app: 'a,b=c'", 1), 7, "is no label of Kubernetes"},
 		{strings.Replace(app("", ""), "name: ratings-v1", "name: $(X)", 1), 1, "expected the name of a workload"},
@@ -429,6 +431,7 @@ func TestSays(t *testing.T) {
 		{annotation("sidecar.istio.io/extraStatTags", "x"), "", inject.Warning, "annotations[sidecar.istio.io/extraStatTags]: it has no effect", false},
 		{annotation("traffic.sidecar.istio.io/excludeOutboundPort", "x"), "", inject.Warning, "it has no effect", false},
 		{annotation("proxy.istio.io/config", "tracing: {}"), "", inject.Warning, ".tracing: it has no effect", false},
+		{annotation("proxy.istio.io/config", "proxyMetadata: {BOOTSTRAP_XDS_AGENT: x}"), "", inject.Warning, ".proxyMetadata.BOOTSTRAP_XDS_AGENT: it has no effect", false},
 		{annotation("sidecar.istio.io/inject", "false"), "", inject.Info, "left as it is", true},
 		{"", "initContainers: [{name: a, securityContext: {privileged: true}}]", inject.Warning, "can take away the rules", false},
 		{"", "initContainers: [{name: a, securityContext: {capabilities: {add: [NET_ADMIN]}}}]", inject.Warning, "can take away the rules", false},

@@ -18,6 +18,8 @@ type Options struct {
 	// InContainers puts the sidecar among the containers. Default: it is an init container that stays (Kubernetes 1.29), which is there
 	// before those of the program, and after them, and does not keep a Job from ending.
 	InContainers bool
+	// DNS has the sidecar answer the program's DNS queries (docs/transparent.md). Default: it does not, as in Istio.
+	DNS bool
 	// IdentitySecret is the Secret with the workload's identity, tls.crt, tls.key and ca.crt; "{account}" in it stands for the
 	// service account. Default: none.
 	IdentitySecret string

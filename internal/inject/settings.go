@@ -364,12 +364,35 @@ func (p *pod) proxyConfig(v *yaml.Node) string {
 				wrong = fmt.Sprintf("expected a number of threads, found %q", value.Value)
 			}
 			p.settings.processors = int(n)
+		case "proxyMetadata":
+			wrong = p.proxyMetadata(v, value)
 		case "interceptionMode":
 			wrong = p.interceptionMode(value)
 		case "statusPort":
 			wrong = p.statusPort(value)
 		default:
 			p.warn(v, "annotations[proxy.istio.io/config].%s: it has no effect on this sidecar", name)
+		}
+		if wrong != "" {
+			return name + ": " + wrong
+		}
+	}
+	return ""
+}
+
+// proxyMetadata reads the variables of Istio's agent that this sidecar has; the others are named.
+func (p *pod) proxyMetadata(at, n *yaml.Node) (wrong string) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i].Value, n.Content[i+1]
+		is := false
+		switch name {
+		case "ISTIO_META_DNS_CAPTURE":
+			p.options.DNS, wrong = truth(value)
+		case "ISTIO_META_DNS_AUTO_ALLOCATE":
+			is, wrong = truth(value)
+			p.settings.proxy = append(p.settings.proxy, "--dns-auto-allocate="+strconv.FormatBool(is))
+		default:
+			p.warn(at, "annotations[proxy.istio.io/config].proxyMetadata.%s: it has no effect on this sidecar", name)
 		}
 		if wrong != "" {
 			return name + ": " + wrong

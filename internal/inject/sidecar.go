@@ -54,7 +54,7 @@ func (p *pod) captureContainer() *yaml.Node {
 	return fields{
 		{"name", captureName},
 		{"image", p.options.CaptureImage},
-		{"args", append([]string{"capture", "install"}, merged(p.settings.capture)...)},
+		{"args", p.captureArgs()},
 		{"securityContext", fields{
 			{"runAsUser", 0},
 			{"runAsGroup", 0},
@@ -67,6 +67,14 @@ func (p *pod) captureContainer() *yaml.Node {
 		}},
 		{"resources", p.resources()},
 	}.node()
+}
+
+func (p *pod) captureArgs() []string {
+	args := append([]string{"capture", "install"}, merged(p.settings.capture)...)
+	if p.options.DNS {
+		args = append(args, "--dns")
+	}
+	return args
 }
 
 // merged joins the values of flags that are given twice, in the order of their first places.
