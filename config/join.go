@@ -1,12 +1,12 @@
 package config
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"sync"
 
@@ -372,7 +372,8 @@ func (j *Joined) documents(held []map[Key]*heldDocument) (docs []*document, find
 				all = append(all, h)
 			}
 		}
-		slices.SortFunc(all[from:], func(a, b *heldDocument) int { return cmp.Compare(a.order, b.order) })
+		part := all[from:]
+		sort.Slice(part, func(i, j int) bool { return part[i].order < part[j].order }) // not slices.SortFunc: 8 KB more of every program
 	}
 	seen := make(map[Key]*document, len(all))
 	for _, h := range all {
