@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// What Istio's dashboards (release 1.31: mesh, service, workload) and Kiali (2.x) ask of data-plane metrics, by metric, labels and grouping; the words
+// What Istio's dashboards of meshes, services and workloads, and Kiali, ask of data-plane metrics, by metric, labels and grouping; the words
 // are ours. $service, $workload and $namespace match what is chosen, $reporter is the side that counts.
 
 // A dashboardQuery is one of them.
