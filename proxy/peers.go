@@ -10,11 +10,15 @@ import (
 
 // What peers tell each other of their workloads, on a wire (see transport.Says).
 
-// A proven keeps by which certificate the endpoint at the other end of a connection was proved to be of the mesh.
-type proven struct{ certificate *x509.Certificate }
+// An endpointConn keeps by which certificate the endpoint at the other end of a connection was proved to be of the mesh, nil for none,
+// and who hears of its end.
+type endpointConn struct {
+	certificate *x509.Certificate
+	over        func()
+}
 
 // Closed implements http1.Owner.
-func (*proven) Closed() {}
+func (c *endpointConn) Closed() { c.over() }
 
 // says gives what the endpoint of the attempt is told of who sends the request, nil for nothing.
 func (x *exchange) says() *transport.Says {
@@ -42,7 +46,7 @@ func (x *exchange) said() string {
 
 // heard notes what the endpoint says of itself in its answer.
 func (x *exchange) heard() {
-	if by, ok := x.up.Owner.(*proven); ok {
+	if by, ok := x.up.Owner.(*endpointConn); ok && by.certificate != nil {
 		x.call.Hear(by.certificate, saidIn(&x.p.Fields))
 	}
 }

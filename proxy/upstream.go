@@ -133,6 +133,7 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 	w, to := x.s.wire, &x.to
 	var nc net.Conn
 	var err error
+	var over func() // is to hear of the connection's end, nil for nobody
 	switch {
 	case w.mesh == nil:
 		nc, err = x.s.app.dial(ctx)
@@ -144,6 +145,7 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 			host = to.key.host.Value()
 		}
 		nc, err = w.mesh.engine.Open(ctx, to.key.address, to.policy, to.tls, host)
+		over = x.call.Connected(err)
 	}
 	if err != nil {
 		return nil, err
@@ -152,8 +154,9 @@ func (x *exchange) open(ctx context.Context) (*http1.Conn, error) {
 	c.Opened = time.Now()
 	if w.mesh != nil {
 		c.Rests = w.mesh.engine.Rests(nc)
-		if p, ok := w.mesh.engine.Peer(nc); ok {
-			c.Owner = &proven{p.Certificate}
+		p, _ := w.mesh.engine.Peer(nc)
+		if over != nil {
+			c.Owner = &endpointConn{p.Certificate, over}
 		}
 	}
 	return c, nil

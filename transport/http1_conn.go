@@ -191,6 +191,7 @@ func (e *exchangeError) Unwrap() error { return e.err }
 
 // Closed implements http1.Owner.
 func (c *http1Conn) Closed() {
+	c.leaf.leaf.counts.closed()
 	if load := c.leaf.leaf.key.load; load != nil {
 		load.Connections.Leave()
 		load.wake()

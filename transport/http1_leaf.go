@@ -142,6 +142,7 @@ func (f *http1Leaf) close() {
 // open makes a connection. The error is a *connectError.
 func (f *http1Leaf) open(ctx context.Context, name string) (*http1Conn, error) {
 	nc, err := f.dial(ctx, "", name)
+	f.leaf.counts.opened(err)
 	if err != nil {
 		return nil, err
 	}

@@ -79,13 +79,14 @@ func (c *http2Conn) left() {
 func (c *http2Conn) open(ctx context.Context) (*http.ClientConn, error) {
 	f := c.pool.leaf
 	nc, err := f.dial(ctx, "", c.pool.name)
+	f.leaf.counts.opened(err)
 	if err != nil {
 		return nil, err
 	}
 	c.conn = nc
 	c.until = f.leaf.leaves.live.rests(nc)
 	var conn net.Conn
-	heard := &hearingConn{Conn: nc, tell: c.tell, ended: c.pool.leaf.wake}
+	heard := &hearingConn{Conn: nc, tell: c.tell, ended: c.pool.leaf.wake, counts: f.leaf.counts}
 	if secured, ok := nc.(*tls.Conn); ok {
 		conn = &securedConn{heard, secured}
 	} else {
@@ -113,6 +114,9 @@ type hearingConn struct {
 	head  [frameHead]byte
 	heard int
 	told  bool
+
+	counts *connectionCounts
+	over   atomic.Bool
 }
 
 const frameHead = 9
@@ -137,6 +141,9 @@ func (c *hearingConn) Read(p []byte) (int, error) {
 }
 
 func (c *hearingConn) Close() error {
+	if !c.over.Swap(true) {
+		c.counts.closed()
+	}
 	err := c.Conn.Close()
 	c.ended()
 	return err

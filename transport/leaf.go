@@ -84,6 +84,7 @@ func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy, load *Load) any 
 	f := l.byKey[key]
 	if f == nil {
 		f = newLeaf(l, key)
+		f.counts = &load.connections
 		l.byKey[key] = f
 	}
 	f.refs++

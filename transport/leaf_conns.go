@@ -16,8 +16,9 @@ import (
 type leaf struct {
 	key    leafKey
 	leaves *Leaves
-	secure [2]*originator // for what is not HTTP/2 and what is; nil for none
-	refs   int            // guarded by Leaves.mu
+	secure [2]*originator    // for what is not HTTP/2 and what is; nil for none
+	refs   int               // guarded by Leaves.mu
+	counts *connectionCounts // of the cluster that had it first
 
 	http1 *http1Leaf // nil where net/http has HTTP/1.1 too, or all is HTTP/2
 	http2 *http2Leaf // nil where net/http has HTTP/2 too, or all is HTTP/1.1

@@ -15,7 +15,8 @@ import (
 // value is ready for use; it is safe for concurrent use.
 type Load struct {
 	resilience.Load
-	counts clusterCounts
+	counts      clusterCounts
+	connections connectionCounts
 
 	waiters atomic.Int32 // len(waiting), and those at leaves themselves
 	again   atomic.Bool  // something changed while mu was held
@@ -95,6 +96,7 @@ func (l *Load) pend(most int) error {
 
 // wait gives a connection that became free, or nil for leave to open one.
 func (l *Load) wait(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
+	l.connections.overflow.Add(1)
 	w := &waiter{leaf: f, name: name, got: make(chan *http1Conn, 1)}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, w)

@@ -18,7 +18,8 @@ func (d *driver) dial(ctx context.Context, _ string) (net.Conn, error) {
 	if m == nil {
 		return nil, errForeign
 	}
-	return d.engine.Connect(ctx, m.address, &m.policy)
+	conn, err := d.engine.Connect(ctx, m.address, &m.policy)
+	return d.engine.Counting(m.cluster, conn, err)
 }
 
 // meshCredentials secure each connection as what it is to asks for.
