@@ -132,11 +132,6 @@ func byLocality(endpoints []*Endpoint) []Group {
 	return groups
 }
 
-// sortGroups sorts groups by their places, by sort and not by slices: the code of that is made anew for each type, which programs then carry.
-func sortGroups(groups []Group) {
-	sort.Slice(groups, func(i, j int) bool { return groups[i].Locality.String() < groups[j].Locality.String() })
-}
-
 func weightOf(endpoints []*Endpoint) (sum uint64) {
 	for _, e := range endpoints {
 		sum += uint64(e.weight())
