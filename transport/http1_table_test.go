@@ -223,18 +223,31 @@ func TestAnswers(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			for _, kind := range transports {
-				u := newRawUpstream(t, row.answer, row.cut)
-				rt := newTransport(t, kind, u.addr)
-				req, _ := http.NewRequest(row.method, "http://svc/", nil)
-				resp, err := rt.RoundTrip(req)
-				got := tell(req, resp, err) + u.again(rt)
 				want := row.want
-				if kind != "own leaf" && row.net != "" {
-					want = row.net
+				tries := 1
+				if kind != "own leaf" {
+					// net/http keeps no connection of which it has not heard within 50 ms that the request is written: that is for a slow machine.
+					tries = 5
+					if row.net != "" {
+						want = row.net
+					}
 				}
 				if kind != "own leaf" && row.more {
-					got, _, _ = strings.Cut(got, " >> ")
 					want, _, _ = strings.Cut(want, " >> ")
+				}
+				got := ""
+				for range tries {
+					u := newRawUpstream(t, row.answer, row.cut)
+					rt := newTransport(t, kind, u.addr)
+					req, _ := http.NewRequest(row.method, "http://svc/", nil)
+					resp, err := rt.RoundTrip(req)
+					got = tell(req, resp, err) + u.again(rt)
+					if kind != "own leaf" && row.more {
+						got, _, _ = strings.Cut(got, " >> ")
+					}
+					if got == want {
+						break
+					}
 				}
 				if got != want {
 					t.Errorf("%s:\n got %q\nwant %q", kind, got, want)

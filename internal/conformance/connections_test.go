@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,10 +40,10 @@ func TestConnectionMetrics(t *testing.T) {
 				if rpc {
 					served = "gRPC"
 				}
-				broken := false
+				var broken atomic.Bool
 				m := inboundMesh(t, serviceAt("reviews", protocol, w.serving()[served](t, inboundMesh(t, ""))), mesh.WithDialer(
 					func(ctx context.Context, network, address string) (net.Conn, error) {
-						if broken {
+						if broken.Load() {
 							return nil, errors.New("refused")
 						}
 						return new(net.Dialer).DialContext(ctx, network, address)
@@ -59,7 +60,7 @@ func TestConnectionMetrics(t *testing.T) {
 					if active, ended := read(m, "active"), read(m, "destroy"); active != 0 || ended != 1 {
 						t.Errorf("afterwards active %v, ended %v", active, ended)
 					}
-					broken = true
+					broken.Store(true)
 					if resp, err := m.Client().Get("http://" + host); err == nil { //nolint:noctx // it fails
 						resp.Body.Close()
 						t.Error("it is reached")
