@@ -117,7 +117,9 @@ func (s *Store) Gather() []Family {
 	families = slices.DeleteFunc(families, func(f Family) bool { return len(f.Samples) == 0 })
 	sort.SliceStable(families, func(i, j int) bool { return families[i].Name < families[j].Name })
 	for _, f := range families {
-		sort.SliceStable(f.Samples, func(i, j int) bool { return slices.CompareFunc(f.Samples[i].Labels, f.Samples[j].Labels, compareLabels) < 0 })
+		sort.SliceStable(f.Samples, func(i, j int) bool {
+			return slices.CompareFunc(f.Samples[i].Labels, f.Samples[j].Labels, compareLabels) < 0
+		})
 	}
 	return families
 }

@@ -149,7 +149,7 @@ func TestInspectionOfMany(t *testing.T) {
 // TestAdminSocket: a proxy's admin pages on a Unix socket that is its owner's alone, asked by its path and by its directory.
 func TestAdminSocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "s") // t.TempDir's name can be longer than a socket's
+	dir, err := os.MkdirTemp("", "s") //nolint:usetesting // t.TempDir's name can be longer than a socket's
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // TestListen: the socket has its mode, takes the place of one that is left over and of nothing else, and goes with the listener.
 func TestListen(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "s") // t.TempDir's name can be longer than a socket's
+	dir, err := os.MkdirTemp("", "s") //nolint:usetesting // t.TempDir's name can be longer than a socket's
 	if err != nil {
 		t.Fatal(err)
 	}
