@@ -112,7 +112,8 @@ func (h *hedge) launch() {
 	ctx, cancel := context.WithCancel(r.Context)
 	l := &leg{cancel: cancel}
 	l.rpc = &rpc{Context: ctx, plain: ctx, caller: r.caller, driver: r.driver, cc: r.cc, to: r.to, named: r.named, method: r.method,
-		call: r.call.Leg(), once: true, fixed: true, waits: r.waits, root: r, own: r.own, read: r.read}
+		call: r.call.Leg(), once: true, fixed: true, waits: r.waits, root: r, own: r.own, read: r.read,
+		metrics: measured{attempts: r.metrics.attempts}}
 	l.picked = func(a transport.Attempt) { l.at.Store(&a) }
 	l.rpc.mark()
 	h.newest, h.legs = l, append(h.legs, l)
