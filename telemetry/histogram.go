@@ -13,6 +13,9 @@ var seconds = [...]float64{0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 
 	0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 2, 5,
 	10, 20, 50, 100}
 
+// octets are the bounds of gRPC's histograms of sizes, in bytes (gRFC A66).
+var octets = [...]float64{0, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30, 4 << 30}
+
 // A histogram counts values. Its unit is a thousandth of what it shows, so that everything is an integer.
 type histogram struct {
 	sum     atomic.Uint64
@@ -54,12 +57,16 @@ type Distribution struct {
 }
 
 func (h *histogram) read() *Distribution {
-	d := &Distribution{Bounds: bounds[:], Buckets: make([]uint64, len(h.buckets))}
-	for i := range h.buckets {
-		d.Buckets[i] = h.buckets[i].Load()
+	return distribution(bounds[:], h.buckets[:], float64(h.sum.Load())/1000)
+}
+
+// distribution reads the buckets.
+func distribution(bounds []float64, buckets []atomic.Uint64, sum float64) *Distribution {
+	d := &Distribution{Bounds: bounds, Buckets: make([]uint64, len(buckets)), Sum: sum}
+	for i := range buckets {
+		d.Buckets[i] = buckets[i].Load()
 		d.Count += d.Buckets[i]
 	}
-	d.Sum = float64(h.sum.Load()) / 1000
 	return d
 }
 

@@ -315,6 +315,9 @@ func TestRPCs(t *testing.T) {
 		r.End(uint32(i%20), time.Millisecond)
 	}
 	s.RPC(telemetry.ServerCall, "", "").End(0, time.Second)
+	for _, n := range []uint64{0, 1024, 1025, 5 << 30} {
+		s.RPC(telemetry.ServerCall, "", "").Sizes(0, n, 0)
+	}
 	all, err := parse(textOf(t, s))
 	if err != nil {
 		t.Fatal(err)
@@ -329,6 +332,21 @@ func TestRPCs(t *testing.T) {
 	}
 	if x := find(all, "grpc_server_call_duration_seconds_sum", "grpc_method", "other", "grpc_status", "OK"); len(x) != 1 || x[0].value != 1 {
 		t.Errorf("server calls %v", x)
+	}
+	const sent = "grpc_server_call_sent_total_compressed_message_size_bytes"
+	for le, want := range map[string]float64{"0": 1, "1024": 2, "2048": 3, "4294967296": 3, "+Inf": 4} {
+		if x := find(all, sent+"_bucket", "grpc_method", "other", "grpc_status", "OK", "le", le); len(x) != 1 || x[0].value != want {
+			t.Errorf("sizes up to %s: %v, want %v", le, x, want)
+		}
+	}
+	if x := find(all, sent+"_sum"); len(x) != 1 || x[0].value != 2049+5<<30 {
+		t.Errorf("sum of sizes %v", x)
+	}
+	if x := find(all, "grpc_server_call_rcvd_total_compressed_message_size_bytes_bucket", "le", "0"); len(x) != 1 || x[0].value != 4 {
+		t.Errorf("received sizes %v", x)
+	}
+	if x := find(all, "grpc_client_attempt_sent_total_compressed_message_size_bytes_count"); len(x) != 0 {
+		t.Errorf("sizes of attempts %v, where nobody has told any", x)
 	}
 }
 
@@ -376,7 +394,10 @@ func TestPromtool(t *testing.T) {
 	}
 	s := telemetry.NewStore(telemetry.Options{})
 	s.Group(sample()).Series(telemetry.Outcome{Code: 200, GRPC: 1}).Record(telemetry.Measurement{Duration: time.Second})
-	s.RPC(telemetry.ServerCall, "a/b", "").Start()
+	r := s.RPC(telemetry.ServerCall, "a/b", "")
+	r.Start()
+	r.End(0, time.Second)
+	r.Sizes(0, 1, 2)
 	cmd := exec.CommandContext(t.Context(), tool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(textOf(t, s))
 	out, err := cmd.CombinedOutput()
@@ -420,12 +441,14 @@ func TestAllocs(t *testing.T) {
 	l := sample()
 	o := telemetry.Outcome{Code: 200, GRPC: 1}
 	s.Group(l).Series(o)
-	s.RPC(telemetry.ClientCall, "a/b", "t").End(0, 0)
+	s.RPC(telemetry.ClientAttempt, "a/b", "t").End(0, 0)
+	s.RPC(telemetry.ClientAttempt, "a/b", "t").Sizes(0, 0, 0)
 	if n := testing.AllocsPerRun(100, func() {
 		s.Group(l).Series(o).Record(telemetry.Measurement{Duration: time.Millisecond, RequestMessages: 1})
-		r := s.RPC(telemetry.ClientCall, "a/b", "t")
+		r := s.RPC(telemetry.ClientAttempt, "a/b", "t")
 		r.Start()
 		r.End(0, time.Millisecond)
+		r.Sizes(0, 1, 2)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

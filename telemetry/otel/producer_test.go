@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ func TestProducer(t *testing.T) {
 	g := s.Group(telemetry.Labels{Reporter: telemetry.Destination})
 	g.Series(telemetry.Outcome{Code: 200}).Record(telemetry.Measurement{Duration: 7 * time.Millisecond, ResponseBytes: 9})
 	g.Series(telemetry.Outcome{Code: 503}).Record(telemetry.Measurement{})
+	s.RPC(telemetry.ClientAttempt, "a/b", "mesh:///a").End(0, time.Second)
+	s.RPC(telemetry.ClientAttempt, "a/b", "mesh:///a").Sizes(0, 3, 4000)
 	p := meshotel.NewProducer(s)
 	reader := metric.NewManualReader(metric.WithProducer(p))
 	provider := metric.NewMeterProvider(metric.WithReader(reader))
@@ -34,8 +37,8 @@ func TestProducer(t *testing.T) {
 	}
 	for i, f := range s.Gather() {
 		m := got.ScopeMetrics[0].Metrics[i]
-		if m.Name != f.Name || m.Description != f.Help {
-			t.Errorf("%s, want %s", m.Name, f.Name)
+		if m.Name != f.Name || m.Description != f.Help || strings.HasSuffix(f.Name, "_message_size_bytes") && m.Unit != "By" {
+			t.Errorf("%s (%s), want %s", m.Name, m.Unit, f.Name)
 		}
 		switch data := m.Data.(type) {
 		case metricdata.Histogram[float64]:

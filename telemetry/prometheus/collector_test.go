@@ -20,6 +20,7 @@ func TestCollector(t *testing.T) {
 		g.Series(telemetry.Outcome{Code: 200, GRPC: 1}).Record(telemetry.Measurement{Duration: d, RequestMessages: 2})
 	}
 	s.RPC(telemetry.ServerCall, "a/b", "").End(0, time.Second)
+	s.RPC(telemetry.ServerCall, "a/b", "").Sizes(0, 3, 4000)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(meshprometheus.NewCollector(s))
 	families, err := registry.Gather()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/transport"
+	"github.com/heddlemesh/mesh/transport/grpcmesh"
 )
 
 // asServer makes the test binary serve instead of test, so that what a server allocates is not counted.
@@ -141,6 +142,10 @@ func TestAllocs(t *testing.T) {
 		t.Errorf("a message adds %.1f allocations, the budget is none", streamed)
 	}
 	t.Logf("plain %.1f, through the mesh %+.1f, carrying three headers %+.1f; a message %+.1f", base, nothing-base, carrying-base, streamed)
+	sized := measure(t.Context(), dial(t, newMesh(t, typical(addr)), "echo:9080", grpcmesh.WithMessageSizes()))
+	if t.Logf("with the sizes of messages %+.1f", sized-base); sized-base > 20 {
+		t.Errorf("with the sizes of messages it adds %.1f allocations, the budget is 20", sized-base)
+	}
 	if nothing-base > 4 {
 		t.Errorf("the mesh adds %.1f allocations, the budget is 4", nothing-base)
 	}

@@ -78,7 +78,7 @@ func listen(t testing.TB, m *mesh.Mesh) *heard {
 	h := &heard{one: make(chan struct{})}
 	to := resolver.Target{}
 	to.URL.Scheme, to.URL.Path = scheme, "/echo"
-	r, err := newDriver(m.Engine(), nil).Build(to, h, resolver.BuildOptions{})
+	r, err := newDriver(m.Engine(), options{}).Build(to, h, resolver.BuildOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,7 @@ func outcomeOf(err error) telemetry.Outcome {
 type measured struct {
 	calls, attempts *telemetry.RPCs
 	sent, received  atomic.Uint64 // messages
+	now             *tally        // of the attempt under way, nil where sizes are not counted
 	closed          bool
 }
 
@@ -76,8 +77,12 @@ func methodName(full string) string {
 // tried counts an attempt that took so long, and ended with err.
 func (r *rpc) tried(err error, took time.Duration) {
 	if a := r.metrics.attempts; a != nil {
+		code := codeOfError(err)
 		a.Start()
-		a.End(codeOfError(err), took)
+		a.End(code, took)
+		if t := r.metrics.now; t != nil {
+			a.Sizes(code, t.sent.Load(), t.received.Load())
+		}
 	}
 }
 
@@ -115,6 +120,7 @@ type arrival struct {
 	began          time.Time
 	flags          call.Flags
 	sent, received atomic.Uint64 // messages
+	sizes          *tally        // nil where they are not counted
 	authority      string
 	method         string
 	md             metadata.MD // that it came with, nil until it is asked for
@@ -133,6 +139,9 @@ func (a *arrival) arrive(ctx context.Context, v server, method string) {
 		a.engine, a.began, a.behind = v.engine, time.Now(), v.engine.Admitted(ctx) != nil
 		a.calls = store.RPC(telemetry.ServerCall, methodName(method), "")
 		a.calls.Start()
+		if v.sizes {
+			a.sizes, _ = ctx.Value(tallyKey{}).(*tally)
+		}
 		if !a.behind {
 			a.traces(ctx, method)
 		}
@@ -190,7 +199,9 @@ func (a *arrival) end(err error) {
 		return
 	}
 	took := time.Since(a.began)
-	a.calls.End(codeOfError(err), took)
+	code := codeOfError(err)
+	a.calls.End(code, took)
+	a.sizes.ends(a.calls, code)
 	if a.behind {
 		return
 	}
@@ -198,7 +209,7 @@ func (a *arrival) end(err error) {
 		md, _ := metadata.FromIncomingContext(a.came)
 		a.named(md)
 	}
-	o := telemetry.Outcome{Code: http.StatusOK, GRPC: uint8(min(codeOfError(err), 16)) + 1, Flags: a.flags}
+	o := telemetry.Outcome{Code: http.StatusOK, GRPC: uint8(min(code, 16)) + 1, Flags: a.flags}
 	if a.came.Err() != nil {
 		o.Flags |= call.FlagDC
 	}

@@ -21,6 +21,16 @@ type Option interface {
 type options struct {
 	creds  credentials.TransportCredentials
 	health *string
+	sizes  bool
+}
+
+func optionsOf(opts []Option) (o options) {
+	for _, opt := range opts {
+		if opt != nil {
+			opt.apply(&o)
+		}
+	}
+	return o
 }
 
 type option func(*options)
@@ -47,8 +57,9 @@ func WithHealthCheck(service string) Option {
 // transport credentials, dialer, connect back-off (0.1 s to 5 s) and no proxy, and add interceptors that run
 // after those given before them. A service config has no say.
 func DialOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []grpc.DialOption {
-	d := newDriver(m.Engine(), opts)
-	return []grpc.DialOption{
+	o := optionsOf(opts)
+	d := newDriver(m.Engine(), o)
+	list := []grpc.DialOption{
 		grpc.WithResolvers(d),
 		grpc.WithDefaultServiceConfig(d.serviceConfig()),
 		grpc.WithTransportCredentials(meshCredentials{engine: d.engine, own: d.creds}),
@@ -58,6 +69,10 @@ func DialOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []gr
 		grpc.WithChainUnaryInterceptor(d.unary),
 		grpc.WithChainStreamInterceptor(d.stream),
 	}
+	if o.sizes && d.engine.Metrics() != nil {
+		list = append(list, grpc.WithStatsHandler(sizes{}))
+	}
+	return list
 }
 
 // connectParams: an endpoint that is back is found soon. What an RPC waits for it asks for at once, whatever
@@ -87,12 +102,15 @@ const maxHeaderListSize = 64 << 10
 // Metadata is bounded as in a Handler: to 64 KiB, with 32 bytes for each field (grpc.MaxHeaderListSize, which may be given again after
 // these), beyond which grpc-go ends the stream, and to transport.MaxHeaderFields fields, beyond which the RPC ends with
 // RESOURCE_EXHAUSTED.
-func ServerOptions(m interface{ Engine() *transport.Engine }, _ ...Option) []grpc.ServerOption {
-	v := server{m.Engine(), transport.NewInbound(m.Engine()), saying(m.Engine())}
+func ServerOptions(m interface{ Engine() *transport.Engine }, opts ...Option) []grpc.ServerOption {
+	v := server{m.Engine(), transport.NewInbound(m.Engine()), saying(m.Engine()), m.Engine().Metrics() != nil && optionsOf(opts).sizes}
 	list := []grpc.ServerOption{
 		grpc.MaxHeaderListSize(maxHeaderListSize),
 		grpc.ChainUnaryInterceptor(v.unary),
 		grpc.ChainStreamInterceptor(v.stream),
+	}
+	if v.sizes {
+		list = append(list, grpc.StatsHandler(sizes{}))
 	}
 	if v.inbound.Identified() {
 		list = append(list, grpc.Creds(serverCredentials{v.engine, v.inbound}))
@@ -117,12 +135,6 @@ func (d *driver) serviceConfig() string {
 	return serviceConfig[:len(serviceConfig)-1] + `,"healthCheckConfig":{"serviceName":` + string(name) + `}}`
 }
 
-func newDriver(e *transport.Engine, opts []Option) *driver {
-	var o options
-	for _, opt := range opts {
-		if opt != nil {
-			opt.apply(&o)
-		}
-	}
+func newDriver(e *transport.Engine, o options) *driver {
 	return &driver{engine: e, creds: o.creds, health: o.health, saying: saying(e)}
 }

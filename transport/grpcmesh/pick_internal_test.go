@@ -64,7 +64,7 @@ func rpcTo(t testing.TB, config string, info *transport.CallInfo, st status) (*r
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cc.Close() })
-	d := newDriver(m.Engine(), nil)
+	d := newDriver(m.Engine(), options{})
 	ctx := t.Context()
 	if info != nil {
 		ctx = transport.Capture(ctx, info)

@@ -27,6 +27,7 @@ type server struct {
 	engine  *transport.Engine
 	inbound *transport.Inbound
 	saying  metadata.MD // of the program's workload, to callers; nil for nothing. It must not be changed
+	sizes   bool        // of messages are counted
 }
 
 func (v server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
