@@ -1,5 +1,5 @@
 # Thin names for what .ci/run does; each can also be run as .ci/run <step>.
-.PHONY: test race lint fuzz bench bench-client bench-server bench-mtls bench-proxy bench-proxy-quick bench-tcp bench-dns bench-life bench-transparent life faults soak interop ci
+.PHONY: test race lint fuzz bench bench-client bench-server bench-seeing bench-mtls bench-proxy bench-proxy-quick bench-tcp bench-dns bench-life bench-transparent life faults soak interop ci
 
 test:
 	go test ./...
@@ -44,6 +44,18 @@ bench-client:
 # What a request costs in the program that serves it: net/http, Serve, and Serve with WithServerCodec.
 bench-server:
 	cd bench/client && go run -mod=mod . -only serve- -repetitions $(repetitions) -seconds $(seconds)
+
+# What seeing costs: a call with metrics, a text access log and tracing that samples nothing, beside one with metrics alone, otelhttp and otelgrpc;
+# each of them alone, memory and scrapes; requests beside a hundred scrapes. Under 3 minutes.
+bench-seeing: seconds := 1
+
+bench-seeing:
+	cd bench/client && go run -mod=mod . -only see- -repetitions $(repetitions) -seconds $(seconds)
+	go test -count=1 -v -run='^TestMemory$$' -bench='^Benchmark(Record|Scrape)$$' ./telemetry
+	go test -count=1 -run='^$$' -bench='^Benchmark(Text|Log|Metrics)$$' ./telemetry/accesslog ./transport
+	go test -count=1 -p=1 -v -run='^Test(AllocsOfSeeing|AccessLogAllocs|TraceAllocs)$$' ./internal/conformance ./proxy
+	go test -count=1 -v -run='^TestAllocs$$' ./transport/grpcmesh
+	HEDDLE_SCRAPES=100 go test -count=1 -v -run='^TestScrapeBesideTraffic$$' ./internal/conformance
 
 # Both ends of a call: mutual TLS with all features beside plain net/http; and what idle connections cost.
 idle ?= 10000

@@ -19,7 +19,7 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/propagation"
 )
 
 // documents have a host whose rules every call passes: conditions, retries, a header operation, balancing.
@@ -69,7 +69,7 @@ type contender struct {
 
 // enter makes a contender of the name.
 func enter(name, address, dir string) (*contender, error) {
-	kind, _, _ := strings.Cut(strings.TrimPrefix(name, "pair-"), "-")
+	kind, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(name, "pair-"), seen), "-")
 	if kind == "plain" || kind == "mtls" {
 		return paired(kind, address, dir)
 	}
@@ -92,7 +92,11 @@ func enter(name, address, dir string) (*contender, error) {
 		t.Protocols.SetHTTP1(true)
 	}
 	if kind == "otelhttp" {
-		c.rt = otelhttp.NewTransport(t, otelhttp.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))
+		opts := []otelhttp.Option{otelhttp.WithTracerProvider(neverSampled())}
+		if strings.HasPrefix(name, seen) {
+			opts = append(opts, otelhttp.WithMeterProvider(measured()), otelhttp.WithPropagators(propagation.TraceContext{}))
+		}
+		c.rt = otelhttp.NewTransport(t, opts...)
 	}
 	return c, nil
 }
@@ -110,11 +114,15 @@ func meshed(name, address, dir string, secured bool) (*contender, error) {
 	if strings.HasSuffix(name, "nethttp") {
 		opts = append(opts, mesh.WithNetHTTPTransport())
 	}
-	m, err := mesh.New(context.Background(), opts...)
+	m, err := mesh.New(context.Background(), append(opts, observed(name)...)...)
 	if err != nil {
 		return nil, err
 	}
-	return &contender{rt: m.RoundTripper(), url: "http://reviews/reviews/1", ctx: carried(m), stop: func() { _ = m.Close() }}, nil
+	c := &contender{rt: m.RoundTripper(), url: "http://reviews/reviews/1", ctx: context.Background(), stop: func() { _ = m.Close() }}
+	if !strings.HasPrefix(name, seen) { // where each call begins a trace of its own
+		c.ctx = carried(m)
+	}
+	return c, nil
 }
 
 // carried is the context of a request that came in with trace headers, which its calls pass on.

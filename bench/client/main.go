@@ -146,7 +146,7 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 			if strings.HasSuffix(name, "mtls") {
 				address = addresses[1]
 			}
-			if strings.HasPrefix(name, "grpc-") {
+			if strings.HasPrefix(strings.TrimPrefix(name, seen), "grpc-") {
 				address = addresses[2]
 			}
 			m, err := measureClient(self, name, address, dir, goroutines, seconds)
@@ -161,7 +161,7 @@ func compare(repetitions, goroutines int, seconds float64, only string) error {
 }
 
 // all is everything that can be compared.
-var all = slices.Concat(comparisons, rpcs, servings, pairs)
+var all = slices.Concat(comparisons, rpcs, servings, pairs, seeings)
 
 // measureClient has a contender make calls in a process of its own.
 func measureClient(self, name, address, dir string, goroutines int, seconds float64) (m measure, err error) {

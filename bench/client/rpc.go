@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	"google.golang.org/grpc/credentials/insecure"
@@ -111,8 +111,8 @@ func enterRPC(name string, addresses []string) (*contender, error) {
 	c := &contender{ctx: context.Background()}
 	var cc *grpc.ClientConn
 	var err error
-	if strings.HasPrefix(name, "grpc-mesh") {
-		cc, err = c.meshRPC(addresses)
+	if strings.HasPrefix(strings.TrimPrefix(name, seen), "grpc-mesh") {
+		cc, err = c.meshRPC(name, addresses)
 	} else {
 		cc, err = bareRPC(name, addresses)
 	}
@@ -146,7 +146,7 @@ func enterRPC(name string, addresses []string) (*contender, error) {
 	return c, nil
 }
 
-func (c *contender) meshRPC(addresses []string) (*grpc.ClientConn, error) {
+func (c *contender) meshRPC(name string, addresses []string) (*grpc.ClientConn, error) {
 	var endpoints strings.Builder
 	for _, a := range addresses {
 		host, port, err := net.SplitHostPort(a)
@@ -155,7 +155,8 @@ func (c *contender) meshRPC(addresses []string) (*grpc.ClientConn, error) {
 		}
 		fmt.Fprintf(&endpoints, "  - {address: %s, ports: {grpc: %s}}\n", host, port)
 	}
-	m, err := mesh.New(context.Background(), mesh.WithConfig(fmt.Appendf(nil, rpcDocuments, endpoints.String())), mesh.WithLogger(slog.New(slog.DiscardHandler)))
+	opts := []mesh.Option{mesh.WithConfig(fmt.Appendf(nil, rpcDocuments, endpoints.String())), mesh.WithLogger(slog.New(slog.DiscardHandler))}
+	m, err := mesh.New(context.Background(), append(opts, observed(name)...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +183,12 @@ func bareRPC(name string, addresses []string) (*grpc.ClientConn, error) {
 		balancer = `{"round_robin": {}}`
 	}
 	opts := []grpc.DialOption{grpc.WithResolvers(r), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [` + balancer + `]}`)}
-	if name == "grpc-otel" {
-		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))))))
+	switch name {
+	case "grpc-otel":
+		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(neverSampled()))))
+	case seen + "grpc-otel":
+		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(neverSampled()),
+			otelgrpc.WithMeterProvider(measured()), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
 	return grpc.NewClient("bench:///ratings", opts...)
 }

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/grpcmesh"
@@ -114,7 +116,8 @@ func message(t *testing.T, cc *grpc.ClientConn) func() {
 }
 
 // TestAllocs holds the budget of DESIGN.md §6: what a unary RPC through the mesh, and a message of a stream, allocates in the
-// client beyond one of plain grpc-go, with the server in another process.
+// client beyond one of plain grpc-go, with the server in another process, and what a line of the access log and a trace that is not
+// sampled add. The counts are rounded down, so that a difference is by one too high at times.
 func TestAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -136,18 +139,27 @@ func TestAllocs(t *testing.T) {
 	base := measure(t.Context(), plain(t, addr))
 	nothing := measure(t.Context(), meshed)
 	carrying := measure(transport.WithCarried(t.Context(), carried()), meshed)
+	logged := measure(t.Context(), dial(t, newMesh(t, typical(addr), mesh.WithAccessLogFile("/dev/stdout", false), mesh.WithAccessLogStream("/dev/stdout", io.Discard)), "echo:9080"))
+	traced := measure(t.Context(), dial(t, newMesh(t, typical(addr), mesh.WithTracerProvider(tracenoop.NewTracerProvider()), mesh.WithTraceSampling(0)), "echo:9080"))
 	const messages = 2000
 	streamed := testing.AllocsPerRun(messages, message(t, meshed)) - testing.AllocsPerRun(messages, message(t, plain(t, addr)))
 	if streamed >= 1 { // AllocsPerRun rounds down, and the transport's own vary by a part of one
 		t.Errorf("a message adds %.1f allocations, the budget is none", streamed)
 	}
-	t.Logf("plain %.1f, through the mesh %+.1f, carrying three headers %+.1f; a message %+.1f", base, nothing-base, carrying-base, streamed)
+	t.Logf("plain %.1f, through the mesh %+.1f, carrying three headers %+.1f; a message %+.1f; a line of the access log %+.1f; a trace that is not sampled %+.1f",
+		base, nothing-base, carrying-base, streamed, logged-nothing, traced-nothing)
 	sized := measure(t.Context(), dial(t, newMesh(t, typical(addr)), "echo:9080", grpcmesh.WithMessageSizes()))
 	if t.Logf("with the sizes of messages %+.1f", sized-base); sized-base > 20 {
 		t.Errorf("with the sizes of messages it adds %.1f allocations, the budget is 20", sized-base)
 	}
 	if nothing-base > 4 {
 		t.Errorf("the mesh adds %.1f allocations, the budget is 4", nothing-base)
+	}
+	if logged-nothing > 1 {
+		t.Errorf("a line of the access log adds %.1f allocations, the budget is 1", logged-nothing)
+	}
+	if traced-nothing > 8+1 {
+		t.Errorf("a trace that is not sampled adds %.1f allocations, the budget is 8", traced-nothing)
 	}
 	if carrying-base > 8 {
 		t.Errorf("with carried headers it adds %.1f allocations, the budget is 8", carrying-base)
