@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -158,7 +159,7 @@ func isAutomatic(a netip.Addr) bool {
 	return dns.AutomaticV4.Contains(a) || dns.AutomaticV6.Contains(a)
 }
 
-// openNames makes the names and opens the listeners for queries.
+// openNames makes the names and opens the listeners for queries, which nobody reads yet.
 func (s *Sidecar) openNames() error {
 	c := &s.config
 	if len(c.DNS.Listen) == 0 {
@@ -166,7 +167,7 @@ func (s *Sidecar) openNames() error {
 	}
 	s.names = &names{engine: c.Mesh.Engine(), noAutomatic: c.DNS.NoAutomatic}
 	var err error
-	s.dns, err = dns.Listen(dns.Config{Addresses: c.DNS.Listen, Zone: s.names.zone, Upstreams: c.DNS.Upstreams, Failed: func(name string, err error) {
+	s.dns, err = dns.Listen(dns.Config{Addresses: c.DNS.Listen, Listen: c.Listen, ListenPacket: c.ListenPacket, Zone: s.names.zone, Upstreams: c.DNS.Upstreams, Failed: func(name string, err error) {
 		c.Logger.Debug("no name server has answered", slog.String("name", name), slog.Any("error", err))
 	}})
 	if err == nil && c.Guard != nil {
@@ -185,10 +186,15 @@ func (s *Sidecar) DNSAddrs() []netip.AddrPort {
 	return s.dns.Addrs()
 }
 
-func (s *Sidecar) closeNames() {
-	if s.dns != nil {
-		s.dns.Close()
+// closeNames ends DNS, where a successor has the sockets when queries under way are answered, or ctx ends.
+func (s *Sidecar) closeNames(ctx context.Context) {
+	if s.dns == nil {
+		return
 	}
+	if s.ceded.Load() {
+		s.dns.Wait(ctx)
+	}
+	s.dns.Close()
 }
 
 // queries are the metrics of DNS.

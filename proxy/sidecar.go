@@ -75,6 +75,9 @@ type Config struct {
 	// Listen opens listeners. Default: net.ListenConfig's without multipath TCP, with whose listeners a few connections
 	// can be reset at the moment of Drain.
 	Listen func(network, address string) (net.Listener, error)
+	// ListenPacket opens the sockets for DNS queries over UDP, each before the listener for those over TCP on its port; it gives a
+	// *net.UDPConn. Default: net.ListenPacket.
+	ListenPacket func(network, address string) (net.PacketConn, error)
 	// OnReply hears of every answer of the sidecar's own; it is called concurrently. Default: nobody does.
 	OnReply func(LocalReply)
 	// OnCall hears of every call of the outbound side when its answer or its error is known and before the program
@@ -168,7 +171,7 @@ func Start(c Config) (*Sidecar, error) {
 		for _, srv := range s.servers() {
 			_ = srv.l.Close()
 		}
-		s.closeNames()
+		s.closeNames(context.Background())
 		s.wheel.Close()
 		return nil, fmt.Errorf("start sidecar: %w", err)
 	}
@@ -178,6 +181,9 @@ func Start(c Config) (*Sidecar, error) {
 	s.forget = c.Mesh.Metrics().Collect(s.families)
 	for _, srv := range s.servers() {
 		s.running.Go(func() { s.serve(srv) })
+	}
+	if s.dns != nil {
+		s.dns.Serve()
 	}
 	return s, nil
 }
@@ -387,7 +393,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 			_ = srv.http.Close()
 		}
 	}
-	s.closeNames()
+	s.closeNames(ctx)
 	s.running.Wait()
 	s.wheel.Close()
 	s.forget()

@@ -225,7 +225,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer older.close()
-	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP,
+	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, ListenPacket: older.listenPacket, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP,
 		Outbound: listenAddress(o.outbound), Capture: o.capture(), DNS: o.names(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,

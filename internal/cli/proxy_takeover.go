@@ -10,7 +10,7 @@ import (
 	"github.com/heddlemesh/mesh/proxy"
 )
 
-// A succession takes the listeners of an older process over, and gives ours to a newer one.
+// A succession takes the sockets of an older process over, and gives ours to a newer one.
 type succession struct {
 	path  string
 	taken *handover.Taken // nil where there was no older one
@@ -18,7 +18,7 @@ type succession struct {
 	log   *slog.Logger
 }
 
-// takeOver asks who serves at the path for its listeners; "" is nobody.
+// takeOver asks who serves at the path for its sockets; "" is nobody.
 func takeOver(ctx context.Context, path string, log *slog.Logger) (*succession, error) {
 	s := &succession{path: path, log: log}
 	if path == "" {
@@ -31,7 +31,7 @@ func takeOver(ctx context.Context, path string, log *slog.Logger) (*succession, 
 
 // listen is proxy.Config.Listen.
 func (s *succession) listen(network, address string) (net.Listener, error) {
-	if l := s.taken.Listener(address); l != nil {
+	if l := s.taken.Listener(socketName(network, address)); l != nil {
 		return l, nil
 	}
 	var c net.ListenConfig
@@ -39,7 +39,18 @@ func (s *succession) listen(network, address string) (net.Listener, error) {
 	return c.Listen(context.Background(), network, address)
 }
 
-// succeed has the older process stop accepting, and offers the listeners from here on. What it gives is closed when a newer one has them.
+// listenPacket is proxy.Config.ListenPacket.
+func (s *succession) listenPacket(network, address string) (net.PacketConn, error) {
+	if c := s.taken.PacketConn(socketName(network, address)); c != nil {
+		return c, nil
+	}
+	return new(net.ListenConfig).ListenPacket(context.Background(), network, address)
+}
+
+// socketName is what a socket is handed over by.
+func socketName(network, address string) string { return network + " " + address }
+
+// succeed has the older process stop accepting, and offers the sockets from here on. What it gives is closed when a newer one has them.
 func (s *succession) succeed(ctx context.Context, sidecar *proxy.Sidecar) (<-chan struct{}, error) {
 	if s.path == "" {
 		return nil, nil
@@ -50,9 +61,12 @@ func (s *succession) succeed(ctx context.Context, sidecar *proxy.Sidecar) (<-cha
 		}
 		s.log.Info("the listeners of an older process were taken over", "socket", s.path)
 	}
-	var all []handover.Listener
+	var all []handover.Socket
 	for _, l := range sidecar.Listeners() {
-		all = append(all, handover.Listener{Name: l.Address, Listener: l.Listener})
+		all = append(all, handover.Socket{Name: socketName("tcp", l.Address), Closer: l.Listener})
+	}
+	for _, c := range sidecar.PacketConns() {
+		all = append(all, handover.Socket{Name: socketName("udp", c.Address), Closer: c.PacketConn})
 	}
 	ceded := make(chan struct{})
 	offer, err := handover.Serve(s.path, all, func() {

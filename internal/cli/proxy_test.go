@@ -126,7 +126,7 @@ type process struct {
 }
 
 // ready waits for the addresses that it prints.
-var addressPattern = regexp.MustCompile(`(inbound|outbound|admin|health)=(\S+)`)
+var addressPattern = regexp.MustCompile(`(inbound|outbound|admin|health|dns)=(\S+)`)
 
 func spawn(t *testing.T, env []string, args ...string) *process {
 	t.Helper()

@@ -4,6 +4,7 @@
 // It knows no mesh: which names there are is for others to say.
 //
 //	s, err := dns.Listen(dns.Config{Addresses: []string{"127.0.0.1:15053"}, Zone: func() *dns.Zone { return zone }})
+//	s.Serve()
 //
 // The messages are those of RFC 1035, with EDNS (RFC 6891), negative answers (RFC 2308) and TCP (RFC 7766). It checks no DNSSEC:
 // what a program asks for of that is passed on.

@@ -21,12 +21,16 @@ const (
 	mostWaiting = 512 // queries that wait for name servers; more are told SERVFAIL
 	mostStreams = 128 // connections of TCP; more are closed
 	streamIdle  = 10 * time.Second
+	streamLast  = time.Second // instead, when the sockets are somebody else's
 )
 
 // Config is what a Server is made of.
 type Config struct {
 	// Addresses are where it is asked, by UDP and TCP: of loopback, as nobody else is answered. A port 0 is chosen by the system.
 	Addresses []string
+	// Listen and ListenPacket open "tcp" and "udp" addresses; the latter gives a *net.UDPConn. Default: those of package net.
+	Listen       func(network, address string) (net.Listener, error)
+	ListenPacket func(network, address string) (net.PacketConn, error)
 	// Zone gives what it answers by itself at the moment. It is called for each query, and concurrently.
 	Zone func() *Zone
 	// Upstreams are asked for everything else. Default: the name servers of /etc/resolv.conf, which is read again when it changes.
@@ -48,7 +52,7 @@ type Counts struct {
 	Refused uint64 // malformed, from another machine, or our own
 }
 
-// A Server answers queries until Close.
+// A Server answers queries between Serve and Close.
 type Server struct {
 	config  Config
 	system  systemFile
@@ -62,16 +66,24 @@ type Server struct {
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	running sync.WaitGroup
+	ceded   atomic.Bool    // somebody else reads from the sockets
+	reading sync.WaitGroup // who reads from the sockets
+	running sync.WaitGroup // who answers
 
 	mesh, cached, asked, failed, refused atomic.Uint64
 }
 
-// Listen opens a server and serves. Where one of the addresses cannot be had none is.
+// Listen opens a server's sockets. Where one of the addresses cannot be had none is.
 func Listen(c Config) (*Server, error) {
 	s := &Server{config: c, waiting: make(chan struct{}, mostWaiting), serving: make(chan struct{}, mostStreams)}
 	if s.config.Now == nil {
 		s.config.Now = time.Now
+	}
+	if s.config.Listen == nil {
+		s.config.Listen = net.Listen
+	}
+	if s.config.ListenPacket == nil {
+		s.config.ListenPacket = net.ListenPacket
 	}
 	s.system = systemFile{path: cmp.Or(c.ResolvConf, resolvConf), servers: c.Upstreams, now: s.config.Now}
 	s.up = upstream{system: s.system.get, not: s.listensOn}
@@ -82,11 +94,15 @@ func Listen(c Config) (*Server, error) {
 			return nil, fmt.Errorf("listen dns %s: %w", address, err)
 		}
 	}
-	for i := range s.packets {
-		s.running.Go(func() { s.servePackets(s.packets[i]) })
-		s.running.Go(func() { s.serveStreams(s.streams[i]) })
-	}
 	return s, nil
+}
+
+// Serve begins to answer. It is called once, and does not wait.
+func (s *Server) Serve() {
+	for i := range s.packets {
+		s.reading.Go(func() { s.servePackets(s.packets[i]) })
+		s.reading.Go(func() { s.serveStreams(s.streams[i]) })
+	}
 }
 
 // open listens by UDP and TCP on one port.
@@ -101,11 +117,11 @@ func (s *Server) open(address string) error {
 	const tries = 16 // of ports that are free for one of the two
 	for range tries {
 		var packets *net.UDPConn
-		if packets, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at)); err != nil {
+		if packets, err = s.listenUDP(address); err != nil {
 			return err
 		}
 		var stream net.Listener
-		if stream, err = net.Listen("tcp", packets.LocalAddr().String()); err == nil {
+		if stream, err = s.config.Listen("tcp", packets.LocalAddr().String()); err == nil {
 			s.packets, s.streams = append(s.packets, packets), append(s.streams, stream)
 			return nil
 		}
@@ -116,6 +132,24 @@ func (s *Server) open(address string) error {
 	}
 	return err
 }
+
+func (s *Server) listenUDP(address string) (*net.UDPConn, error) {
+	c, err := s.config.ListenPacket("udp", address)
+	if err != nil {
+		return nil, err
+	}
+	udp, ok := c.(*net.UDPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("a %T is no *net.UDPConn", c), c.Close())
+	}
+	return udp, nil
+}
+
+// Listeners and PacketConns give the sockets, in the order of Config.Addresses, for a successor.
+func (s *Server) Listeners() []net.Listener { return s.streams }
+
+// PacketConns gives those of UDP.
+func (s *Server) PacketConns() []*net.UDPConn { return s.packets }
 
 // Addrs say where it is asked, in the order of Config.Addresses.
 func (s *Server) Addrs() []netip.AddrPort {
@@ -140,6 +174,35 @@ func (s *Server) Counts() Counts {
 	return Counts{s.mesh.Load(), s.cached.Load(), s.asked.Load(), s.failed.Load(), s.refused.Load()}
 }
 
+// Cede leaves the sockets, and the queries and connections in their queues, to a successor that has them too. It returns when nothing is read
+// from them any more. Queries that were read are answered, and connections go on, until Close.
+func (s *Server) Cede() {
+	s.ceded.Store(true)
+	for i := range s.packets {
+		_ = s.packets[i].SetReadDeadline(past)
+		if l, ok := s.streams[i].(interface{ SetDeadline(time.Time) error }); !ok || l.SetDeadline(past) != nil {
+			_ = s.streams[i].Close()
+		}
+	}
+	s.reading.Wait()
+}
+
+// past is a deadline that ends what waits.
+var past = time.Unix(1, 0)
+
+// Wait returns when, after Cede, all queries are answered and no connection is left, or ctx ends.
+func (s *Server) Wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
 // Close ends it, and waits for its goroutines. Queries that wait get no answer.
 func (s *Server) Close() {
 	s.cancel()
@@ -149,6 +212,7 @@ func (s *Server) Close() {
 	for _, l := range s.streams {
 		_ = l.Close()
 	}
+	s.reading.Wait()
 	s.running.Wait()
 }
 
@@ -158,7 +222,7 @@ func (s *Server) servePackets(conn *net.UDPConn) {
 	in, out := make([]byte, largestUDP), make([]byte, 0, largestUDP)
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(in)
-		if errors.Is(err, net.ErrClosed) {
+		if err != nil && s.ended(err) {
 			return
 		}
 		if err != nil || s.foreign(from) {
@@ -182,6 +246,9 @@ func (s *Server) servePackets(conn *net.UDPConn) {
 		}
 	}
 }
+
+// ended reports whether a socket that has failed is not read from again.
+func (s *Server) ended(err error) bool { return errors.Is(err, net.ErrClosed) || s.ceded.Load() }
 
 // send cuts what is too long for UDP. An answer that cannot be sent is one that is asked for again.
 func (s *Server) send(conn *net.UDPConn, to netip.AddrPort, q *query, answer []byte) {
@@ -273,7 +340,7 @@ func there(e *entry, answer []byte) []byte {
 func (s *Server) serveStreams(l net.Listener) {
 	for {
 		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		if err != nil && s.ended(err) {
 			return
 		}
 		if err != nil {
@@ -302,8 +369,8 @@ func (s *Server) serveStream(conn net.Conn) {
 	defer stop()
 	from := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	var in, out, framed []byte
-	for {
-		_ = conn.SetDeadline(time.Now().Add(streamIdle))
+	for idle := streamIdle; ; {
+		_ = conn.SetDeadline(time.Now().Add(idle))
 		var err error
 		if in, err = readFramed(conn, in); err != nil || s.foreign(from) {
 			return
@@ -321,6 +388,9 @@ func (s *Server) serveStream(conn net.Conn) {
 		framed = append(binary.BigEndian.AppendUint16(framed[:0], uint16(len(answer))), answer...)
 		if _, err = conn.Write(framed); err != nil {
 			return
+		}
+		if s.ceded.Load() {
+			idle = streamLast
 		}
 	}
 }

@@ -50,6 +50,7 @@ func serve(t testing.TB, change func(*dns.Config), upstreams ...netip.AddrPort) 
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
+	s.Serve()
 	return s
 }
 

@@ -1,23 +1,23 @@
-// Package handover passes listening sockets from a process to the one that takes its place, over a Unix socket, so that no connection
-// is refused meanwhile: the sockets, and who waits in their queues, are never without a process. Linux only. Layer L0.
+// Package handover passes listening sockets, and those of UDP, from a process to the one that takes its place, over a Unix socket, so that no
+// connection is refused meanwhile: the sockets, and who waits in their queues, are never without a process. Linux only. Layer L0.
 //
 // The successor connects and is sent the sockets. Both accept from them until it says that it is ready; then the predecessor stops, says
-// so, and goes on with the connections that it has. Whatever goes wrong before that leaves the predecessor as it was.
+// so, and goes on with what it has. Whatever goes wrong before that leaves the predecessor as it was.
 package handover
 
 import (
 	"errors"
-	"net"
+	"io"
 )
 
-// A Listener is a socket by the name under which its successor asks for it.
-type Listener struct {
+// A Socket is a *net.TCPListener or a *net.UDPConn by the name under which its successor asks for it.
+type Socket struct {
 	Name string
-	net.Listener
+	io.Closer
 }
 
 // ErrUnsupported says that the system has no way to do it.
-var ErrUnsupported = errors.New("listeners cannot be handed over on this system")
+var ErrUnsupported = errors.New("sockets cannot be handed over on this system")
 
 // greeting is what the predecessor sends, in one line, with the sockets in the order of their names.
 type greeting struct {
@@ -26,9 +26,9 @@ type greeting struct {
 }
 
 const (
-	protocol     = 1
-	maxListeners = 250 // one message of the kernel's takes 253
-	maxGreeting  = 64 << 10
+	protocol    = 1
+	maxSockets  = 250 // one message of the kernel's takes 253
+	maxGreeting = 64 << 10
 
 	ready = "ready\n" // the successor's word
 	yours = "yours\n" // the predecessor's

@@ -36,9 +36,9 @@ func socket(t *testing.T) string {
 	return filepath.Join(dir, "s")
 }
 
-func offer(t *testing.T, path string, stop func(), report func(error), listeners ...handover.Listener) *handover.Offer {
+func offer(t *testing.T, path string, stop func(), report func(error), sockets ...handover.Socket) *handover.Offer {
 	t.Helper()
-	o, err := handover.Serve(path, listeners, stop, report)
+	o, err := handover.Serve(path, sockets, stop, report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestHandover(t *testing.T) {
 		_ = a.Close()
 		_ = b.Close()
 		close(stopped)
-	}, func(err error) { t.Error(err) }, handover.Listener{Name: ":a", Listener: a}, handover.Listener{Name: ":b", Listener: b})
+	}, func(err error) { t.Error(err) }, handover.Socket{Name: ":a", Closer: a}, handover.Socket{Name: ":b", Closer: b})
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
@@ -93,7 +93,58 @@ func TestHandover(t *testing.T) {
 	if taken, err := handover.Take(t.Context(), path); taken != nil || err != nil {
 		t.Errorf("it is offered twice: %v, %v", taken, err)
 	}
-	offer(t, path, func() {}, func(error) {}, handover.Listener{Name: ":a", Listener: l}) // in the place of the name that is left
+	offer(t, path, func() {}, func(error) {}, handover.Socket{Name: ":a", Closer: l}) // in the place of the name that is left
+}
+
+// TestHandoverPackets: the successor reads from the same socket of UDP, also what was in its queue when the predecessor had let go, and only by
+// its own kind.
+func TestHandoverPackets(t *testing.T) {
+	t.Parallel()
+	path, a := socket(t), listen(t)
+	p, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	client, err := net.Dial("udp", p.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	offer(t, path, func() {
+		if _, err := io.WriteString(client, "waits"); err != nil {
+			t.Error(err)
+		}
+		_ = p.Close()
+	}, func(err error) { t.Error(err) }, handover.Socket{Name: "same", Closer: a}, handover.Socket{Name: "same", Closer: p}, handover.Socket{Name: "only", Closer: a})
+	taken, err := handover.Take(t.Context(), path)
+	if err != nil || taken == nil {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	q := taken.PacketConn("same")
+	if q == nil || q.LocalAddr().String() != p.LocalAddr().String() || taken.PacketConn("same") != nil || taken.PacketConn("only") != nil {
+		t.Fatalf("socket %v", q)
+	}
+	defer q.Close()
+	l := taken.Listener("same")
+	if l == nil || l.Addr().String() != a.Addr().String() || taken.Listener("same") != nil {
+		t.Fatalf("listener %v", l)
+	}
+	defer l.Close()
+	if err := taken.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 10)
+	n, from, err := q.ReadFrom(got)
+	if err != nil || string(got[:n]) != "waits" {
+		t.Fatalf("%q, %v", got[:n], err)
+	}
+	if _, err := q.WriteTo([]byte("heard"), from); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = client.Read(got); err != nil || string(got[:n]) != "heard" {
+		t.Errorf("%q, %v", got[:n], err)
+	}
 }
 
 // TestHandoverFails: a successor that does not get ready, or is none, leaves the predecessor as it was.
@@ -101,7 +152,7 @@ func TestHandoverFails(t *testing.T) {
 	t.Parallel()
 	path, a := socket(t), listen(t)
 	told := make(chan error, 10)
-	o := offer(t, path, func() { t.Error("it stopped for nobody") }, func(err error) { told <- err }, handover.Listener{Name: ":a", Listener: a})
+	o := offer(t, path, func() { t.Error("it stopped for nobody") }, func(err error) { told <- err }, handover.Socket{Name: ":a", Closer: a})
 	taken, err := handover.Take(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +193,22 @@ func TestHandoverFails(t *testing.T) {
 	}
 }
 
+// TestHandoverPipe: what is no socket of TCP or UDP is not handed over.
+func TestHandoverPipe(t *testing.T) {
+	t.Parallel()
+	c, other := net.Pipe()
+	defer c.Close()
+	defer other.Close()
+	path, told := socket(t), make(chan error, 1)
+	offer(t, path, func() {}, func(err error) { told <- err }, handover.Socket{Name: "pipe", Closer: c})
+	if taken, err := handover.Take(t.Context(), path); taken != nil || err == nil {
+		t.Errorf("%v, %v", taken, err)
+	}
+	if err := <-told; !strings.Contains(err.Error(), "socket pipe is neither") {
+		t.Error(err)
+	}
+}
+
 // TestTakeFrom: nobody, and somebody who speaks something else.
 func TestTakeFrom(t *testing.T) {
 	t.Parallel()
@@ -150,8 +217,8 @@ func TestTakeFrom(t *testing.T) {
 		t.Errorf("nobody: %v, %v", taken, err)
 	}
 	var none *handover.Taken
-	if none.Listener(":a") != nil {
-		t.Error("a listener of nobody's")
+	if none.Listener(":a") != nil || none.PacketConn(":a") != nil {
+		t.Error("a socket of nobody's")
 	}
 	none.Close()
 	for _, says := range []string{"", "\n", "{}\n", `{"protocol":1,"names":["a"]}` + "\n", `{"protocol":2,"names":[]}` + "\n", strings.Repeat("x", 100<<10)} {

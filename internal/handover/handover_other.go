@@ -16,6 +16,9 @@ func Take(context.Context, string) (*Taken, error) { return nil, ErrUnsupported 
 // Listener gives none.
 func (*Taken) Listener(string) net.Listener { return nil }
 
+// PacketConn gives none.
+func (*Taken) PacketConn(string) net.PacketConn { return nil }
+
 // Ready does nothing.
 func (*Taken) Ready(context.Context) error { return nil }
 
@@ -26,7 +29,7 @@ func (*Taken) Close() {}
 type Offer struct{}
 
 // Serve fails: see ErrUnsupported.
-func Serve(string, []Listener, func(), func(error)) (*Offer, error) { return nil, ErrUnsupported }
+func Serve(string, []Socket, func(), func(error)) (*Offer, error) { return nil, ErrUnsupported }
 
 // Close does nothing.
 func (*Offer) Close() {}

@@ -15,11 +15,11 @@ import (
 
 // An Offer waits for a successor. It is safe for concurrent use.
 type Offer struct {
-	path      string
-	l         *net.UnixListener
-	listeners []Listener
-	stop      func()
-	report    func(error)
+	path    string
+	l       *net.UnixListener
+	sockets []Socket
+	stop    func()
+	report  func(error)
 
 	mu      sync.Mutex // guards what follows
 	conn    net.Conn   // of who has the sockets and is not ready yet
@@ -27,29 +27,29 @@ type Offer struct {
 	running sync.WaitGroup
 }
 
-// Serve offers TCP listeners at the path, in the place of who did before, to processes of the same user or root's. When a successor is
-// ready, stop is called, once: it must not return before nothing is accepted any more. report hears, one at a time, of those who did not come
-// so far.
-func Serve(path string, listeners []Listener, stop func(), report func(error)) (*Offer, error) {
-	if len(listeners) > maxListeners {
-		return nil, fmt.Errorf("offer listeners: more than %d", maxListeners)
+// Serve offers sockets at the path, in the place of who did before, to processes of the same user or root's. When a successor is
+// ready, stop is called, once: it must not return before nothing is accepted or read any more. report hears, one at a time, of those who did
+// not come so far.
+func Serve(path string, sockets []Socket, stop func(), report func(error)) (*Offer, error) {
+	if len(sockets) > maxSockets {
+		return nil, fmt.Errorf("offer sockets: more than %d", maxSockets)
 	}
 	next := path + "." + strconv.Itoa(os.Getpid())
 	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("offer listeners: %w", err)
+		return nil, fmt.Errorf("offer sockets: %w", err)
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: next})
 	if err != nil {
-		return nil, fmt.Errorf("offer listeners: %w", err)
+		return nil, fmt.Errorf("offer sockets: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // by then the name may be a successor's
 	if err = os.Chmod(next, 0o600); err == nil {
 		err = os.Rename(next, path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("offer listeners: %w", errors.Join(err, l.Close(), os.Remove(next)))
+		return nil, fmt.Errorf("offer sockets: %w", errors.Join(err, l.Close(), os.Remove(next)))
 	}
-	o := &Offer{path: path, l: l, listeners: listeners, stop: stop, report: report}
+	o := &Offer{path: path, l: l, sockets: sockets, stop: stop, report: report}
 	o.running.Go(o.run)
 	return o, nil
 }
@@ -74,7 +74,7 @@ func (o *Offer) run() {
 		if o.leave() {
 			return
 		}
-		o.report(fmt.Errorf("hand listeners over: %w", err))
+		o.report(fmt.Errorf("hand sockets over: %w", err))
 	}
 }
 
@@ -120,12 +120,8 @@ func (o *Offer) send(c *net.UnixConn) error {
 			_ = f.Close()
 		}
 	}()
-	for _, l := range o.listeners {
-		tcp, ok := l.Listener.(*net.TCPListener)
-		if !ok {
-			return fmt.Errorf("listener %s is not one of TCP", l.Name)
-		}
-		f, err := tcp.File()
+	for _, s := range o.sockets {
+		f, err := file(s)
 		if err != nil {
 			return err
 		}
@@ -137,7 +133,7 @@ func (o *Offer) send(c *net.UnixConn) error {
 		if err := raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) }); err != nil {
 			return err
 		}
-		g.Names = append(g.Names, l.Name)
+		g.Names = append(g.Names, s.Name)
 	}
 	text, err := json.Marshal(g)
 	if err != nil {
@@ -152,6 +148,17 @@ func (o *Offer) send(c *net.UnixConn) error {
 		_, err = c.Write(text[n:])
 	}
 	return errors.Join(err, c.SetWriteDeadline(time.Time{}))
+}
+
+// file gives the descriptor of a socket anew.
+func file(s Socket) (*os.File, error) {
+	switch c := s.Closer.(type) {
+	case *net.TCPListener:
+		return c.File()
+	case *net.UDPConn:
+		return c.File()
+	}
+	return nil, fmt.Errorf("socket %s is neither a listener of TCP nor of UDP", s.Name)
 }
 
 // Close ends the offer, and waits for that. The name at the path stays: who finds nobody behind it takes it.

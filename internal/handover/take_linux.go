@@ -19,7 +19,7 @@ const greetTime = 5 * time.Second
 // A Taken are the sockets of a predecessor that still uses them. It is used by one goroutine.
 type Taken struct {
 	conn *net.UnixConn
-	left []Listener
+	left []Socket
 }
 
 // Take asks who serves at the path for its sockets; nil where there is nobody. The predecessor must be of the same user, or root's.
@@ -47,14 +47,14 @@ func (t *Taken) receive() error {
 	if err := t.conn.SetDeadline(time.Now().Add(greetTime)); err != nil {
 		return err
 	}
-	text, oob := make([]byte, maxGreeting), make([]byte, syscall.CmsgSpace(4*maxListeners))
+	text, oob := make([]byte, maxGreeting), make([]byte, syscall.CmsgSpace(4*maxSockets))
 	n, oobn, _, _, err := t.conn.ReadMsgUnix(text, oob)
 	if err != nil {
 		return err
 	}
-	sockets, err := listenersOf(oob[:oobn])
-	for _, l := range sockets {
-		t.left = append(t.left, Listener{Listener: l})
+	sockets, err := socketsOf(oob[:oobn])
+	for _, s := range sockets {
+		t.left = append(t.left, Socket{Closer: s})
 	}
 	if err != nil {
 		return err
@@ -84,8 +84,8 @@ func (t *Taken) receive() error {
 	return t.conn.SetDeadline(time.Time{})
 }
 
-// listenersOf makes listeners of the descriptors in control messages. Those that it gives are open also where it fails.
-func listenersOf(oob []byte) (all []net.Listener, err error) {
+// socketsOf makes sockets of the descriptors in control messages. Those that it gives are open also where it fails.
+func socketsOf(oob []byte) (all []io.Closer, err error) {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err
@@ -96,15 +96,12 @@ func listenersOf(oob []byte) (all []net.Listener, err error) {
 			return all, err
 		}
 		for _, fd := range fds {
-			syscall.CloseOnExec(fd)
-			f := os.NewFile(uintptr(fd), "listener")
-			l, listens := net.FileListener(f) // which has a descriptor of its own
-			_ = f.Close()
-			if listens != nil {
-				err = errors.Join(err, listens)
+			s, wrong := socketOf(fd)
+			if wrong != nil {
+				err = errors.Join(err, wrong)
 				continue
 			}
-			all = append(all, l)
+			all = append(all, s)
 		}
 		if err != nil {
 			return all, err
@@ -113,21 +110,41 @@ func listenersOf(oob []byte) (all []net.Listener, err error) {
 	return all, nil
 }
 
-// Listener gives the predecessor's listener of that name, nil where it has none, or none left.
-func (t *Taken) Listener(name string) net.Listener {
-	if t == nil {
-		return nil
+// socketOf makes a net.Listener or a net.PacketConn of a descriptor, which it closes: they have one of their own.
+func socketOf(fd int) (io.Closer, error) {
+	syscall.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	kind, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
 	}
-	for i, l := range t.left {
-		if l.Name == name {
-			t.left = append(t.left[:i], t.left[i+1:]...)
-			return l.Listener
-		}
+	if kind == syscall.SOCK_DGRAM {
+		return net.FilePacketConn(f)
 	}
-	return nil
+	return net.FileListener(f)
 }
 
-// Ready has the predecessor stop, and returns when it accepts nothing any more. Sockets that nobody has asked for are closed, and with the
+// Listener gives the predecessor's listener of that name, nil where it has none, or none left.
+func (t *Taken) Listener(name string) net.Listener { return take[net.Listener](t, name) }
+
+// PacketConn gives the predecessor's socket of UDP of that name, nil where it has none, or none left.
+func (t *Taken) PacketConn(name string) net.PacketConn { return take[net.PacketConn](t, name) }
+
+func take[S io.Closer](t *Taken, name string) (taken S) {
+	if t == nil {
+		return taken
+	}
+	for i, one := range t.left {
+		if s, ok := one.Closer.(S); ok && one.Name == name {
+			t.left = append(t.left[:i], t.left[i+1:]...)
+			return s
+		}
+	}
+	return taken
+}
+
+// Ready has the predecessor stop, and returns when it accepts and reads nothing any more. Sockets that nobody has asked for are closed, and with the
 // predecessor's gone too. Where ctx ends before, the predecessor may not have heard.
 func (t *Taken) Ready(ctx context.Context) error {
 	defer t.Close()
@@ -148,8 +165,8 @@ func (t *Taken) Close() {
 	if t == nil {
 		return
 	}
-	for _, l := range t.left {
-		_ = l.Close()
+	for _, s := range t.left {
+		_ = s.Close()
 	}
 	t.left = nil
 	_ = t.conn.Close()
