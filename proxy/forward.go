@@ -24,7 +24,7 @@ type forwarder struct {
 	report  func(LocalReply)
 	tell    func(*mesh.CallInfo) // Config.OnCall on a wire, nil for nobody
 	tunnels tunnels
-	// draining tells clients with every answer to come back on another connection; HTTP/2 says GOAWAY for it.
+	// draining tells clients with every answer of HTTP/1 to come back on another connection; HTTP/2 says GOAWAY for it (see goodbyes).
 	draining atomic.Bool
 	active   atomic.Int64
 	total    atomic.Uint64
@@ -35,7 +35,7 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.active.Add(1)
 	f.total.Add(1)
 	defer f.active.Add(-1)
-	if f.draining.Load() {
+	if f.draining.Load() && r.ProtoMajor == 1 { // of HTTP/2 net/http would make a GOAWAY that leaves streams out that are on their way
 		w.Header().Set("Connection", "close")
 	}
 

@@ -81,8 +81,7 @@ func (l *gentleListener) Close() error {
 	return nil // it was closed already
 }
 
-// stop ends listening and waits until no request is under way. After that net/http can shut down, which drops
-// requests that it has read at that moment. The server's answers must end their connections by then.
+// stop ends listening and waits until connections that were taken last have begun a request, for speakTime at the most.
 func (l *gentleListener) stop(ctx context.Context) {
 	l.stopping.Store(true)
 	if !l.ceded.Load() && !drain.Stop(l.Listener) {
@@ -95,10 +94,19 @@ func (l *gentleListener) stop(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	silent := time.Now().Add(speakTime)
+	silent, cancel := context.WithTimeout(ctx, speakTime)
+	defer cancel()
+	l.await(silent, l.fresh)
+}
+
+// rest waits until no request is under way. The server's answers must end their connections by then.
+func (l *gentleListener) rest(ctx context.Context) { l.await(ctx, l.busy) }
+
+// await waits until something is not so any more.
+func (l *gentleListener) await(ctx context.Context, so func() bool) {
 	check := time.NewTicker(time.Millisecond)
 	defer check.Stop()
-	for l.busy(time.Now().Before(silent)) {
+	for so() {
 		select {
 		case <-check.C:
 		case <-ctx.Done():
@@ -107,24 +115,28 @@ func (l *gentleListener) stop(ctx context.Context) {
 	}
 }
 
-// busy reports connections that have a request, and if so asked those that have not had one yet.
-func (l *gentleListener) busy(fresh bool) bool {
+// busy reports connections that have a request.
+func (l *gentleListener) busy() bool {
 	l.conns.mu.Lock()
 	defer l.conns.mu.Unlock()
 	for s := range l.conns.open {
-		switch sessionState(s.state.Load()) {
-		case sessionActive:
-			if !s.tunnelled.Load() {
-				return true
-			}
-		case sessionFresh:
-			if fresh {
-				return true
-			}
-		case sessionIdle, sessionWoken:
+		if sessionState(s.state.Load()) == sessionActive && !s.tunnelled.Load() {
+			return true
 		}
 	}
-	return l.conns.active > 0 || fresh && (l.conns.fresh > 0 || l.conns.served < l.accepted.Load())
+	return l.conns.active > 0
+}
+
+// fresh reports connections that have not had a request yet.
+func (l *gentleListener) fresh() bool {
+	l.conns.mu.Lock()
+	defer l.conns.mu.Unlock()
+	for s := range l.conns.open {
+		if sessionState(s.state.Load()) == sessionFresh {
+			return true
+		}
+	}
+	return l.conns.fresh > 0 || l.conns.served < l.accepted.Load()
 }
 
 // enter notes a session; it reports false where none are taken any more.

@@ -432,8 +432,10 @@ func (s *session) linger() {
 // lingerBytes is how much of what comes too late is read.
 const lingerBytes = 256 << 10
 
-// preface is how HTTP/2 without TLS begins by prior knowledge (RFC 9113 §3.4).
-var preface = []byte("PRI * HTTP/2.0\r\n")
+// http2Preface is how HTTP/2 begins, without TLS by prior knowledge (RFC 9113 §3.4): the first line of it.
+const http2Preface = "PRI * HTTP/2.0\r\n"
+
+var preface = []byte(http2Preface)
 
 // speaksHTTP2 reports whether a connection whose first request was refused is one of HTTP/2, and waits for the rest of
 // the line where that is not clear yet.

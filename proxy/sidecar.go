@@ -126,6 +126,7 @@ type server struct {
 	address string // as configured
 	l       *gentleListener
 	http    http.Server
+	goodbye goodbyes
 	wire    *wire        // nil for admin and health
 	forward *forwarder   // nil for admin and health
 	app     *application // nil but for inbound
@@ -272,6 +273,7 @@ func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 	if f != nil {
 		f.report = s.report
 		srv.http.Handler = f
+		srv.goodbye.attach(&srv.http)
 	}
 	srv.http.ErrorLog = slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug)
 	if name != "inbound" { // what the mesh sets on those
@@ -410,12 +412,21 @@ func shutDown(ctx context.Context, servers ...*server) error {
 	for i, srv := range servers {
 		wg.Go(func() {
 			srv.forward.draining.Store(true)
+			srv.goodbye.say()
 			srv.l.stop(ctx)
+			var http2 sync.WaitGroup
+			var err error
+			http2.Go(func() { // its second GOAWAY is not for the end of long streams
+				srv.goodbye.wait(ctx)
+				err = srv.http.Shutdown(ctx)
+			})
+			srv.l.rest(ctx)
 			srv.wire.conns.shut()
-			err := srv.http.Shutdown(ctx)
+			http2.Wait()
 			if err != nil {
 				_ = srv.http.Close()
 			}
+			srv.goodbye.telling.Wait()
 			_ = srv.wire.http2.Close()
 			_ = srv.l.Close()
 			if err = errors.Join(err, srv.forward.tunnels.drain(ctx), srv.wire.wait(ctx)); err != nil {
