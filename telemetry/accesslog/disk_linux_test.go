@@ -29,6 +29,7 @@ func TestFullDisk(t *testing.T) {
 			l.Log(pathOnly(path))
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // the writer has done with what is there
 		w.room = 100
 		l.Log(pathOnly("/6"))
 		time.Sleep(time.Second)
