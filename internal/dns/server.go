@@ -178,6 +178,7 @@ func (s *Server) Counts() Counts {
 // from them any more. Queries that were read are answered, and connections go on, until Close.
 func (s *Server) Cede() {
 	s.ceded.Store(true)
+	past := time.Unix(1, 0)
 	for i := range s.packets {
 		_ = s.packets[i].SetReadDeadline(past)
 		if l, ok := s.streams[i].(interface{ SetDeadline(time.Time) error }); !ok || l.SetDeadline(past) != nil {
@@ -186,9 +187,6 @@ func (s *Server) Cede() {
 	}
 	s.reading.Wait()
 }
-
-// past is a deadline that ends what waits.
-var past = time.Unix(1, 0)
 
 // Wait returns when, after Cede, all queries are answered and no connection is left, or ctx ends.
 func (s *Server) Wait(ctx context.Context) {

@@ -144,7 +144,7 @@ func (u *upstream) once(ctx context.Context, network string, q *query, server ne
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	a := u.begin(from, conn)
 	defer u.end(from)
@@ -239,6 +239,6 @@ func (u *upstream) sent(from netip.AddrPort) bool {
 		return false
 	}
 	a.ended = true
-	_ = a.conn.SetDeadline(past)
+	_ = a.conn.SetDeadline(time.Unix(1, 0))
 	return true
 }
