@@ -12,7 +12,7 @@ import (
 func (x *exchange) aim() *LocalReply {
 	q := &x.q
 	inbound := x.s.wire.mesh == nil
-	if l := refusedMethod(q.Method()); l != nil {
+	if l := refusedMethod(q.Method()); l != nil && !x.connects() {
 		return l
 	}
 	switch {

@@ -17,12 +17,12 @@
 //
 //  1. What a client names in Connection is removed first, and never what others rely on: Host, Cookie,
 //     Authorization, X-Forwarded-…, trace headers (RFC 9110 §7.6.1).
-//  2. Only WebSockets are tunnelled; an answer that switches protocols unasked is a 502, and bytes that came
+//  2. Only WebSockets are tunnelled, and CONNECT where it is allowed; an answer that switches protocols unasked is a 502, and bytes that came
 //     before the answer are never taken for another request.
 //  3. A response that breaks off is broken off, in every protocol, never ended as if it were whole.
 //  4. A client's broken body is the client's fault (400), not the endpoint's.
 //  5. At most eight 1xx answers are passed on; a status outside 100 to 599 is a 502.
-//  6. Requests with two readings (a fragment, a space, two hosts, CONNECT) are refused.
+//  6. Requests with two readings (a fragment, a space, two hosts, CONNECT where it is not allowed) are refused.
 //  7. One Host goes on, in one spelling, and the host of an absolute target counts before the header's.
 //  8. Every answer of our own is reported with Envoy's response flag and the details that led to it.
 //  9. A field name that reads as one that frames a message where "_" is taken for "-", a method with small letters,

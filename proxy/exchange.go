@@ -56,11 +56,12 @@ type exchange struct {
 
 	account account
 
-	closing bool // the connection ends with the answer
-	unread  bool // and there may be bytes of the client's that nobody will read
-	torn    bool // it was not the client who ended the answer
-	aborted bool // it ends at once
-	handed  bool // it is another's
+	closing bool   // the connection ends with the answer
+	unread  bool   // and there may be bytes of the client's that nobody will read
+	torn    bool   // it was not the client who ended the answer
+	aborted bool   // it ends at once
+	handed  bool   // it is another's
+	joins   func() // makes a tunnel of the connection, nil for none
 }
 
 const requestIDSize = 36
@@ -103,6 +104,8 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	case refused != nil:
 		x.closing, x.unread = true, true
 		x.reply(*refused)
+	case x.connects():
+		x.tunnelTo()
 	case x.q.Form() == http1.AsteriskForm: // OPTIONS * is about the server that it reaches
 		x.unfinished()
 		x.account.status = http.StatusOK
@@ -127,6 +130,8 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 	case x.aborted:
 		x.cutOff()
 		return true, false
+	case x.joins != nil:
+		return true, false
 	case x.unread || x.closing && len(s.conn.Buffered()) > 0:
 		s.linger()
 		return true, false
@@ -148,7 +153,7 @@ func (x *exchange) release() {
 	x.call, x.view, x.admission, x.stay.Arrival, x.few = transport.Call{}, call.Request{}, transport.Admission{}, transport.Arrival{}, [4]transport.Mark{}
 	x.verdict = transport.Verdict{}
 	x.room.Empty()
-	x.s, x.f, x.up, x.info, x.to = nil, nil, nil, nil, peer{}
+	x.s, x.f, x.up, x.info, x.to, x.joins = nil, nil, nil, nil, peer{}, nil
 	exchanges.Put(x)
 }
 

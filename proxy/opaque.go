@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -97,10 +96,7 @@ func (s *session) call(host string, port uint16, name string) {
 	if !s.attendCall(cancel) {
 		return
 	}
-	// To rules of HTTP it is what the program's own TLS is.
-	q := &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: port, Path: "/",
-		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc),
-		Conn: &call.Connection{ServerName: name, To: s.to.Addr()}}
+	q := tunnelled(s, host, port, name)
 	var c transport.Call
 	up, finish, err := s.connect(ctx, &c, q)
 	s.attendCall(nil)
@@ -130,7 +126,7 @@ func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Reques
 		if s.to.IsValid() {
 			to = s.wire.captor.names.beyond(s.to)
 		}
-		up, err = s.wire.mesh.outside(ctx, "tcp", to)
+		up, err = s.beyond(ctx, to)
 		return up, func() {}, err
 	case transport.Reply:
 		return nil, nil, c.Fail(call.Outcome{Reason: call.ReasonInvalidRequest}, nil)

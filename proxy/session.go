@@ -32,6 +32,7 @@ type session struct {
 
 	unheard   *list.Element     // its place among those that have said too little; guarded by their lock
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
+	asked     bool              // the client has asked for a tunnel, by CONNECT
 	handed    bool              // the connection is another's by now
 	joined    bool              // the session is a tunnel's, which ends it
 	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
@@ -143,7 +144,14 @@ func (s *session) run() {
 	for s.await(first) {
 		x := exchanges.Get().(*exchange)
 		over, s.handed = x.serve(s, first)
+		joins := x.joins
 		x.release()
+		if joins != nil {
+			if joins(); s.joined {
+				return
+			}
+			break
+		}
 		if over {
 			break
 		}

@@ -55,6 +55,9 @@ type Config struct {
 	Guard    *Guard
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
+	// AllowConnect lets programs ask the outbound listener for tunnels by CONNECT over HTTP/1, which go by the rules of tcp and tls, or
+	// where the outbound traffic policy lets them out to any other host, but never to this machine. It needs a Guard. Default: 405.
+	AllowConnect bool
 	// OutboundTCP are listeners for what is not HTTP, which go by the rules of tcp and tls. Default: none.
 	OutboundTCP []OutboundTCP
 	Admin       string // address of the admin listener, or unix:///path of a socket, which gets mode 0600; "" for none
@@ -191,6 +194,9 @@ func Start(c Config) (*Sidecar, error) {
 
 func (s *Sidecar) open() error {
 	c := &s.config
+	if c.AllowConnect && c.Guard == nil {
+		return errors.New("AllowConnect needs a Guard: by it the sidecar knows its own listeners")
+	}
 	for _, in := range c.Inbound {
 		app := newApplication(in.App)
 		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(app.host(), c.Mesh.Engine()), via: app.via})
@@ -211,6 +217,7 @@ func (s *Sidecar) open() error {
 		}
 		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
 		srv.wire.countBuffers(&s.held)
+		srv.wire.connects = c.AllowConnect
 		s.outbound = srv
 	}
 	if err := s.openTCP(); err != nil {
@@ -241,6 +248,11 @@ func (s *Sidecar) open() error {
 	for _, srv := range append(append([]*server{s.outbound, s.admin}, s.captured...), s.tcp...) {
 		if srv != nil && c.Guard != nil {
 			c.Guard.Refuse(srv.l.Addr())
+		}
+	}
+	if c.AllowConnect {
+		for _, srv := range s.servers() {
+			c.Guard.RefuseOutward(srv.l.Addr())
 		}
 	}
 	return s.loops()

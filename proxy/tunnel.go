@@ -28,7 +28,8 @@ func (s *session) tunnel(up net.Conn, tally *transport.Tally, finish func()) {
 	t := &tunnel{session: s, up: up, tally: tally, finish: finish}
 	s.wire.forward.active.Add(1)
 	s.wire.forward.total.Add(1)
-	if !s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive)) || !s.attend(up) { // woken to end, or cut off
+	begun := s.asked || s.state.CompareAndSwap(int32(sessionFresh), int32(sessionActive))
+	if !begun || !s.attend(up) { // woken to end, or cut off
 		t.end()
 		return
 	}

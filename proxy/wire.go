@@ -25,13 +25,14 @@ type wire struct {
 	idle    time.Duration // how long nothing may move of a request, 0 for any time
 
 	// The two ways: calls of the mesh, or requests for one application.
-	mesh    *outbound         // nil for inbound
-	app     *application      // nil for outbound, and for captured connections, of which each has its own
-	captor  *captor           // of captured connections, nil for others
-	opaque  bool              // what is spoken is not HTTP, of inbound
-	reached portCounts        // connections to the program that are not HTTP
-	fixed   *OutboundTCP      // where all connections go, of outbound; nil for HTTP
-	engine  *transport.Engine // of the limits on what is received; nil for outbound
+	mesh     *outbound         // nil for inbound
+	app      *application      // nil for outbound, and for captured connections, of which each has its own
+	captor   *captor           // of captured connections, nil for others
+	opaque   bool              // what is spoken is not HTTP, of inbound
+	reached  portCounts        // connections to the program that are not HTTP
+	connects bool              // programs may ask for tunnels, by CONNECT
+	fixed    *OutboundTCP      // where all connections go, of outbound; nil for HTTP
+	engine   *transport.Engine // of the limits on what is received; nil for outbound
 
 	upstreams *upstreams
 	forget    func() // ends what it is told of, nil for nothing

@@ -52,6 +52,7 @@ type proxyFlags struct {
 	opaque         ports
 	proxied        ports
 	outboundTCP    outboundTCPs
+	connects       bool
 	tproxy         bool
 	dns            addresses
 	dnsUpstreams   nameServers
@@ -117,6 +118,7 @@ cannot be read or are no YAML; 64 wrong usage, unknown or wrong settings; 1 a li
 	f.Var(&o.inbound, "inbound", "where callers connect, and where the program listens: `[host]:port=[host]:port` or [host]:port=unix:///path (repeatable)")
 	f.StringVar(&o.outbound, "outbound", "127.0.0.1:15001", "`address` of the outbound listener, none for none")
 	f.Var(&o.outboundTCP, "outbound-tcp", "where the program reaches a host by what is not HTTP: `[host]:port=host:port`, as in 127.0.0.1:3306=mysql:3306 (repeatable)")
+	f.BoolVar(&o.connects, "allow-connect", false, "let the program ask --outbound for tunnels by CONNECT, to the mesh by the rules of tcp and tls, or where the policy lets it out; never to this machine")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "`address` of the admin pages, or unix:///path of a socket; none for none")
 	f.StringVar(&o.health, "health", "none", "`address` of /healthz/ready and the program's own probes, :15021 in Istio, none for none; for everybody")
 	f.StringVar(&o.probes, "app-probes", "", "the program's probes as `JSON`, as Istio's injector has them; default: the variable ISTIO_KUBE_APP_PROBERS")
@@ -225,7 +227,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer older.close()
-	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, ListenPacket: older.listenPacket, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP,
+	s, err := proxy.Start(proxy.Config{Mesh: m, Listen: older.listen, ListenPacket: older.listenPacket, Guard: guard, Inbound: o.inbound.told(o.opaque, o.proxied), OutboundTCP: o.outboundTCP, AllowConnect: o.connects,
 		Outbound: listenAddress(o.outbound), Capture: o.capture(), DNS: o.names(),
 		Health: listenAddress(o.health), Probes: probes,
 		Admin: listenAddress(o.admin), AllowNonLoopback: o.nonLoopback, StreamIdleTimeout: o.still, OnReply: replies.report, AppMetrics: o.appMetrics,
@@ -295,6 +297,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--takeover starts no command: two of them would listen on the same port")
 	case o.tproxy && !o.transparent:
 		return usageError("--tproxy goes with --transparent")
+	case o.connects && listenAddress(o.outbound) == "":
+		return usageError("--allow-connect goes with --outbound")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
 	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent:

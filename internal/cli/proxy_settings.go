@@ -111,7 +111,7 @@ type proxySetting struct {
 var proxySettings = []proxySetting{
 	{"config", aList}, {"snapshot-dir", aValue}, {"takeover", aValue}, {"workload", aValue}, {"namespace", aValue}, {"service-account", aValue}, {"labels", aMapping},
 	{"locality", aValue}, {"inbound", aList}, {"outbound", aValue}, {"transparent", aValue}, {"capture-outbound-port", aValue},
-	{"capture-inbound-port", aValue}, {"outbound-tcp", aList}, {"opaque-ports", aList}, {"proxy-protocol-ports", aList}, {"server-first", aValue}, {"tproxy", aValue}, {"dns", aList}, {"dns-upstream", aList}, {"dns-auto-allocate", aValue}, {"admin", aValue}, {"health", aValue}, {"app-probes", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
+	{"capture-inbound-port", aValue}, {"outbound-tcp", aList}, {"allow-connect", aValue}, {"opaque-ports", aList}, {"proxy-protocol-ports", aList}, {"server-first", aValue}, {"tproxy", aValue}, {"dns", aList}, {"dns-upstream", aList}, {"dns-auto-allocate", aValue}, {"admin", aValue}, {"health", aValue}, {"app-probes", aValue}, {"app-metrics", aValue}, {"outbound-traffic-policy", aValue}, {"preset", aValue}, {"allow-non-loopback", aValue}, {"allow-loopback-keys", aValue},
 	{"svid", aValue}, {"svid-key", aValue}, {"svid-bundle", aValue},
 	{"workload-api", aValue}, {"workload-api-hint", aValue},
 	{"ignore-kind", aList}, {"strict", aValue}, {"stream-idle-timeout", aValue}, {"drain-delay", aValue}, {"drain-timeout", aValue},

@@ -45,6 +45,7 @@ app-probes: '{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":90
 app-metrics: http://127.0.0.1:9102/metrics
 outbound-traffic-policy: REGISTRY_ONLY
 preset: production
+allow-connect: true
 allow-non-loopback: false
 allow-loopback-keys: true
 ignore-kind: Sidecar
@@ -83,7 +84,7 @@ func TestSettingsFile(t *testing.T) {
 	for flag, want := range map[string]string{"config": "[env.d]", "workload": "of-the-environment", "namespace": "shop", "service-account": "bookinfo-ratings",
 		"locality": "eu/a/1", "outbound": "127.0.0.1:2", "transparent": "true", "capture-outbound-port": "16001",
 		"capture-inbound-port": "16006", "server-first": "3s", "dns-auto-allocate": "false", "tproxy": "true", "admin": "none", "snapshot-dir": "/var/lib/heddle", "takeover": "/run/heddle/takeover", "health": ":15021",
-		"app-probes": `{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":9080}}}`, "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
+		"app-probes": `{"/app-health/ratings/livez":{"httpGet":{"path":"/health","port":9080}}}`, "app-metrics": "http://127.0.0.1:9102/metrics", "outbound-traffic-policy": "REGISTRY_ONLY", "preset": "production", "allow-connect": "true", "allow-non-loopback": "false", "allow-loopback-keys": "true", "ignore-kind": "[Sidecar]",
 		"strict": "true", "stream-idle-timeout": "1h0m0s", "drain-delay": "1s", "drain-timeout": "1m30s",
 		"svid": "/run/id/svid.pem", "svid-key": "/run/id/key.pem", "svid-bundle": "/run/id/bundle.pem",
 		"workload-api": "unix:///run/agent.sock", "workload-api-hint": "internal"} {

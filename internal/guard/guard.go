@@ -42,7 +42,8 @@ type Guard struct {
 
 	mu      sync.RWMutex // guards what follows
 	refused []netip.AddrPort
-	dials   *dials // see Watch, nil before
+	outward []netip.AddrPort // refused besides, in contexts of Outward
+	dials   *dials           // see Watch, nil before
 }
 
 // New makes a guard that connects with dial. Where that is nil it connects by itself and a refused
@@ -52,7 +53,7 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 	if dial == nil {
 		d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second,
 			ControlContext: func(ctx context.Context, network, address string, _ syscall.RawConn) error {
-				err := g.check(network, address)
+				err := g.check(ctx, network, address)
 				if d, ok := ctx.Value(dialKey{}).(*attempt); ok && err == nil {
 					d.begin(address)
 				}
@@ -64,15 +65,26 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 }
 
 // Refuse adds addresses. One with an unspecified host stands for its port on every address of this machine.
-func (g *Guard) Refuse(addrs ...net.Addr) {
+func (g *Guard) Refuse(addrs ...net.Addr) { g.add(&g.refused, addrs) }
+
+// RefuseOutward is Refuse for contexts of Outward alone.
+func (g *Guard) RefuseOutward(addrs ...net.Addr) { g.add(&g.outward, addrs) }
+
+func (g *Guard) add(to *[]netip.AddrPort, addrs []net.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, a := range addrs {
 		if ap, err := netip.ParseAddrPort(a.String()); err == nil && strings.HasPrefix(a.Network(), "tcp") {
-			g.refused = append(g.refused, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+			*to = append(*to, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 		}
 	}
 }
+
+type outwardKey struct{}
+
+// Outward gives a context in which a Guard refuses this machine too, as after RefuseLocal, and what RefuseOutward has named: for
+// destinations that somebody else has chosen.
+func Outward(ctx context.Context) context.Context { return context.WithValue(ctx, outwardKey{}, true) }
 
 // RefuseLocal refuses loopback and unspecified addresses, which are this machine, and multicast from now on.
 func (g *Guard) RefuseLocal() { g.local.Store(true) }
@@ -91,7 +103,7 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	}
 	d.made(conn)
 	if remote := conn.RemoteAddr(); remote != nil {
-		if err := g.check(remote.Network(), remote.String()); err != nil {
+		if err := g.check(ctx, remote.Network(), remote.String()); err != nil {
 			_ = conn.Close()
 			return nil, err
 		}
@@ -99,7 +111,7 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	return conn, nil
 }
 
-func (g *Guard) check(network, address string) error {
+func (g *Guard) check(ctx context.Context, network, address string) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
 	}
@@ -111,18 +123,18 @@ func (g *Guard) check(network, address string) error {
 	if err != nil {
 		return fmt.Errorf("dial %s: not an address: %w", address, err)
 	}
-	if why := g.why(ap); why != "" {
+	if why := g.why(ap, ctx.Value(outwardKey{}) != nil); why != "" {
 		return &RefusedError{Address: address, Why: why}
 	}
 	return nil
 }
 
-func (g *Guard) why(ap netip.AddrPort) string {
+func (g *Guard) why(ap netip.AddrPort, outward bool) string {
 	if why := Never(ap.Addr()); why != "" {
 		return why
 	}
 	addr := plain(ap.Addr())
-	if g.local.Load() {
+	if outward || g.local.Load() {
 		switch {
 		case addr.IsLoopback() || addr.IsUnspecified():
 			return "it is this machine"
@@ -130,15 +142,17 @@ func (g *Guard) why(ap netip.AddrPort) string {
 			return "it is multicast"
 		}
 	}
-	if g.Refuses(netip.AddrPortFrom(addr, ap.Port())) {
+	if to := netip.AddrPortFrom(addr, ap.Port()); g.Refuses(to) || outward && g.among(&g.outward, to) {
 		return "it is a listener of the proxy itself"
 	}
 	return ""
 }
 
 // Refuses reports whether an address is one of those that were given to Refuse.
-func (g *Guard) Refuses(to netip.AddrPort) bool {
+func (g *Guard) Refuses(to netip.AddrPort) bool { return g.among(&g.refused, to) }
+
+func (g *Guard) among(own *[]netip.AddrPort, to netip.AddrPort) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return slices.ContainsFunc(g.refused, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
+	return slices.ContainsFunc(*own, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
 }
