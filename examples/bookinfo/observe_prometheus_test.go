@@ -31,8 +31,8 @@ const deployed = "../../deploy/"
 // scrapeInterval is short, so that the run is.
 const scrapeInterval = 500 * time.Millisecond
 
-// startPrometheus runs program with the configuration that ships, but for its interval, on the targets of the application.
-func startPrometheus(ctx context.Context, t *testing.T, program string, b *bookinfo) *promServer {
+// startPrometheus runs program with the configuration that ships, but for its interval, on targets.
+func startPrometheus(ctx context.Context, t *testing.T, program string, targets []byte) *promServer {
 	t.Helper()
 	dir := t.TempDir()
 	config, err := os.ReadFile(deployed + "prometheus/prometheus.yml")
@@ -50,7 +50,7 @@ func startPrometheus(ctx context.Context, t *testing.T, program string, b *booki
 	if err := os.Mkdir(filepath.Join(dir, "targets"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string][]byte{"prometheus.yml": config, "rules.yml": rules, "targets/bookinfo.yaml": b.targets()} {
+	for name, text := range map[string][]byte{"prometheus.yml": config, "rules.yml": rules, "targets/bookinfo.yaml": targets} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}

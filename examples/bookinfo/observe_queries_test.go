@@ -8,7 +8,7 @@ import "strings"
 // A dashboardQuery is one of them.
 type dashboardQuery struct{ board, panel, expr string }
 
-// istioQueries lists what the three dashboards ask for, but for TCP.
+// istioQueries lists what the three dashboards ask for.
 func istioQueries() []dashboardQuery {
 	var all []dashboardQuery
 	add := func(board, panel, expr string) { all = append(all, dashboardQuery{board, panel, expr}) }
@@ -22,6 +22,9 @@ func istioQueries() []dashboardQuery {
 			add(board, panel+" p"+q[2:], "histogram_quantile("+q+", sum(irate("+metric+"_bucket{"+match+"}[1m])) by ("+labels+"))")
 		}
 	}
+	volume := func(metric, match, by string) string {
+		return "round(sum(irate(" + metric + "{" + match + "}[1m])) by (" + by + "), 0.001)"
+	}
 	add("mesh", "global request volume", `round(sum(irate(istio_requests_total{reporter=~"source|waypoint"}[1m])), 0.001)`)
 	add("mesh", "global success rate", `sum(rate(istio_requests_total{reporter=~"source|waypoint",response_code!~"5.*"}[1m])) / sum(rate(istio_requests_total{reporter=~"source|waypoint"}[1m]))`)
 	add("mesh", "4xx", `round(sum(irate(istio_requests_total{reporter="destination",response_code=~"4.*"}[1m])), 0.01) or vector(0)`)
@@ -32,6 +35,9 @@ func istioQueries() []dashboardQuery {
 		add("mesh", "latency "+q, `label_join(histogram_quantile(`+q+`, sum(rate(istio_request_duration_milliseconds_bucket{reporter=~"source|waypoint"}[1m])) by (le, `+workloads+`)), "destination_workload_var", ".", "destination_workload", "destination_workload_namespace")`)
 	}
 	add("mesh", "success rate", `label_join(sum(rate(istio_requests_total{reporter=~"source|waypoint",response_code!~"5.*"}[1m])) by (`+workloads+`) / sum(rate(istio_requests_total{reporter=~"source|waypoint"}[1m])) by (`+workloads+`), "destination_workload_var", ".", "destination_workload", "destination_workload_namespace")`)
+	for _, bytes := range tcpBytes {
+		add("mesh", bytes, `label_join(sum(rate(`+bytes+`{reporter=~"source|waypoint"}[1m])) by (`+workloads+`), "destination_workload_var", ".", "destination_workload", "destination_workload_namespace")`)
+	}
 	add("mesh", "components", `sum(istio_build) by (component, tag)`)
 
 	const (
@@ -52,6 +58,9 @@ func istioQueries() []dashboardQuery {
 		add("service", side.name+" request volume", `round(`+total(side.match, "")+`, 0.001)`)
 		add("service", side.name+" success rate", good(side.match, ""))
 		quantiles("service", side.name+" duration", "istio_request_duration_milliseconds", side.match)
+		for _, bytes := range tcpBytes {
+			add("service", side.name+" "+bytes, `sum(irate(`+bytes+`{`+side.match+`}[1m]))`)
+		}
 	}
 	for _, side := range []struct{ name, match, by string }{
 		{"by source", client, "source_workload, source_workload_namespace"},
@@ -64,6 +73,9 @@ func istioQueries() []dashboardQuery {
 			for name, metric := range map[string]string{"duration": "istio_request_duration_milliseconds", "request size": "istio_request_bytes", "response size": "istio_response_bytes"} {
 				quantiles("service", name+" "+side.name+security, metric, side.match+security, by...)
 			}
+			for _, bytes := range tcpBytes {
+				add("service", bytes+" "+side.name+security, volume(bytes, side.match+security, side.by))
+			}
 		}
 	}
 
@@ -75,6 +87,10 @@ func istioQueries() []dashboardQuery {
 	add("workload", "workloads", `sum(istio_requests_total{destination_workload_namespace=~"$namespace"}) by (destination_workload)`)
 	add("workload", "callers", `sum(istio_requests_total{`+inbound+`}) by (source_workload)`)
 	add("workload", "services that are called", `sum(istio_requests_total{`+outbound+`}) by (destination_service)`)
+	for _, bytes := range tcpBytes {
+		add("workload", "server "+bytes, `sum(irate(`+bytes+`{`+inbound+`}[1m]))`)
+		add("workload", "client "+bytes, `sum(irate(`+bytes+`{`+outbound+`}[1m]))`)
+	}
 	add("workload", "request volume", `round(`+total(inbound, "")+`, 0.001)`)
 	add("workload", "success rate", good(inbound, ""))
 	quantiles("workload", "duration", "istio_request_duration_milliseconds", inbound)
@@ -92,6 +108,9 @@ func istioQueries() []dashboardQuery {
 			add("workload", side.name+" success rate"+security, good(side.match+security, " by ("+side.by+")"))
 			for name, metric := range map[string]string{"duration": "istio_request_duration_milliseconds", "request size": "istio_request_bytes", "response size": "istio_response_bytes"} {
 				quantiles("workload", side.name+" "+name+security, metric, side.match+security, by...)
+			}
+			for _, bytes := range tcpBytes {
+				add("workload", side.name+" "+bytes+security, volume(bytes, side.match+security, side.by))
 			}
 		}
 	}

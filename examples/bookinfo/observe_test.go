@@ -68,8 +68,10 @@ spec:
 // An observation is a Prometheus that watches BookInfo, and what was sent meanwhile.
 type observation struct {
 	*promServer
-	app  *bookinfo
-	sent *tally
+	app     *bookinfo
+	tcp     *tcpPair
+	targets int // that Prometheus watches
+	sent    *tally
 }
 
 // TestObserve: a real Prometheus scrapes BookInfo, its programs in Go and those of other languages behind their sidecars, under a load that
@@ -91,10 +93,11 @@ func TestObserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.stop)
-	o := &observation{startPrometheus(ctx, t, prometheus, b), b, newTally()}
+	tcp := startTCP(ctx, t)
+	o := &observation{startPrometheus(ctx, t, prometheus, append(b.targets(), tcp.targets()...)), b, tcp, len(b.instances) + 2, newTally()}
 	await(ctx, t, func() error {
-		if n := o.sum(t, `sum(up{job="heddle"})`, time.Now()); int(n) != len(b.instances) {
-			return fmt.Errorf("%v of %d targets are up", n, len(b.instances))
+		if n := o.sum(t, `sum(up{job="heddle"})`, time.Now()); int(n) != o.targets {
+			return fmt.Errorf("%v of %d targets are up", n, o.targets)
 		}
 		return nil
 	})
@@ -106,13 +109,13 @@ func TestObserve(t *testing.T) {
 		}
 		return nil
 	})
-	before := o.sent.clone()
+	before, tcpBefore := o.sent.clone(), o.tcp.calls.Load()
 	_, began := o.settle(ctx, t)
 	o.load(ctx, t, 800, 25*time.Millisecond)
 	loaded := time.Now()
 	ended, _ := o.settle(ctx, t)
 
-	t.Run("rates", func(t *testing.T) { o.rates(t, before, began, ended) })
+	t.Run("rates", func(t *testing.T) { o.rates(t, before, tcpBefore, began, ended) })
 	t.Run("istio", func(t *testing.T) { o.istio(t, began, loaded) })
 	t.Run("dashboards", func(t *testing.T) { o.dashboards(t, began, loaded) })
 	t.Run("rules", func(t *testing.T) { o.rules(t, ended) })
@@ -166,7 +169,7 @@ func kindOf(n int) (kind, path, user string) {
 	return pageKind, "/productpage", ""
 }
 
-// load sends n requests, one each time, four at once at most, and counts their answers.
+// load sends n requests, one each time, four at once at most, and counts their answers. Beside every tenth a connection is made that is not HTTP.
 func (o *observation) load(ctx context.Context, t *testing.T, n int, each time.Duration) {
 	t.Helper()
 	browser := newBrowser()
@@ -196,6 +199,9 @@ func (o *observation) load(ctx context.Context, t *testing.T, n int, each time.D
 				return
 			}
 			o.sent.add(kind, status)
+			if i%10 == 0 {
+				o.tcp.call(ctx, t)
+			}
 		})
 		select {
 		case <-pace.C:
@@ -240,6 +246,9 @@ func (o *observation) settle(ctx context.Context, t *testing.T) (quiet, then tim
 		if n := o.sum(t, `sum(istio_requests_total{reporter="destination",destination_workload="productpage-v1"})`, now); int(n) != o.sent.clone().total {
 			return fmt.Errorf("productpage has counted %v requests of %d", n, o.sent.total)
 		}
+		if err := o.tcpCounted(t, now); err != nil {
+			return err
+		}
 		for _, service := range []string{"details", "reviews", "ratings"} {
 			match := fmt.Sprintf(`destination_service_name=%q,response_flags="-"`, service)
 			from, to := o.sum(t, `sum(istio_requests_total{reporter="source",`+match+`})`, now), o.sum(t, `sum(istio_requests_total{reporter="destination",`+match+`})`, now)
@@ -251,8 +260,8 @@ func (o *observation) settle(ctx context.Context, t *testing.T) (quiet, then tim
 	})
 	quiet = time.Now()
 	await(ctx, t, func() error {
-		if n := o.sum(t, "count(timestamp("+scraped+") >= "+seconds(quiet)+")", time.Now()); int(n) != len(o.app.instances) {
-			return fmt.Errorf("%v targets of %d have been scraped", n, len(o.app.instances))
+		if n := o.sum(t, "count(timestamp("+scraped+") >= "+seconds(quiet)+")", time.Now()); int(n) != o.targets {
+			return fmt.Errorf("%v targets of %d have been scraped", n, o.targets)
 		}
 		return nil
 	})
@@ -261,11 +270,11 @@ func (o *observation) settle(ctx context.Context, t *testing.T) (quiet, then tim
 
 // increases adds up what a selector's counters have gained between two quiet moments, by increase() and by rate(), each target's between
 // two of its own scrapes, so that nothing is extrapolated.
-func (o *observation) increases(t *testing.T, began, ended time.Time, match string) (increase, rate float64) {
+func (o *observation) increases(t *testing.T, began, ended time.Time, metric, match string) (increase, rate float64) {
 	t.Helper()
 	found := o.instant(t, scraped+"[30m]", time.Now())
-	if len(found) != len(o.app.instances) {
-		t.Fatalf("%d targets of %d", len(found), len(o.app.instances))
+	if len(found) != o.targets {
+		t.Fatalf("%d targets of %d", len(found), o.targets)
 	}
 	for _, target := range found {
 		times, _ := target.points()
@@ -282,7 +291,7 @@ func (o *observation) increases(t *testing.T, began, ended time.Time, match stri
 			t.Fatalf("%s has no scrapes at both ends: %v to %v", target.Metric["instance"], first, last)
 		}
 		window := math.Round((last-first)*1000) + 1
-		selector := fmt.Sprintf("(istio_requests_total{instance=%q,%s}[%.0fms])", target.Metric["instance"], match, window)
+		selector := fmt.Sprintf("(%s{instance=%q,%s}[%.0fms])", metric, target.Metric["instance"], match, window)
 		at := time.UnixMilli(int64(math.Round(last * 1000)))
 		increase += o.sum(t, "sum(increase"+selector+")", at)
 		rate += o.sum(t, "sum(rate"+selector+")", at) * window / 1000
@@ -291,7 +300,7 @@ func (o *observation) increases(t *testing.T, began, ended time.Time, match stri
 }
 
 // rates holds what Prometheus makes of the counters against what the load has counted.
-func (o *observation) rates(t *testing.T, before *tally, began, ended time.Time) {
+func (o *observation) rates(t *testing.T, before *tally, tcpBefore int64, began, ended time.Time) {
 	const within = 0.01
 	now := o.sent.clone()
 	gained := func(kinds ...string) (n int) {
@@ -300,27 +309,37 @@ func (o *observation) rates(t *testing.T, before *tally, began, ended time.Time)
 		}
 		return n
 	}
-	agree := func(what, match string, want int) {
+	agreeOn := func(what, metric, match string, want int) {
 		t.Helper()
-		increase, rate := o.increases(t, began, ended, match)
+		increase, rate := o.increases(t, began, ended, metric, match)
 		if want == 0 || math.Abs(increase-float64(want)) > within*float64(want) || math.Abs(rate-float64(want)) > within*float64(want) {
 			t.Errorf("%s: counted %d, increase() says %.2f, rate() %.2f", what, want, increase, rate)
 			return
 		}
 		t.Logf("%s: counted %d, increase() says %.2f, rate() %.2f", what, want, increase, rate)
 	}
+	agree := func(what, match string, want int) {
+		t.Helper()
+		agreeOn(what, telemetry.RequestCount, match, want)
+	}
 	const front = `reporter="destination",destination_workload="productpage-v1"`
 	agree("productpage", front, now.total-before.total)
 	for _, code := range slices.Sorted(maps.Keys(now.statuses)) {
 		agree(fmt.Sprint("productpage, ", code), fmt.Sprintf(`%s,response_code="%d"`, front, code), now.statuses[code]-before.statuses[code])
 	}
-	const calls = `reporter="source",source_workload="productpage-v1",destination_service_name=`
-	agree("productpage to details", calls+`"details"`, gained(pageKind, jasonKind, nobodysKind))
-	agree("productpage to reviews", calls+`"reviews"`, gained(pageKind, jasonKind, reviewsKind))
-	agree("productpage to ratings", calls+`"ratings"`, gained(ratingsKind))
+	const asked = `reporter="source",source_workload="productpage-v1",destination_service_name=`
+	agree("productpage to details", asked+`"details"`, gained(pageKind, jasonKind, nobodysKind))
+	agree("productpage to reviews", asked+`"reviews"`, gained(pageKind, jasonKind, reviewsKind))
+	agree("productpage to ratings", asked+`"ratings"`, gained(ratingsKind))
 	for _, e := range bookinfoEdges {
-		sent, _ := o.increases(t, began, ended, fmt.Sprintf(`reporter="source",source_workload=%q,destination_workload=%q,response_flags="-"`, e[0], e[1]))
+		sent, _ := o.increases(t, began, ended, telemetry.RequestCount, fmt.Sprintf(`reporter="source",source_workload=%q,destination_workload=%q,response_flags="-"`, e[0], e[1]))
 		agree(e[0]+" to "+e[1]+", received", fmt.Sprintf(`reporter="destination",source_workload=%q,destination_workload=%q`, e[0], e[1]), int(math.Round(sent)))
+	}
+	calls := int(o.tcp.calls.Load() - tcpBefore)
+	for _, reporter := range []string{"source", "destination"} {
+		for metric, each := range tcpCounts {
+			agreeOn(metric+", "+reporter, metric, fmt.Sprintf(tcpEdge, reporter), calls*each)
+		}
 	}
 }
 
@@ -335,7 +354,7 @@ func (o *observation) istio(t *testing.T, from, to time.Time) {
 	all := istioQueries()
 	for _, q := range all {
 		o.wantsData(t, "all: "+q.board+": "+q.panel, q.expr, everything, from, to)
-		o.wantsData(t, "one: "+q.board+": "+q.panel, q.expr, one[q.board], from, to)
+		o.wantsData(t, "one: "+q.board+": "+q.panel, q.expr, ofTCP(q.expr, one[q.board]), from, to)
 	}
 	t.Logf("%d queries of Istio's dashboards", len(all))
 }
@@ -386,7 +405,7 @@ func (o *observation) dashboards(t *testing.T, from, to time.Time) {
 			for _, q := range p.Targets {
 				queries++
 				for _, s := range settings {
-					o.wantsData(t, board.UID+": "+p.Title, q.Expr, s, from, to)
+					o.wantsData(t, board.UID+": "+p.Title, q.Expr, ofTCP(q.Expr, s), from, to)
 				}
 			}
 		}

@@ -59,6 +59,7 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 	}
 	_ = resp.Body.Close()
 	m.Metrics().RPC(telemetry.ClientCall, "a/b", "mesh:///a").Start()
+	m.Metrics().Conns(telemetry.Labels{}, 0).Opened()
 
 	var families []telemetry.Family
 	has := func(name string) bool {
