@@ -295,6 +295,8 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
 	case o.takeover != "" && len(args) > 0:
 		return usageError("--takeover starts no command: two of them would listen on the same port")
+	case o.takeover != "" && strings.HasPrefix(o.admin, "unix://"):
+		return usageError("--takeover hands no Unix socket over: give --admin an address, or none")
 	case o.tproxy && !o.transparent:
 		return usageError("--tproxy goes with --transparent")
 	case o.connects && listenAddress(o.outbound) == "":

@@ -302,6 +302,7 @@ func TestProxyUsage(t *testing.T) {
 		{"hint", []string{"--config", ".", "--workload-api-hint", "a"}, "--workload-api-hint goes with --workload-api"},
 		{"drain delay", []string{"--config", ".", "--drain-delay", "-1s"}, "--drain-delay is negative"},
 		{"takeover of a command", []string{"--config", ".", "--takeover", "s", "--", "node"}, "--takeover starts no command: two of them would listen on the same port"},
+		{"takeover of a Unix socket", []string{"--config", ".", "--inbound", ":1=:2", "--takeover", "s", "--admin", "unix:///a"}, "--takeover hands no Unix socket over: give --admin an address, or none"},
 		{"probes", []string{"--config", ".", "--health", "127.0.0.1:0", "--app-probes", `{"/x":{}}`},
 			`--app-probes: read probes: "/x": expected /app-health/<container>/ and livez, readyz or startupz`},
 		{"probes for nobody", []string{"--config", ".", "--app-probes", `{"/app-health/a/livez":{"tcpSocket":{"port":1}}}`},
