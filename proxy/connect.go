@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
@@ -77,7 +78,23 @@ func tunnelled(s *session, host string, port uint16, name string) *call.Request 
 // for at the moment, nor one of the sidecar's own listeners.
 func (s *session) beyond(ctx context.Context, to string) (net.Conn, error) {
 	if s.asked {
-		ctx = guard.Outward(ctx)
+		ctx = guard.Besides(ctx, s.wire.refuses)
 	}
 	return s.wire.mesh.outside(ctx, "tcp", to)
+}
+
+// refuses says why no client may ask for a tunnel to an address, "" for one to which it may.
+func (w *wire) refuses(to netip.AddrPort) string {
+	switch a := to.Addr(); {
+	case a.IsLoopback() || a.IsUnspecified():
+		return "it is this machine"
+	case a.IsMulticast():
+		return "it is multicast"
+	}
+	for _, own := range w.own {
+		if own.Port() == to.Port() && guard.SameHost(own.Addr(), to.Addr()) {
+			return "it is a listener of the proxy itself"
+		}
+	}
+	return ""
 }

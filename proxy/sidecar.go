@@ -250,9 +250,9 @@ func (s *Sidecar) open() error {
 			c.Guard.Refuse(srv.l.Addr())
 		}
 	}
-	if c.AllowConnect {
-		for _, srv := range s.servers() {
-			c.Guard.RefuseOutward(srv.l.Addr())
+	for _, srv := range s.servers() {
+		if own, err := netip.ParseAddrPort(srv.l.Addr().String()); err == nil && s.outbound != nil {
+			s.outbound.wire.own = append(s.outbound.wire.own, own)
 		}
 	}
 	return s.loops()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ type wire struct {
 	opaque   bool              // what is spoken is not HTTP, of inbound
 	reached  portCounts        // connections to the program that are not HTTP
 	connects bool              // programs may ask for tunnels, by CONNECT
+	own      []netip.AddrPort  // the sidecar\'s listeners, to which nobody may ask for one
 	fixed    *OutboundTCP      // where all connections go, of outbound; nil for HTTP
 	engine   *transport.Engine // of the limits on what is received; nil for outbound
 

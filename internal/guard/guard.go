@@ -42,8 +42,7 @@ type Guard struct {
 
 	mu      sync.RWMutex // guards what follows
 	refused []netip.AddrPort
-	outward []netip.AddrPort // refused besides, in contexts of Outward
-	dials   *dials           // see Watch, nil before
+	dials   *dials // see Watch, nil before
 }
 
 // New makes a guard that connects with dial. Where that is nil it connects by itself and a refused
@@ -65,26 +64,15 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 }
 
 // Refuse adds addresses. One with an unspecified host stands for its port on every address of this machine.
-func (g *Guard) Refuse(addrs ...net.Addr) { g.add(&g.refused, addrs) }
-
-// RefuseOutward is Refuse for contexts of Outward alone.
-func (g *Guard) RefuseOutward(addrs ...net.Addr) { g.add(&g.outward, addrs) }
-
-func (g *Guard) add(to *[]netip.AddrPort, addrs []net.Addr) {
+func (g *Guard) Refuse(addrs ...net.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, a := range addrs {
 		if ap, err := netip.ParseAddrPort(a.String()); err == nil && strings.HasPrefix(a.Network(), "tcp") {
-			*to = append(*to, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+			g.refused = append(g.refused, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 		}
 	}
 }
-
-type outwardKey struct{}
-
-// Outward gives a context in which a Guard refuses this machine too, as after RefuseLocal, and what RefuseOutward has named: for
-// destinations that somebody else has chosen.
-func Outward(ctx context.Context) context.Context { return context.WithValue(ctx, outwardKey{}, true) }
 
 // RefuseLocal refuses loopback and unspecified addresses, which are this machine, and multicast from now on.
 func (g *Guard) RefuseLocal() { g.local.Store(true) }
@@ -111,6 +99,13 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 	return conn, nil
 }
 
+type besidesKey struct{}
+
+// Besides gives a context in which a Guard also refuses what why has a reason against, of addresses as IPv4's where they stand for one.
+func Besides(ctx context.Context, why func(netip.AddrPort) string) context.Context {
+	return context.WithValue(ctx, besidesKey{}, why)
+}
+
 func (g *Guard) check(ctx context.Context, network, address string) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
@@ -123,18 +118,22 @@ func (g *Guard) check(ctx context.Context, network, address string) error {
 	if err != nil {
 		return fmt.Errorf("dial %s: not an address: %w", address, err)
 	}
-	if why := g.why(ap, ctx.Value(outwardKey{}) != nil); why != "" {
+	why := g.why(ap)
+	if besides, ok := ctx.Value(besidesKey{}).(func(netip.AddrPort) string); ok && why == "" {
+		why = besides(netip.AddrPortFrom(plain(ap.Addr()), ap.Port()))
+	}
+	if why != "" {
 		return &RefusedError{Address: address, Why: why}
 	}
 	return nil
 }
 
-func (g *Guard) why(ap netip.AddrPort, outward bool) string {
+func (g *Guard) why(ap netip.AddrPort) string {
 	if why := Never(ap.Addr()); why != "" {
 		return why
 	}
 	addr := plain(ap.Addr())
-	if outward || g.local.Load() {
+	if g.local.Load() {
 		switch {
 		case addr.IsLoopback() || addr.IsUnspecified():
 			return "it is this machine"
@@ -142,17 +141,15 @@ func (g *Guard) why(ap netip.AddrPort, outward bool) string {
 			return "it is multicast"
 		}
 	}
-	if to := netip.AddrPortFrom(addr, ap.Port()); g.Refuses(to) || outward && g.among(&g.outward, to) {
+	if g.Refuses(netip.AddrPortFrom(addr, ap.Port())) {
 		return "it is a listener of the proxy itself"
 	}
 	return ""
 }
 
 // Refuses reports whether an address is one of those that were given to Refuse.
-func (g *Guard) Refuses(to netip.AddrPort) bool { return g.among(&g.refused, to) }
-
-func (g *Guard) among(own *[]netip.AddrPort, to netip.AddrPort) bool {
+func (g *Guard) Refuses(to netip.AddrPort) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return slices.ContainsFunc(*own, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
+	return slices.ContainsFunc(g.refused, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
 }

@@ -155,33 +155,26 @@ func TestGuardItself(t *testing.T) {
 	}
 }
 
-// TestOutward: destinations that somebody else has chosen are not this machine, nor what is named for them, while others of the same guard
-// may be.
-func TestOutward(t *testing.T) {
+// TestBesides: what a caller refuses besides is asked of the address that is dialled, in one spelling, and in its context alone.
+func TestBesides(t *testing.T) {
 	t.Parallel()
-	var to net.Addr
-	g := guard.New(func(context.Context, string, string) (net.Conn, error) {
-		c, _ := net.Pipe()
-		return at{c, to}, nil
-	})
-	g.RefuseOutward(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9080})
-	for address, refused := range map[string]bool{"127.0.0.1:80": true, "127.9.9.9:80": true, "[::ffff:127.0.0.1]:80": true, "[64:ff9b::7f00:1]:80": true, "[::1]:80": true,
-		"0.0.0.0:80": true, "[::]:80": true, "224.0.0.1:80": true, "10.0.0.1:9080": true, "[::ffff:10.0.0.1]:9080": true, "10.0.0.1:9081": false, "192.0.2.1:80": false} {
-		to = net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
-		_, err := g.DialContext(guard.Outward(t.Context()), "tcp", "a.example:80")
-		if _, is := errors.AsType[*guard.RefusedError](err); is != refused {
+	for address, refused := range map[string]bool{"127.0.0.1:80": true, "[::ffff:127.0.0.1]:80": true, "[64:ff9b::7f00:1]:80": true, "127.0.0.1:81": false, "192.0.2.1:80": false} {
+		closed := false
+		g := guard.New(func(context.Context, string, string) (net.Conn, error) {
+			return &fakeConn{remote: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), closed: &closed}, nil
+		})
+		ctx := guard.Besides(t.Context(), func(to netip.AddrPort) string {
+			if to == netip.MustParseAddrPort("127.0.0.1:80") {
+				return "no"
+			}
+			return ""
+		})
+		if _, err := g.DialContext(t.Context(), "tcp", "some.name:80"); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
-		if _, err := g.DialContext(t.Context(), "tcp", "a.example:80"); err != nil {
-			t.Errorf("%s, not outward: %v", address, err)
+		_, err := g.DialContext(ctx, "tcp", "some.name:80")
+		if _, is := errors.AsType[*guard.RefusedError](err); is != refused || closed != refused {
+			t.Errorf("%s: %v, closed %v", address, err, closed)
 		}
 	}
 }
-
-// An at is a connection that leads to an address.
-type at struct {
-	net.Conn
-	to net.Addr
-}
-
-func (c at) RemoteAddr() net.Addr { return c.to }
