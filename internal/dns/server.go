@@ -306,8 +306,17 @@ func (s *Server) entry(q *query) (*entry, []byte) {
 // ask has name servers answer.
 func (s *Server) ask(q *query) []byte {
 	key := string(q.key(nil))
-	message, fresh, err := s.up.ask(s.ctx, q, key)
-	if err != nil {
+	e, _ := s.entry(q)
+	var out []byte
+	message, err := s.up.ask(s.ctx, q, key, func() bool {
+		out = s.cache.get(q, []byte(key), nil, s.config.Now())
+		return out != nil
+	}, func(answer []byte) { s.cache.put(key, answer, s.config.Now()) })
+	switch {
+	case err == nil && message == nil: // it came between the look into the cache and here
+		s.cached.Add(1)
+		return there(e, out)
+	case err != nil:
 		s.failed.Add(1)
 		if s.ctx.Err() != nil {
 			return nil
@@ -318,12 +327,7 @@ func (s *Server) ask(q *query) []byte {
 		return q.fail(nil, codeServerFailure)
 	}
 	s.asked.Add(1)
-	if fresh {
-		s.cache.put(key, message, s.config.Now())
-	}
-	out := q.reply(message, 0, make([]byte, 0, len(message)+optLen))
-	e, _ := s.entry(q)
-	return there(e, out)
+	return there(e, q.reply(message, 0, make([]byte, 0, len(message)+optLen)))
 }
 
 // there takes the word of name servers that a name is not there for that it has nothing of the type, where the zone has it.

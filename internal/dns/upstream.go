@@ -41,18 +41,22 @@ var (
 	errOwn      = errors.New("a query came back to who sent it: the rules must exempt the user or group that the sidecar runs as")
 )
 
-// ask gives the answer to a question, which other goroutines may have too: it must not be changed. fresh says that it was got for
-// this query.
-func (u *upstream) ask(ctx context.Context, q *query, key string) (answer []byte, fresh bool, err error) {
+// ask gives the answer to a question, which other goroutines may have too: it must not be changed. kept says whether it is known by
+// now, and then there is none; keep has it before anybody else asks anew: who comes late finds it kept, or under way.
+func (u *upstream) ask(ctx context.Context, q *query, key string, kept func() bool, keep func(answer []byte)) (answer []byte, err error) {
 	u.mu.Lock()
 	if f := u.flights[key]; f != nil {
 		u.mu.Unlock()
 		select {
 		case <-f.done:
-			return f.answer, false, f.err
+			return f.answer, f.err
 		case <-ctx.Done():
-			return nil, false, ctx.Err()
+			return nil, ctx.Err()
 		}
+	}
+	if kept() {
+		u.mu.Unlock()
+		return nil, nil
 	}
 	if u.flights == nil {
 		u.flights = make(map[string]*flight)
@@ -60,12 +64,14 @@ func (u *upstream) ask(ctx context.Context, q *query, key string) (answer []byte
 	f := &flight{done: make(chan struct{})}
 	u.flights[key] = f
 	u.mu.Unlock()
-	f.answer, f.err = u.exchange(ctx, q)
+	if f.answer, f.err = u.exchange(ctx, q); f.err == nil {
+		keep(f.answer)
+	}
 	u.mu.Lock()
 	delete(u.flights, key)
 	u.mu.Unlock()
 	close(f.done)
-	return f.answer, true, f.err
+	return f.answer, f.err
 }
 
 // exchange asks one server after the other. An answer that says nothing of the name counts where no server has a better one.
