@@ -374,6 +374,27 @@ func (s *Sidecar) AdminAddr() net.Addr { return s.admin.addr() }
 // HealthAddr says where the health listener is, nil where there is none.
 func (s *Sidecar) HealthAddr() net.Addr { return s.health.addr() }
 
+// closePages ends the admin pages and the health listener. Who has asked is answered, for pagesTime: also who was accepted just now,
+// while a successor has the sockets already.
+func (s *Sidecar) closePages(ctx context.Context) {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), pagesTime)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, srv := range []*server{s.admin, s.health} {
+		if srv != nil {
+			all.Go(func() {
+				if srv.http.Shutdown(within) != nil {
+					_ = srv.http.Close()
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// pagesTime is how long answers of the admin pages and the health listener may take when everything else has ended.
+const pagesTime = time.Second
+
 func (s *server) addr() net.Addr {
 	if s == nil {
 		return nil
@@ -402,11 +423,7 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 		outbound = append(outbound, s.outbound)
 	}
 	err = errors.Join(err, shutDown(ctx, outbound...))
-	for _, srv := range []*server{s.admin, s.health} {
-		if srv != nil {
-			_ = srv.http.Close()
-		}
-	}
+	s.closePages(ctx)
 	s.closeNames(ctx)
 	s.running.Wait()
 	s.wheel.Close()

@@ -67,6 +67,15 @@ func TestJudgeGraph(t *testing.T) {
 	expects(t, err, "by mutual TLS")
 	_, err = judgeGraph(append([]graphEdge{{From: "ratings-v1.default", To: "details-v1.default", Requests: 1, Secured: true}}, edges...))
 	expects(t, err, "ratings-v1.default → details-v1.default")
+	more := append([]graphEdge{{From: "a", To: "b", Requests: 2}}, edges...)
+	if grown := since(edges, more); len(grown) != 1 || grown[0].From != "a" {
+		t.Error(grown)
+	}
+	twice := []graphEdge{more[0]}
+	twice[0].Requests = 5
+	if grown := since(more, twice); len(grown) != 1 || grown[0].Requests != 3 {
+		t.Error(grown)
+	}
 }
 
 // TestCollector: it reads what a collector is sent, and refuses the rest.
