@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -138,6 +139,25 @@ func (l *cappedListener) SetDeadline(t time.Time) error {
 		return d.SetDeadline(t)
 	}
 	return errors.ErrUnsupported
+}
+
+// wait waits until no connection is open any more, where nothing is accepted. Each has one answer.
+func (l *cappedListener) wait(ctx context.Context) {
+	check := time.NewTicker(time.Millisecond)
+	defer check.Stop()
+	for l.used() > 0 {
+		select {
+		case <-check.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (l *cappedListener) used() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
 }
 
 func (l *cappedListener) leave() {

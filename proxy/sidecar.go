@@ -374,16 +374,23 @@ func (s *Sidecar) AdminAddr() net.Addr { return s.admin.addr() }
 // HealthAddr says where the health listener is, nil where there is none.
 func (s *Sidecar) HealthAddr() net.Addr { return s.health.addr() }
 
-// closePages ends the admin pages and the health listener. Who has asked is answered, for pagesTime: also who was accepted just now,
-// while a successor has the sockets already.
+// closePages ends the admin pages and the health listener. Who has asked is answered, for a time: also who was accepted just before a
+// successor had the sockets, and has not asked yet.
 func (s *Sidecar) closePages(ctx context.Context) {
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), pagesTime)
+	most := pagesTime
+	if s.ceded.Load() { // nobody waits for this process any more
+		most = cededPagesTime
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, srv := range []*server{s.admin, s.health} {
 		if srv != nil {
 			all.Go(func() {
-				if srv.http.Shutdown(within) != nil {
+				if capped, ok := srv.l.Listener.(*cappedListener); ok && s.ceded.Load() {
+					capped.wait(within)
+				}
+				if srv.http.Shutdown(within) != nil { // which drops what it has read at this moment
 					_ = srv.http.Close()
 				}
 			})
@@ -392,8 +399,11 @@ func (s *Sidecar) closePages(ctx context.Context) {
 	all.Wait()
 }
 
-// pagesTime is how long answers of the admin pages and the health listener may take when everything else has ended.
-const pagesTime = time.Second
+// How long who asks the admin pages and the health listener may take when everything else has ended.
+const (
+	pagesTime      = time.Second
+	cededPagesTime = 10 * time.Second
+)
 
 func (s *server) addr() net.Addr {
 	if s == nil {
