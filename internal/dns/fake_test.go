@@ -109,6 +109,11 @@ func (s *nameServer) reply(network string, b []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, network+" "+strings.TrimPrefix(q.Questions[0].Type.String(), "Type")+" "+q.Questions[0].Name.String())
+	if len(q.Answers)+len(q.Authorities) > 0 || len(q.Additionals) > 1 { // a query has an OPT at the most, and behind these
+		s.asked = append(s.asked, "which is malformed")
+		reply.RCode = dnsmessage.RCodeFormatError
+		return pack(&reply)
+	}
 	return s.answer(network, q, &reply)
 }
 

@@ -267,22 +267,26 @@ func (q *query) cut(out []byte, code int) []byte {
 func (q *query) request(out []byte, id uint16, edns bool) []byte {
 	out = binary.BigEndian.AppendUint16(out, id)
 	out = binary.BigEndian.AppendUint16(out, q.flags&(bitRecurse|bitAuthentic|bitUnchecked))
-	out = append(out, 0, 1, 0, 0, 0, 0, 0, 0)
+	additional := byte(0)
+	if edns {
+		additional = 1
+	}
+	out = append(out, 0, 1, 0, 0, 0, 0, 0, additional)
 	out = append(out, q.question...)
 	if edns {
-		out[11] = 1
 		out = appendOPT(out, upstreamUDP, 0, q.dnssec)
 	}
 	return out
 }
 
 // answeredBy reports whether a message is a well-formed answer to the query with the id. A server that knows no EDNS may leave
-// the question out of its refusal.
+// the question out of its refusal. An OPT is of the additional section (RFC 6891 §6.1.1): one elsewhere would be the client's.
 func (q *query) answeredBy(b []byte, id uint16) bool {
 	if len(b) < headerLen || word(b, 0) != int(id) || word(b, 2)&bitResponse == 0 || word(b, 2)&maskOpcode != 0 {
 		return false
 	}
-	if _, ok := records(b, nil); !ok {
+	astray := false
+	if _, ok := records(b, func(section int, r *record) { astray = astray || r.kind == typeOPT && section != inAdditional }); !ok || astray {
 		return false
 	}
 	if word(b, 4) == 0 {

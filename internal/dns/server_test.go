@@ -407,6 +407,9 @@ func TestServerGuesses(t *testing.T) {
 			forged(func(m *dnsmessage.Message) { m.Questions[0].Name = dnsmessage.MustNewName("y.example.") })
 			forged(func(m *dnsmessage.Message) { m.Questions[0].Type = dnsmessage.TypeAAAA })
 			forged(func(m *dnsmessage.Message) { m.Questions = nil })
+			forged(func(m *dnsmessage.Message) { // among the answers it would be the client's OPT
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(".")}, Body: &dnsmessage.OPTResource{}})
+			})
 			_, _ = up.WriteToUDPAddrPort(b[:5], from)
 			bad := append(pack(&reply), 1, 2, 3)
 			binary.BigEndian.PutUint16(bad[6:], 7) // answers that are not there
