@@ -172,6 +172,23 @@ func TestNoTool(t *testing.T) {
 	}
 }
 
+// TestForeignComment: a rule of others that speaks of a chain of ours is not ours.
+func TestForeignComment(t *testing.T) {
+	t.Parallel()
+	const ours = "-A OUTPUT -p tcp -j HEDDLE_OUTBOUND"
+	for line, want := range map[string]bool{
+		ours: true,
+		`-A OUTPUT -m comment --comment "before -j HEDDLE_OUTBOUND" -j ACCEPT`:                     false,
+		`-A OUTPUT -p tcp -j LOG --log-prefix "x -j HEDDLE_OUTBOUND"`:                              false,
+		`-A OTHER -p tcp -m comment --comment "x -j HEDDLE_X" -m tcp --dport 80 -j HEDDLE_INBOUND`: true, // it would keep the chain from being removed
+	} {
+		t1 := readState("*nat\n:HEDDLE_OUTBOUND - [0:0]\n" + line + "\nCOMMIT\n")
+		if is := len(t1.jumps) == 1; is != want {
+			t.Errorf("%s: %v, want %v", line, is, want)
+		}
+	}
+}
+
 // FuzzReadState: whatever iptables-save says, the script to uninstall touches nothing but what is ours.
 func FuzzReadState(f *testing.F) {
 	f.Add("*nat\n:HEDDLE_OUTBOUND - [0:0]\n-A OUTPUT -p tcp -j HEDDLE_OUTBOUND\n-A HEDDLE_OUTBOUND -j RETURN\n-A OTHER -j X\nCOMMIT\n")

@@ -45,6 +45,8 @@ type Selection struct {
 	IncludeUIDs, ExcludeUIDs, IncludeGIDs, ExcludeGIDs []Range
 	// Interfaces are those by which outbound connections leave and inbound ones arrive. A name may end in "*".
 	IncludeInterfaces, ExcludeInterfaces []string
+
+	nothing bool // of what would be captured
 }
 
 // A Config says what is captured. It must not be changed while it is used.
@@ -66,6 +68,9 @@ type Config struct {
 	TPROXY bool
 	// NoIPv6 leaves IPv6 alone: it then goes past the sidecar. Default: it is captured.
 	NoIPv6 bool
+
+	failOpen bool // a FailOpen watches
+	lifted   lift
 }
 
 // complete gives the configuration with its defaults, or says what is wrong with it.

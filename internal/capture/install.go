@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 )
 
 // A Tool runs a program of the system, with the text on its standard input, and gives what it wrote. It is called concurrently.
@@ -61,10 +61,13 @@ func (c *Config) mark(rules string) string {
 			ports += "4"
 		}
 	}
+	if c.failOpen {
+		ports += " fail-open" + c.lifted.mark()
+	}
 	return fmt.Sprintf("heddle %s rules %d digest %x", ports, n, sum[:6])
 }
 
-var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))?( quic)?( tproxy4?)? rules (\d+) digest [0-9a-f]{12}`)
+var markForm = regexp.MustCompile(`heddle out (\d+) in (\d+)(?: dns (\d+))?( quic)?( tproxy4?)?( fail-open)?(?: (out|in|both) (\d+))? rules (\d+) digest [0-9a-f]{12}`)
 
 // isRule finds the lines that are rules, of both backends.
 func isRule(line string) bool {
@@ -85,10 +88,8 @@ func Print(c Config) (string, error) {
 		return "", err
 	}
 	text := ""
-	if c.TPROXY {
-		for _, r := range routes(c.NoIPv6) {
-			text += "# ip " + strings.Join(r.add, " ") + "\n"
-		}
+	for _, s := range c.settings() {
+		text += "# " + s.String() + "\n"
 	}
 	if c.Backend == NFTables {
 		return text + "# nft -f -\n" + c.nftScript(), nil
@@ -111,33 +112,28 @@ func Install(ctx context.Context, c Config, run Tool) error {
 	if c.Backend, err = variant(ctx, c.Backend, run); err != nil {
 		return err
 	}
-	found, err := Status(ctx, run)
+	now, err := survey(ctx, run)
 	if err != nil {
 		return err
 	}
-	for _, p := range found {
+	for _, p := range now.places {
 		if p.Backend != c.Backend {
 			return fmt.Errorf("rules of ours are installed by %s already: uninstall them first", p.Backend)
 		}
 	}
-	undo := func() error { return nil }
-	if c.TPROXY {
-		if undo, err = addRoutes(ctx, &c, run); err != nil {
-			return err
-		}
+	undo, err := addSettings(ctx, &c, run)
+	if err != nil {
+		return err
 	}
 	if c.Backend == NFTables {
 		_, err = run(ctx, c.nftScript(), "nft", "-f", "-")
 	} else {
-		err = iptablesOf(c.Backend, run).install(ctx, &c)
+		err = iptablesOf(c.Backend, run).install(ctx, &c, now.states[c.Backend])
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return errors.Join(err, undo())
-	case !c.TPROXY && len(found) > 0 && found[0].TPROXY:
-		return removeRoutes(ctx, run)
 	}
-	return nil
+	return removeSettings(ctx, run, c.unwanted())
 }
 
 // variant finds out which one the system's choice is.
@@ -157,17 +153,17 @@ func variant(ctx context.Context, b Backend, run Tool) (Backend, error) {
 
 // Uninstall takes our rules out, whichever backend has them, and nothing else. Where there are none it does nothing.
 func Uninstall(ctx context.Context, run Tool) error {
-	found, err := Status(ctx, run)
-	for _, p := range found {
+	now, err := survey(ctx, run)
+	for _, p := range now.places {
 		var failed error
 		if p.Backend == NFTables {
 			_, failed = run(ctx, "table "+nftTable+"\ndelete table "+nftTable+"\n", "nft", "-f", "-")
 		} else {
-			failed = iptablesOf(p.Backend, run).uninstall(ctx)
+			failed = iptablesOf(p.Backend, run).uninstall(ctx, now.states[p.Backend])
 		}
 		err = errors.Join(err, failed)
 	}
-	return errors.Join(err, removeRoutes(ctx, run))
+	return errors.Join(err, removeSettings(ctx, run, allSettings()))
 }
 
 // A Place is where rules of ours were found.
@@ -176,6 +172,11 @@ type Place struct {
 	// OutboundPort, InboundPort and DNSPort are those that the rules redirect to, 0 where that is not to be told, or for none.
 	OutboundPort, InboundPort, DNSPort uint16
 	NoQUIC, TPROXY                     bool
+	// FailOpen says that they were installed by a FailOpen. What it has lifted by now, and since when: Lifted is "outbound", "inbound",
+	// "outbound and inbound", or "" for nothing.
+	FailOpen bool
+	Lifted   string
+	Since    time.Time
 	// Damage says what is wrong with the rules, "" for nothing: they are not as they were installed.
 	Damage string
 	// Rules are what there is, as the backend's tool writes it.
@@ -186,46 +187,68 @@ type Place struct {
 
 // Status finds our rules, in every backend whose tools are there.
 func Status(ctx context.Context, run Tool) ([]Place, error) {
-	type answer struct {
-		place *Place
-		err   error
-	}
-	looks := []func(context.Context, Tool) (*Place, error){statusNFT, statusIPTables(IPTablesNFT), statusIPTables(IPTablesLegacy)}
-	answers := make([]answer, len(looks))
-	var wg sync.WaitGroup
-	for i, look := range looks { // each waits for programs to start
-		wg.Go(func() { answers[i].place, answers[i].err = look(ctx, run) })
-	}
-	wg.Wait()
-	var all []Place
-	var failed error
+	now, err := survey(ctx, run)
+	return now.places, err
+}
+
+// A surveyed is what there is of ours.
+type surveyed struct {
+	places []Place
+	states map[Backend]map[family]tableState // of iptables' two variants
+}
+
+// survey looks at every backend. To start a program costs more than all that it does: so nft, where it is there, says whether the newer iptables has
+// tables to look into, and the kernel whether the older one has.
+func survey(ctx context.Context, run Tool) (surveyed, error) {
+	now := surveyed{states: make(map[Backend]map[family]tableState)}
 	missing := 0
-	for _, a := range answers {
+	var failed error
+	tables, err := run(ctx, "", "nft", "list", "tables")
+	switch {
+	case errors.Is(err, ErrNoTool):
+		missing++
+	case err != nil:
+		failed = err
+	case strings.Contains(tables, "table "+nftTable+"\n"):
+		var p *Place
+		if p, failed = statusNFT(ctx, run); p != nil {
+			now.places = append(now.places, *p)
+		}
+	}
+	there := func(b Backend, of family) bool {
 		switch {
-		case errors.Is(a.err, ErrNoTool):
+		case err != nil:
+			return true
+		case b == IPTablesLegacy:
+			return legacyTables(of)
+		}
+		name := map[family]string{ipv4: "table ip ", ipv6: "table ip6 "}[of]
+		return strings.Contains(tables, name+"nat\n") || strings.Contains(tables, name+"mangle\n")
+	}
+	for _, b := range []Backend{IPTablesNFT, IPTablesLegacy} {
+		states, err := iptablesOf(b, run).states(ctx, func(of family) bool { return there(b, of) })
+		if errors.Is(err, ErrNoTool) {
 			missing++
-		case a.err != nil:
-			failed = errors.Join(failed, a.err)
-		case a.place != nil:
-			all = append(all, *a.place)
+			continue
+		}
+		if now.states[b] = states; err != nil {
+			failed = errors.Join(failed, err)
+		} else if p := placeOf(b, states); p != nil {
+			now.places = append(now.places, *p)
 		}
 	}
-	for i := range all {
-		if p := &all[i]; p.TPROXY && p.Damage == "" {
-			p.Damage = missingRoute(ctx, p.noIPv6, run)
+	for i := range now.places {
+		if p := &now.places[i]; p.TPROXY && p.Damage == "" {
+			p.Damage = missingRoute(p.noIPv6)
 		}
 	}
-	if missing == len(looks) {
-		return nil, fmt.Errorf("neither nft nor iptables is there: %w", ErrNoTool)
+	if missing == 3 {
+		return now, fmt.Errorf("neither nft nor iptables is there: %w", ErrNoTool)
 	}
-	return all, failed
+	return now, failed
 }
 
 func statusNFT(ctx context.Context, run Tool) (*Place, error) {
-	tables, err := run(ctx, "", "nft", "list", "tables")
-	if err != nil || !strings.Contains(tables, "table "+nftTable+"\n") {
-		return nil, err
-	}
 	rules, err := run(ctx, "", "nft", append([]string{"list", "table"}, strings.Fields(nftTable)...)...)
 	if err != nil {
 		return nil, err
@@ -241,45 +264,41 @@ func statusNFT(ctx context.Context, run Tool) (*Place, error) {
 	return p, nil
 }
 
-func statusIPTables(b Backend) func(context.Context, Tool) (*Place, error) {
-	return func(ctx context.Context, run Tool) (*Place, error) {
-		var p *Place
-		for _, of := range []family{ipv4, ipv6} {
-			t, err := iptablesOf(b, run).state(ctx, of)
-			if err != nil {
-				return nil, err
-			}
-			if t.empty() {
-				continue
-			}
-			if p == nil {
-				p = &Place{Backend: b}
-			}
-			rules, there := t.all()
-			one := Place{Rules: strings.Join(slices.Concat(rules, there), "\n") + "\n"}
-			one.inspect(len(rules))
-			jumps := 2
-			if one.DNSPort != 0 {
-				jumps = 4
-			}
-			for _, more := range []bool{one.NoQUIC, one.TPROXY} {
-				if more {
-					jumps++
-				}
-			}
-			if one.Damage == "" && len(there) != jumps {
-				one.Damage = "connections do not come to the rules, or come twice"
-			}
-			p.Rules += one.Rules
-			p.Damage = one.Damage
-			if p.Damage != "" {
-				return p, nil
-			}
-			one.Backend, one.Rules, one.Damage = p.Backend, p.Rules, p.Damage
-			*p = one
+// placeOf gives what a variant of iptables has, nil for nothing.
+func placeOf(b Backend, states map[family]tableState) *Place {
+	var p *Place
+	for _, of := range []family{ipv4, ipv6} {
+		t := states[of]
+		if t.empty() {
+			continue
 		}
-		return p, nil
+		if p == nil {
+			p = &Place{Backend: b}
+		}
+		rules, there := t.all()
+		one := Place{Rules: strings.Join(slices.Concat(rules, there), "\n") + "\n"}
+		one.inspect(len(rules))
+		jumps := 2
+		if one.DNSPort != 0 {
+			jumps = 4
+		}
+		for _, more := range []bool{one.NoQUIC, one.TPROXY} {
+			if more {
+				jumps++
+			}
+		}
+		if one.Damage == "" && len(there) != jumps {
+			one.Damage = "connections do not come to the rules, or come twice"
+		}
+		p.Rules += one.Rules
+		p.Damage = one.Damage
+		if p.Damage != "" {
+			return p
+		}
+		one.Backend, one.Rules, one.Damage = p.Backend, p.Rules, p.Damage
+		*p = one
 	}
+	return p
 }
 
 // inspect reads the mark, and holds it against the number of rules.
@@ -295,7 +314,11 @@ func (p *Place) inspect(rules int) {
 	p.OutboundPort, p.InboundPort, p.DNSPort = uint16(out), uint16(in), uint16(dns)
 	p.NoQUIC = m[4] != ""
 	p.TPROXY, p.noIPv6 = m[5] != "", m[5] == " tproxy4"
-	if m[6] != strconv.Itoa(rules) {
-		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[6], rules)
+	p.FailOpen = m[6] != ""
+	if since, err := strconv.ParseInt(m[8], 10, 64); err == nil {
+		p.Lifted, p.Since = liftedNames[m[7]], time.Unix(since, 0).UTC()
+	}
+	if m[9] != strconv.Itoa(rules) {
+		p.Damage = fmt.Sprintf("there were %s rules, and there are %d", m[9], rules)
 	}
 }

@@ -161,7 +161,7 @@ func readState(saved string) tableState {
 			in.chains = append(in.chains, name)
 		case strings.HasPrefix(line, "-A "+chainPrefix):
 			in.rules = append(in.rules, line)
-		case strings.HasPrefix(line, "-A ") && strings.Contains(line, " -j "+chainPrefix):
+		case strings.HasPrefix(line, "-A ") && jumpsToOurs(line):
 			in.jumps = append(in.jumps, line)
 		}
 	}
@@ -169,6 +169,12 @@ func readState(saved string) tableState {
 		t.mangle = &mangle
 	}
 	return t
+}
+
+// jumpsToOurs reports whether a rule ends in a jump to a chain of ours, and has not only a comment that says so.
+func jumpsToOurs(line string) bool {
+	at := strings.LastIndex(line, " -j "+chainPrefix)
+	return at >= 0 && !strings.ContainsAny(line[at+len(" -j "):], " \"")
 }
 
 // script gives what iptables-restore has to read to make one state of another, in one transaction for each table and without a look
@@ -234,44 +240,50 @@ func (i iptables) program(of family, verb string) string {
 	return "iptables" + i.suffix + verb
 }
 
-func (i iptables) state(ctx context.Context, of family) (tableState, error) {
-	saved, err := i.run(ctx, "", i.program(of, "-save"))
-	return readState(saved), err
+// states gives what there is of both families, looking only where there is something. A family without its tool has nothing, where the other one's is
+// there.
+func (i iptables) states(ctx context.Context, look func(family) bool) (map[family]tableState, error) {
+	all := make(map[family]tableState)
+	for _, of := range []family{ipv4, ipv6} {
+		if !look(of) {
+			continue
+		}
+		saved, err := i.run(ctx, "", i.program(of, "-save"))
+		if err != nil && (of == ipv4 || !errors.Is(err, ErrNoTool)) {
+			return all, err
+		}
+		all[of] = readState(saved)
+	}
+	return all, nil
 }
 
-// become makes a family's rules of ours those that are wanted.
-func (i iptables) become(ctx context.Context, of family, want tableState) error {
-	now, err := i.state(ctx, of)
-	if err != nil || now.empty() && want.empty() {
-		return err
+// become makes a family's rules of ours those that are wanted, of those that are there now.
+func (i iptables) become(ctx context.Context, of family, now, want tableState) error {
+	if now.empty() && want.empty() {
+		return nil
 	}
-	_, err = i.run(ctx, script(now, want), i.program(of, "-restore"), "--noflush", "--wait=5")
+	_, err := i.run(ctx, script(now, want), i.program(of, "-restore"), "--noflush", "--wait=5")
 	return err
 }
 
-// install takes back what it has done where it cannot do all.
-func (i iptables) install(ctx context.Context, c *Config) error {
-	before := make(map[family]tableState)
+// install takes back what it has done where it cannot do all: of a family one table may have its rules when the other cannot.
+func (i iptables) install(ctx context.Context, c *Config, before map[family]tableState) error {
 	for _, of := range []family{ipv4, ipv6} {
-		was, err := i.state(ctx, of)
-		if err == nil {
-			before[of] = was
-			err = i.become(ctx, of, c.iptablesState(of))
-		}
-		if of == ipv6 && c.NoIPv6 && errors.Is(err, ErrNoTool) {
-			err = nil // then there is nothing to take out either
-		}
-		if err != nil {
-			undo := context.WithoutCancel(ctx)
-			for done, was := range before {
-				err = errors.Join(err, i.become(undo, done, was))
-			}
-			return err
+		if err := i.become(ctx, of, before[of], c.iptablesState(of)); err != nil {
+			return errors.Join(err, i.restore(context.WithoutCancel(ctx), before))
 		}
 	}
 	return nil
 }
 
-func (i iptables) uninstall(ctx context.Context) error {
-	return errors.Join(i.become(ctx, ipv4, tableState{}), i.become(ctx, ipv6, tableState{}))
+func (i iptables) restore(ctx context.Context, before map[family]tableState) error {
+	now, err := i.states(ctx, func(family) bool { return true })
+	for of, is := range now {
+		err = errors.Join(err, i.become(ctx, of, is, before[of]))
+	}
+	return err
+}
+
+func (i iptables) uninstall(ctx context.Context, now map[family]tableState) error {
+	return errors.Join(i.become(ctx, ipv4, now[ipv4], tableState{}), i.become(ctx, ipv6, now[ipv6], tableState{}))
 }

@@ -240,6 +240,7 @@ func rulesOf(t *testing.T) string {
 	for _, of := range []string{"-4", "-6"} { // of routing
 		b.WriteString(netns.Command(t, "ip", of, "rule") + netns.Command(t, "ip", of, "route", "show", "table", "all", "type", "local", "proto", "137"))
 	}
+	b.WriteString(netns.Command(t, "ip", "address", "show", "dev", "lo"))
 	return b.String()
 }
 

@@ -161,6 +161,9 @@ func (c *Config) receive(name string, taken ...rule) []chain {
 		b.choose(rule{port: &c.Inbound.IncludePorts[i]})
 	}
 	b.next()
+	if c.Inbound.nothing {
+		taken = []rule{{}}
+	}
 	b.add(taken...)
 	return b.chains()
 }
@@ -215,7 +218,9 @@ func (c *Config) outbound() []chain {
 		b.choose(toPrefix(p))
 	}
 	b.next()
-	b.add(rule{then: redirect, port2: c.OutboundPort})
+	if !s.nothing {
+		b.add(rule{then: redirect, port2: c.OutboundPort})
+	}
 	return b.chains()
 }
 

@@ -92,7 +92,7 @@ func checkFamily(domain int, flag string) error {
 		}
 	}
 	const adds = "TPROXY: %s missing: ip %s %s; heddle capture install --tproxy adds it"
-	if is, err := inRouting(syscall.RTM_GETRULE, domain, isRuleOfMark); err != nil || !is {
+	if is, err := inRouting(syscall.RTM_GETRULE, domain, func(b []byte) bool { return readRule(b).leadsHere() }); err != nil || !is {
 		return errors.Join(err, fmt.Errorf(adds, "the rule for the mark is", flag, fmt.Sprintf("rule add fwmark %d lookup %d", Mark, RouteTable)))
 	}
 	if is, err := inRouting(syscall.RTM_GETROUTE, domain, isRouteHere); err != nil || !is {
@@ -118,11 +118,12 @@ func loopbackOf(domain int) error {
 const (
 	fraMark       = 10
 	fraTable      = 15
+	fraProtocol   = 21
 	routingHeader = 12 // of both
 	attributeLen  = 4
 )
 
-// inRouting looks among what the kernel has of a kind.
+// inRouting looks among what the kernel has of a kind and a family. Where it does not have the family it gives those of others.
 func inRouting(what, domain int, is func(b []byte) bool) (bool, error) {
 	b, err := syscall.NetlinkRIB(what, domain)
 	if err != nil {
@@ -133,7 +134,7 @@ func inRouting(what, domain int, is func(b []byte) bool) (bool, error) {
 		return false, os.NewSyscallError("netlink", err)
 	}
 	for _, m := range all {
-		if len(m.Data) >= routingHeader && is(m.Data) {
+		if len(m.Data) >= routingHeader && int(m.Data[0]) == domain && is(m.Data) {
 			return true, nil
 		}
 	}
@@ -145,24 +146,38 @@ func isRouteHere(b []byte) bool {
 	return b[1] == 0 && b[4] == RouteTable && b[7] == syscall.RTN_LOCAL
 }
 
-// isRuleOfMark knows the rule by its attributes.
-func isRuleOfMark(b []byte) bool {
-	b = b[routingHeader:]
-	var mark, table uint32
+// A routingRule is what matters of one.
+type routingRule struct {
+	mark, table uint32
+	protocol    uint8
+}
+
+// leadsHere knows the rule for Mark.
+func (r routingRule) leadsHere() bool { return r.mark == Mark && r.table == RouteTable }
+
+// readRule reads a rule's attributes.
+func readRule(b []byte) (r routingRule) {
+	attributes(b[routingHeader:], func(kind uint16, value []byte) {
+		switch {
+		case kind == fraMark && len(value) == 4:
+			r.mark = binary.NativeEndian.Uint32(value)
+		case kind == fraTable && len(value) == 4:
+			r.table = binary.NativeEndian.Uint32(value)
+		case kind == fraProtocol && len(value) == 1:
+			r.protocol = value[0]
+		}
+	})
+	return r
+}
+
+// attributes goes through those of a message (netlink(7)).
+func attributes(b []byte, each func(kind uint16, value []byte)) {
 	for len(b) >= attributeLen {
-		size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		size := int(binary.NativeEndian.Uint16(b))
 		if size < attributeLen || size > len(b) {
-			break
+			return
 		}
-		if size == attributeLen+4 {
-			switch kind {
-			case fraMark:
-				mark = binary.NativeEndian.Uint32(b[attributeLen:])
-			case fraTable:
-				table = binary.NativeEndian.Uint32(b[attributeLen:])
-			}
-		}
+		each(binary.NativeEndian.Uint16(b[2:]), b[attributeLen:size])
 		b = b[min((size+3)&^3, len(b)):]
 	}
-	return mark == Mark && table == RouteTable
 }

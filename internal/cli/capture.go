@@ -20,17 +20,17 @@ func captureCommand() *cobra.Command {
 though the program knows nothing of it. The rules need CAP_NET_ADMIN, once; the sidecar needs no privilege.
 
 They are of this network namespace: of a container, or of the machine. The sidecar is known by its user or group, 1337:
-run it as no other, and nothing else as that one. Where no sidecar runs, captured connections are refused.`,
+run it as no other, and nothing else as that one. Where no sidecar runs, captured connections are refused, unless fail-open is there to lift the rules.`,
 		Example: `  heddle capture print
   heddle capture install --exclude-outbound-ports 22
   setpriv --reuid 1337 --regid 1337 --clear-groups heddle proxy --config mesh.d --transparent
   heddle capture uninstall`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return usageError("no command given: install, uninstall, status or print")
+			return usageError("no command given: install, uninstall, status, print or fail-open")
 		},
 	}
-	cmd.AddCommand(captureInstallCommand(), captureUninstallCommand(), captureStatusCommand(), capturePrintCommand())
+	cmd.AddCommand(captureInstallCommand(), captureUninstallCommand(), captureStatusCommand(), capturePrintCommand(), captureFailOpenCommand())
 	return cmd
 }
 
@@ -110,7 +110,7 @@ func captureStatusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Say whether our rules are installed, and show them",
 		Long: `status finds our rules in nftables and in both variants of iptables. Exit codes: 0 they are installed, 1 they are not,
-79 they are not as they were installed, or installed twice.`,
+79 they are not as they were installed, or installed twice, or fail-open has lifted them.`,
 		Args: cobra.NoArgs,
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			found, err := capture.Status(cmd.Context(), capture.Run)
@@ -126,7 +126,7 @@ func captureVerdict(cmd *cobra.Command, found []capture.Place) error {
 	var b strings.Builder
 	code := exitOK
 	for _, p := range found {
-		if p.Damage != "" || len(found) > 1 {
+		if p.Damage != "" || p.Lifted != "" || len(found) > 1 {
 			code = exitFindings
 		}
 		if p.Damage != "" {
@@ -140,6 +140,7 @@ func captureVerdict(cmd *cobra.Command, found []capture.Place) error {
 				more += ", TPROXY"
 			}
 			fmt.Fprintf(&b, "installed: %s, outbound to port %d, inbound to port %d%s\n", p.Backend, p.OutboundPort, p.InboundPort, more)
+			b.WriteString(captureState(&p))
 		}
 		b.WriteString(p.Rules)
 	}

@@ -59,7 +59,7 @@ func TestCaptureUsage(t *testing.T) {
 		args []string
 		says string
 	}{
-		{nil, "no command given: install, uninstall, status or print"},
+		{nil, "no command given: install, uninstall, status, print or fail-open"},
 		{[]string{"print", "--backend", "pf"}, `invalid argument "pf" for "--backend" flag: expected nftables, iptables, iptables-nft or iptables-legacy`},
 		{[]string{"print", "--uid", "root"}, `invalid argument "root" for "--uid" flag: "root" is no number and no range of numbers`},
 		{[]string{"install", "--exclude-cidrs", "10.0.0.0/33"}, `invalid argument "10.0.0.0/33" for "--exclude-cidrs" flag: "10.0.0.0/33" is no CIDR`},
@@ -184,28 +184,30 @@ spec:
 			t.Errorf("no %q in\n%s", line, status)
 		}
 	}
-	get := func(conn net.Conn, err error) string {
-		if err != nil {
-			return err.Error()
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web.example.com\r\nConnection: close\r\n\r\n")
-		all, _ := io.ReadAll(conn)
-		_, body, _ := strings.Cut(string(all), "\r\n\r\n")
-		return body
-	}
-	if got := get(netns.DialAs(1000, 1000, netns.ThereV4+":80")); got != "there web.example.com" { // on which nobody listens
+	if got := webOver(netns.DialAs(1000, 1000, netns.ThereV4+":80")); got != "there web.example.com" { // on which nobody listens
 		t.Errorf("out: %q\n%s", got, said.String())
 	}
-	if got := get(there.Dial(netns.HereV4 + ":9080")); got != "here web.example.com" {
+	if got := webOver(there.Dial(netns.HereV4 + ":9080")); got != "here web.example.com" {
 		t.Errorf("in: %q\n%s", got, said.String())
 	}
 	// It dies: nothing goes past it (row E-009).
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	for name, got := range map[string]string{"out": get(netns.DialAs(1000, 1000, netns.ThereV4+":9080")), "in": get(there.Dial(netns.HereV4 + ":9080"))} {
+	for name, got := range map[string]string{"out": webOver(netns.DialAs(1000, 1000, netns.ThereV4+":9080")), "in": webOver(there.Dial(netns.HereV4 + ":9080"))} {
 		if !strings.Contains(got, "connection refused") {
 			t.Errorf("%s, without the sidecar: %q", name, got)
 		}
 	}
+}
+
+// webOver makes a request for web.example.com on a connection and gives the body of the answer, or why there is no connection.
+func webOver(conn net.Conn, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: web.example.com\r\nConnection: close\r\n\r\n")
+	all, _ := io.ReadAll(conn)
+	_, body, _ := strings.Cut(string(all), "\r\n\r\n")
+	return body
 }
