@@ -139,12 +139,17 @@ func positioned(err error, lines int) error {
 	return err
 }
 
-// objects gives the objects of a document: itself, or the items of a List.
+// objects gives the objects of a document: itself, or the items of a List, and of Lists in it, as kubectl has them.
 func objects(n *yaml.Node) []*yaml.Node {
-	if strings.HasSuffix(text(n, "kind"), "List") && get(n, "items") != nil {
-		return items(n, "items")
+	list := get(n, "items")
+	if n.Kind == yaml.AliasNode || !strings.HasSuffix(text(n, "kind"), "List") || list == nil || list.Kind != yaml.SequenceNode {
+		return []*yaml.Node{n}
 	}
-	return []*yaml.Node{n}
+	var all []*yaml.Node
+	for _, one := range list.Content {
+		all = append(all, objects(one)...)
+	}
+	return all
 }
 
 // compact reports whether a document has its lists at the column of their keys.

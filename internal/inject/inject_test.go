@@ -320,7 +320,7 @@ func TestContainer(t *testing.T) {
 		}
 	}
 	if text := fmt.Sprint(p.Volumes, p.Security, c.Mounts, c.Env); text != "[map[configMap:map[name:rules] name:heddle-config] map[name:heddle-identity secret:map[defaultMode:288 secretName:default-identity]] "+
-		"map[emptyDir:map[] name:more]] map[fsGroup:1337] [map[mountPath:/etc/heddle/mesh.d name:heddle-config readOnly:true] "+
+		"map[emptyDir:map[] name:more]] map[fsGroup:1338] [map[mountPath:/etc/heddle/mesh.d name:heddle-config readOnly:true] "+
 		"map[mountPath:/etc/heddle/identity name:heddle-identity readOnly:true] map[mountPath:/more name:more]] [{POD_NAMESPACE } {SERVICE_ACCOUNT } {GOMAXPROCS 2}]" {
 		t.Error(text)
 	}
@@ -381,6 +381,18 @@ func TestRefuses(t *testing.T) {
 		{app("", "nodeSelector: {kubernetes.io/os: windows}"), 11, "Linux only"},
 		{app("", "securityContext: {runAsUser: 1337}"), 11, "securityContext.runAsUser: 1337 is the sidecar's"},
 		{app("", "") + "        securityContext: {runAsGroup: 1337}\n", 16, "containers[ratings].securityContext.runAsGroup: 1337"},
+		{app("", "securityContext: {runAsUser: 0x539}"), 11, "securityContext.runAsUser: 1337 is the sidecar's"},
+		{app("", "securityContext: {runAsUser: 1_337}"), 11, "securityContext.runAsUser: 1337 is the sidecar's"},
+		{app("", "securityContext: {runAsGroup: 02471}"), 11, "securityContext.runAsGroup: 1337 is the sidecar's"},
+		{app("", "securityContext: {runAsGroup: 1.337e+3}"), 11, "securityContext.runAsGroup: 1337 is the sidecar's"},
+		{app("", "securityContext: {fsGroup: 1337}"), 11, "securityContext.fsGroup: 1337 is the sidecar's group"},
+		{app("", "securityContext: {supplementalGroups: [7, 0x539]}"), 11, "securityContext.supplementalGroups: 1337 is the sidecar's group"},
+		{app("", "securityContext: {runAsUser: 7, runAsUser: 1337}"), 11, "runAsUser: the key is there twice"},
+		{app("", "hostNetwork: yes"), 11, "hostNetwork: the rules would capture"},
+		{app("", "hostNetwork: True"), 11, "hostNetwork: the rules would capture"},
+		{app("", "") + "x: &s {}\nspec: {}\n", 17, "spec: the key is there twice"},
+		{strings.Replace(app("", ""), "  template:", "  x: &t {}\n  <<: *t\n  template:", 1), 5, "an alias or a merge key above the pod"},
+		{strings.Replace(strings.Replace(app("", ""), "kind: Deployment", "x: &k {kind: Deployment}", 1), "metadata: {", "<<: *k\nmetadata: {", 1), 1, "an alias or a merge key above the pod"},
 		{app("", "volumes: [{name: heddle-config}]"), 11, "the name is one of the sidecar's"},
 		{app("", "initContainers: [{name: istio-init}]"), 11, "Istio's sidecar is there already"},
 		{app("", "x: &a {}\ny: *a"), 12, "an alias or a merge key"},

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"math"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -50,10 +51,53 @@ func text(n *yaml.Node, path ...string) string {
 	return n.Value
 }
 
-// number gives an integer at the end of a path.
+// number gives an integer at the end of a path, in whatever form YAML has for one, as 0x539 or 1337.0, or in quotes.
 func number(n *yaml.Node, path ...string) (int, bool) {
-	v, err := strconv.Atoi(text(n, path...))
-	return v, err == nil
+	if n = get(n, path...); n == nil || n.Kind != yaml.ScalarNode {
+		return 0, false
+	}
+	var value any
+	if err := n.Decode(&value); err != nil {
+		return 0, false
+	}
+	switch v := value.(type) {
+	case int:
+		return v, true
+	case float64:
+		return int(v), v == math.Trunc(v) && math.Abs(v) < 1<<53
+	case string:
+		i, err := strconv.Atoi(v)
+		return i, err == nil
+	}
+	return 0, false
+}
+
+// yes reports whether what is at the end of a path is true, in any of YAML 1.1's words for it, which kubectl takes.
+func yes(n *yaml.Node, path ...string) bool {
+	n = get(n, path...)
+	is := false
+	return n != nil && n.Decode(&is) == nil && is
+}
+
+// twice finds a key that a mapping among a node's parts has a second time: which one counts is not the same to all who read YAML.
+func twice(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.MappingNode {
+		seen := make(map[string]bool)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if key := n.Content[i]; key.Kind == yaml.ScalarNode {
+				if seen[key.Value] {
+					return key
+				}
+				seen[key.Value] = true
+			}
+		}
+	}
+	for _, one := range n.Content {
+		if found := twice(one); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // items gives the entries of a list.

@@ -16,6 +16,7 @@ const (
 	captureName = "heddle-capture"
 
 	owner      = 1337 // whom the rules exempt
+	keyGroup   = 1338 // of the volumes of a pod that has said no other: not owner, or its programs could come to run as that
 	healthPort = 15021
 
 	binary      = "/heddle"
@@ -191,19 +192,19 @@ func (p *pod) resources() fields {
 	}
 }
 
-// addGroup gives the pod's volumes a group where they have none: a supplementary one, which exempts nobody from capture.
+// addGroup gives the pod's volumes a group where they have none: a supplementary one of all its programs, and of the sidecar.
 func (p *pod) addGroup() {
 	_, context := find(p.spec, "securityContext")
 	if get(p.spec, "securityContext") == nil {
 		if context != nil { // null
-			*context = *fields{{"fsGroup", owner}}.node()
+			*context = *fields{{"fsGroup", keyGroup}}.node()
 			return
 		}
-		p.spec.Content = append(p.spec.Content, scalar("securityContext"), fields{{"fsGroup", owner}}.node())
+		p.spec.Content = append(p.spec.Content, scalar("securityContext"), fields{{"fsGroup", keyGroup}}.node())
 		return
 	}
 	if get(context, "fsGroup") == nil {
-		context.Content = append(context.Content, scalar("fsGroup"), node(owner))
+		context.Content = append(context.Content, scalar("fsGroup"), node(keyGroup))
 	}
 }
 

@@ -1,7 +1,9 @@
 package inject
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -32,8 +34,13 @@ type pod struct {
 
 // workload puts the sidecar into an object, and reports whether it has changed.
 func workload(object *yaml.Node, lines int, o *Options, findings *[]Finding) bool {
-	kind := text(object, "kind")
-	path, known := pods[text(object, "apiVersion")+" "+kind]
+	var head struct {
+		Version string `yaml:"apiVersion"`
+		Kind    string `yaml:"kind"`
+	}
+	_ = object.Decode(&head) // with what is merged into it; it fails where a key is there twice
+	version, kind := cmp.Or(head.Version, text(object, "apiVersion")), cmp.Or(head.Kind, text(object, "kind"))
+	path, known := pods[version+" "+kind]
 	if !known {
 		return false
 	}
@@ -46,6 +53,9 @@ func workload(object *yaml.Node, lines int, o *Options, findings *[]Finding) boo
 		full = kind + " " + namespace + "/" + name
 	}
 	p := &pod{report: &report{object: full, lines: lines, all: findings}, options: *o, name: name, ends: kind == "Job" || kind == "CronJob"}
+	if p.shared(object, path) {
+		return false
+	}
 	template := get(object, path...)
 	if p.spec = get(template, "spec"); p.spec == nil || p.spec.Kind != yaml.MappingNode || len(items(p.spec, "containers")) == 0 {
 		p.refuse(object, "%s: a pod with containers is expected there", strings.Join(append(path, "spec"), "."))
@@ -60,6 +70,33 @@ func workload(object *yaml.Node, lines int, o *Options, findings *[]Finding) boo
 		return false
 	}
 	return p.wanted() && p.guardable() && p.inject()
+}
+
+// shared refuses an object whose parts, down to the pod, are those of another one, or are not what they seem.
+func (p *pod) shared(object *yaml.Node, path []string) bool {
+	if at := twice(resolved(object)); at != nil {
+		p.refuse(at, "%s: the key is there twice", at.Value)
+		return true
+	}
+	n := object
+	for _, name := range append([]string{""}, append(path, "spec")...) {
+		if name != "" {
+			_, n = find(n, name)
+		}
+		if n == nil {
+			return false
+		}
+		if n.Kind == yaml.AliasNode || merges(n) {
+			p.refuse(n, "an alias or a merge key above the pod: what is added would be added elsewhere too; write it out")
+			return true
+		}
+	}
+	return false
+}
+
+// merges reports whether a mapping has a merge key.
+func merges(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode && slices.ContainsFunc(n.Content, func(one *yaml.Node) bool { return one.Tag == "!!merge" })
 }
 
 // wanted reports whether the pod is to have a sidecar, and has none.
@@ -99,8 +136,8 @@ var label = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?$`)
 
 // guardable refuses pods whose connections the sidecar would not see.
 func (p *pod) guardable() bool {
-	if at := get(p.spec, "hostNetwork"); text(at) == "true" {
-		p.refuse(at, "hostNetwork: the rules would capture the connections of the whole node; remove it, or label the pod sidecar.istio.io/inject: \"false\"")
+	if yes(p.spec, "hostNetwork") {
+		p.refuse(get(p.spec, "hostNetwork"), "hostNetwork: the rules would capture the connections of the whole node; remove it, or label the pod sidecar.istio.io/inject: \"false\"")
 	}
 	if at := get(p.spec, "os", "name"); text(at) == "windows" {
 		p.refuse(at, "os.name: connections are captured on Linux only")
@@ -114,6 +151,7 @@ func (p *pod) guardable() bool {
 		}
 	}
 	p.exempt("securityContext", get(p.spec, "securityContext"))
+	p.grouped(get(p.spec, "securityContext"))
 	for _, list := range []string{"initContainers", "containers"} {
 		for _, c := range items(p.spec, list) {
 			field := list + "[" + text(c, "name") + "].securityContext"
@@ -145,13 +183,26 @@ func (p *pod) exempt(field string, context *yaml.Node) {
 	}
 }
 
+// grouped refuses programs of whose groups the sidecar's is one: a file of their own with that group and its setgid bit would let them run as it.
+func (p *pod) grouped(context *yaml.Node) {
+	const why = "%d is the sidecar's group, whose connections are not captured: a program among it can come to run as it"
+	if n, ok := number(context, "fsGroup"); ok && n == owner {
+		p.refuse(get(context, "fsGroup"), "securityContext.fsGroup: "+why, owner)
+	}
+	for _, g := range items(context, "supplementalGroups") {
+		if n, ok := number(g); ok && n == owner {
+			p.refuse(g, "securityContext.supplementalGroups: "+why, owner)
+		}
+	}
+}
+
 // powerful names programs that could take the rules away.
 func (p *pod) powerful(field string, context *yaml.Node) {
-	if at := get(context, "privileged"); text(at) == "true" {
-		p.warn(at, "%s.privileged: the program can take away the rules that capture its connections", field)
+	if yes(context, "privileged") {
+		p.warn(get(context, "privileged"), "%s.privileged: the program can take away the rules that capture its connections", field)
 	}
 	for _, c := range items(context, "capabilities", "add") {
-		switch strings.TrimPrefix(c.Value, "CAP_") {
+		switch strings.TrimPrefix(strings.ToUpper(c.Value), "CAP_") { // as container runtimes read it
 		case "NET_ADMIN", "SYS_ADMIN", "ALL":
 			p.warn(c, "%s.capabilities.add: with %s the program can take away the rules that capture its connections", field, c.Value)
 		case "SETUID", "SETGID":
