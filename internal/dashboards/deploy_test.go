@@ -147,6 +147,11 @@ func TestGrafana(t *testing.T) {
 				continue
 			}
 			grouping, wrong := asks("count by ("+label+") ("+selector+")", metrics)
+			for _, of := range []string{"istio_requests_total", "istio_tcp_connections_opened_total"} {
+				if !strings.Contains(selector, of) {
+					t.Errorf("%s: variable %s does not list what %s alone knows", file, v.Name, of)
+				}
+			}
 			if len(wrong) > 0 || len(grouping) != 1 {
 				t.Errorf("%s: variable %s: %v", file, v.Name, wrong)
 			}

@@ -38,7 +38,8 @@ func Parse(expr string) (Query, error) {
 
 type parser struct {
 	whole, rest string
-	open        []byte // brackets
+	open        []byte   // brackets
+	names       []string // of metrics, of the last matcher of __name__
 	query       Query
 }
 
@@ -58,7 +59,9 @@ func (p *parser) run() error {
 				return err
 			}
 		case c == '{':
-			return p.fail("a selector without a metric")
+			if err := p.unnamed(); err != nil {
+				return err
+			}
 		case strings.IndexByte("([", c) >= 0:
 			p.open = append(p.open, c)
 			p.rest = p.rest[1:]
@@ -108,6 +111,26 @@ func (p *parser) word() error {
 	return nil
 }
 
+// unnamed takes a selector that names its metrics in a matcher, with '|' between them.
+func (p *parser) unnamed() error {
+	p.names = nil
+	labels, err := p.list('{', '}', p.matcher)
+	if err != nil {
+		return err
+	}
+	if len(p.names) == 0 {
+		return p.fail("a selector without a metric")
+	}
+	labels = slices.DeleteFunc(labels, func(label string) bool { return label == metricName })
+	for _, name := range p.names {
+		p.query.Selectors = append(p.query.Selectors, Selector{Metric: name, Labels: labels})
+	}
+	return nil
+}
+
+// metricName is the label that a metric's name is (Prometheus, Querying basics).
+const metricName = "__name__"
+
 // list takes items between brackets, with commas.
 func (p *parser) list(begin, end byte, item func() (string, error)) ([]string, error) {
 	if p.rest == "" || p.rest[0] != begin {
@@ -154,7 +177,10 @@ func (p *parser) matcher() (string, error) {
 		if rest, ok := strings.CutPrefix(p.rest, operator); ok {
 			p.rest = rest
 			p.space()
-			_, err := p.text()
+			quoted, err := p.text()
+			if value, _ := strconv.Unquote(quoted); name == metricName && err == nil && operator[0] == '=' {
+				p.names = strings.Split(value, "|")
+			}
 			return name, err
 		}
 	}

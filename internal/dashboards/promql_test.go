@@ -21,6 +21,7 @@ func TestParse(t *testing.T) {
 		{`sum by (le, x) (rate(a_bucket{y=~"1,2}", z!="\"",}[5m]))`, []dashboards.Selector{{"a_bucket", []string{"y", "z"}}}, []string{"le", "x"}},
 		{`sum(a:b:c{} offset 5m) without (d) / on (e) group_left (f) g @ 12.5`, []dashboards.Selector{{Metric: "a:b:c"}, {Metric: "g"}}, []string{"d", "e", "f"}},
 		{`(a and b unless c or vector(0)) > bool -1e3`, []dashboards.Selector{{Metric: "a"}, {Metric: "b"}, {Metric: "c"}}, nil},
+		{`{__name__=~"a|b", c="d"}`, []dashboards.Selector{{"a", []string{"c"}}, {"b", []string{"c"}}}, nil},
 		{`label_join(a, "x", ".", "y")`, []dashboards.Selector{{Metric: "a"}}, nil},
 	} {
 		q, err := dashboards.Parse(one.expr)
@@ -35,7 +36,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for expr, want := range map[string]string{
-		``: "no metric", `1 + 2`: "no metric", `sum(a`: "nothing closes", `a)`: "nothing opened", `a[5m)`: "nothing opened", `{a="b"}`: "without a metric",
+		``: "no metric", `1 + 2`: "no metric", `sum(a`: "nothing closes", `a)`: "nothing opened", `a[5m)`: "nothing opened", `{a="b"}`: "without a metric", `{__name__!="a"}`: "without a metric",
 		`a{b}`: "a matcher of b", `a{b=c}`: "in quotes", `a{b="c"`: "a comma", `a / on b`: "expected '('", `sum by (1) (a)`: "name of a label", `a{b="c}`: "in quotes", "a # b": `'#'`,
 	} {
 		if q, err := dashboards.Parse(expr); err == nil || !strings.Contains(err.Error(), want) {
