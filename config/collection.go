@@ -17,19 +17,6 @@ type collection struct {
 	known     *parsedSections // nil: everything is parsed
 }
 
-// A namedText is a text and what findings call it.
-type namedText struct {
-	name string
-	text []byte
-}
-
-// updateFrom makes one Full update of texts.
-func updateFrom(texts ...namedText) Update {
-	var c collection
-	c.texts(texts)
-	return c.update()
-}
-
 func (c *collection) update() Update {
 	return Update{Upsert: c.resources, Full: true, Findings: c.findings}
 }
@@ -65,21 +52,16 @@ func (c *collection) firstTime(name string) bool {
 	return !again
 }
 
-func (c *collection) texts(texts []namedText) {
-	for _, t := range texts {
-		c.text(t.name, t.text)
-	}
-}
-
 // text takes in one text. Of two documents with one key the first is kept and the second refused: which of
 // them counts must not depend on the names of files.
 func (c *collection) text(name string, text []byte) {
-	resources, findings := parse(call.Printable(name), text, c.known)
-	c.add(findings...)
+	p := parser{file: call.Printable(name), line: 1, namespace: defaultNamespace, known: c.known, settles: true}
+	p.text(text)
+	c.add(p.findings...)
 	if c.first == nil {
 		c.first = make(map[Key]*document)
 	}
-	for _, r := range resources {
+	for _, r := range p.resources {
 		first := c.first[r.Key]
 		if first == nil {
 			c.first[r.Key] = r.doc

@@ -21,7 +21,7 @@ func (d *document) decode() []Finding {
 	kind := kinds[d.kind()]
 	if kind.object != nil {
 		object := kind.object()
-		w.object(d.root, reflect.ValueOf(object).Elem())
+		w.object(d.tree(), reflect.ValueOf(object).Elem())
 		w.hold(object)
 		return w.found
 	}
@@ -87,8 +87,9 @@ func (w *decoding) topLevel() {
 	if w.d.inConfigMap() {
 		fields = configMapFields
 	}
-	for i := 0; i+1 < len(w.d.root.Content); i += 2 {
-		key := w.d.root.Content[i]
+	root := w.d.tree()
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key := root.Content[i]
 		if !slices.Contains(fields, key.Value) {
 			w.path = append(w.path, key.Value)
 			w.unknown(key, fields)

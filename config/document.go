@@ -16,8 +16,10 @@ type document struct {
 	labels     map[string]string // of metadata
 	// annotations are those of metadata too.
 	annotations map[string]string
-	root        *yaml.Node // the document's mapping; lines are those of the file
-	created     time.Time  // zero where metadata gives none
+	// root is the document's mapping, with lines of the file, until the document is settled; tree gives it afterwards too.
+	root    *yaml.Node
+	outline outline   // what at looks things up in then
+	created time.Time // zero where metadata gives none
 
 	// spec is what the document says once it is decoded, nil until then: a message of Istio's, or one of the
 	// types of kubernetes.go.
@@ -26,6 +28,44 @@ type document struct {
 	entry *networking.ServiceEntry
 
 	page *page
+
+	judged bool
+	faults []Finding // of the document alone, once it is judged
+}
+
+// judge decodes and validates a document of a served kind and reports what is wrong with it.
+func (d *document) judge() []Finding {
+	if !d.judged {
+		d.judged = true
+		if d.faults = d.decode(); !refusing(d.faults) {
+			d.faults = append(d.faults, forTheMesh(d, d.validate())...)
+		}
+	}
+	return d.faults
+}
+
+// settle lets go of the nodes, which are many times the size of all else that is known of a document.
+func (d *document) settle() {
+	if d.root != nil {
+		d.outline, d.root = newOutline(d), nil
+	}
+}
+
+// tree gives the document's mapping, parsed anew where the document is settled.
+func (d *document) tree() *yaml.Node {
+	if d.root != nil {
+		return d.root
+	}
+	again := parser{file: d.origin.File, line: d.page.line, document: d.origin.Document, namespace: d.key.Namespace}
+	again.text(d.page.text)
+	line, column := d.at()
+	for _, r := range again.resources {
+		// Of the items of a List, which have one text, that which stands where this one does.
+		if l, c := r.doc.at(); r.Key == d.key && l == line && c == column {
+			return r.doc.root
+		}
+	}
+	return &yaml.Node{Kind: yaml.MappingNode}
 }
 
 // finding describes one thing about the document, found at path.

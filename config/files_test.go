@@ -210,7 +210,9 @@ func TestA017DuplicateDocuments(t *testing.T) {
 	if got := names(u); got != "<inline 1>:reviews <inline 2>:reviews" {
 		t.Errorf("got %s", got)
 	}
-	u = updateFrom(namedText{"one", []byte(minimal + "---\n" + minimal)})
+	var c collection
+	c.text("one", []byte(minimal+"---\n"+minimal))
+	u = c.update()
 	expectFindings(t, u, "HDL0006 Error true one:11:9: VirtualService default/reviews is already declared at one:4:9")
 }
 

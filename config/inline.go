@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // An Inline is a Source whose documents the program itself gives and replaces.
@@ -25,14 +26,25 @@ func NewInline(docs ...[]byte) *Inline {
 }
 
 // Run implements Source: it gives the first documents, then whatever Replace brings, until ctx ends.
+//
+// Who is told of a change may make the next one: that waits for the transaction before it, and not for the telling.
 func (s *Inline) Run(ctx context.Context, apply func(Update) []Verdict) error {
+	var telling sync.WaitGroup
+	defer telling.Wait()
 	defer close(s.ended)
-	apply(inlineUpdate(s.first))
+	known := newParsedSections()
+	apply(known.inline(s.first))
 	s.first = nil
 	for {
 		select {
 		case r := <-s.requests:
-			r.reply <- apply(inlineUpdate(r.docs))
+			u, taken := known.inline(r.docs), make(chan struct{})
+			u.taken = sync.OnceFunc(func() { close(taken) })
+			telling.Go(func() {
+				defer u.taken()
+				r.reply <- apply(u)
+			})
+			<-taken
 		case <-ctx.Done():
 			return nil
 		}
@@ -79,10 +91,12 @@ func setError(verdicts []Verdict) error {
 	return nil
 }
 
-func inlineUpdate(docs [][]byte) Update {
-	texts := make([]namedText, len(docs))
+// inline makes one Full update of the documents, of which those that stood at the same place before are not parsed again.
+func (k *parsedSections) inline(docs [][]byte) Update {
+	c := collection{known: k}
 	for i, d := range docs {
-		texts[i] = namedText{fmt.Sprintf("<inline %d>", i+1), d}
+		c.text(fmt.Sprintf("<inline %d>", i+1), d)
 	}
-	return updateFrom(texts...)
+	k.forget()
+	return c.update()
 }

@@ -7,6 +7,8 @@ import (
 
 // TestInlineKeepsItsOwn: the program may reuse its buffers once its call has returned, even when that was
 // because the context ended before the source came to read them.
+func inlineUpdate(docs [][]byte) Update { return newParsedSections().inline(docs) }
+
 func TestInlineKeepsItsOwn(t *testing.T) {
 	t.Parallel()
 	text := []byte(doc("ServiceEntry", "a", reviewsEntry))

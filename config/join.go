@@ -191,6 +191,11 @@ func (j *Joined) transact(ctx context.Context, changes []change, publish func(co
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	verdicts := j.take(ctx, changes, publish)
+	for _, c := range changes {
+		if c.update.taken != nil {
+			c.update.taken()
+		}
+	}
 	j.told()
 	return verdicts
 }
@@ -302,6 +307,7 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 	if d == nil || refusing(findings) {
 		return h
 	}
+	defer d.settle()
 	if !r.Created.IsZero() {
 		d.created = r.Created
 	}
@@ -325,10 +331,7 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 		h.findings = append(h.findings, d.finding(Warning, codeNotServed, false, []any{"kind"},
 			d.key.Kind+" has no effect in this version", ""))
 	default:
-		h.findings = append(h.findings, d.decode()...)
-		if !refusing(h.findings) {
-			h.findings = append(h.findings, forTheMesh(d, d.validate())...)
-		}
+		h.findings = append(h.findings, d.judge()...)
 	}
 	return h
 }
@@ -337,8 +340,10 @@ func (j *Joined) decode(r *Resource) *heldDocument {
 // without a mode says too. It gives nil where there is none.
 func (d *document) installsPolicy() []any {
 	path := []any{"spec", "meshConfig", "outboundTrafficPolicy"}
-	_, policy, ok := d.find(path)
-	if d.key.Kind != "IstioOperator" || !ok || policy.Tag == "!!null" {
+	if d.key.Kind != "IstioOperator" || !d.has(path) {
+		return nil
+	}
+	if _, policy, _ := d.find(path); policy.Tag == "!!null" {
 		return nil
 	}
 	if _, mode, ok := d.find(at(path, "mode")); ok && mode.Value == "ALLOW_ANY" {

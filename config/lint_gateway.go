@@ -85,7 +85,7 @@ func isServed(written string) bool {
 
 // readGateway gives what the document says, nil where it cannot be read: it is not served, and so not refused.
 func (d *document) readGateway() *networking.Gateway {
-	_, n := entry(d.root, "spec")
+	_, n := entry(d.tree(), "spec")
 	if n == nil {
 		return nil
 	}

@@ -118,7 +118,7 @@ func camel(s string) string {
 // find follows path as far as the document goes and gives the last node there and the key it is written
 // under (nil in a list and at the root). found says whether the whole path was there.
 func (d *document) find(path []any) (key, value *yaml.Node, found bool) {
-	value = d.root
+	value = d.tree()
 	for _, step := range path {
 		in := target(value)
 		switch step := step.(type) {
@@ -141,12 +141,26 @@ func (d *document) find(path []any) (key, value *yaml.Node, found bool) {
 // at gives the line and column at which an editor should open for path, a list of field names and indexes:
 // the value of a scalar, the key of an object or list. Where the field is absent it is its nearest parent.
 func (d *document) at(path ...any) (line, column int) {
+	if d.root == nil {
+		line, column, _ = d.outline.at(path)
+		return line, column
+	}
 	key, value, _ := d.find(path)
 	n := value
 	if key != nil && (value.Kind == yaml.MappingNode || value.Kind == yaml.SequenceNode || isNull(value)) {
 		n = key
 	}
 	return d.position(n)
+}
+
+// has reports whether something is written at path, be it null.
+func (d *document) has(path []any) bool {
+	if d.root == nil {
+		_, _, found := d.outline.at(path)
+		return found
+	}
+	_, _, found := d.find(path)
+	return found
 }
 
 func (d *document) position(n *yaml.Node) (line, column int) {

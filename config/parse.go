@@ -22,11 +22,7 @@ const defaultNamespace = "default"
 // the resources must not be used. file is the name that positions give. Empty text is no error. The
 // resources keep text: it must not be changed afterwards. Safe for concurrent use.
 func Parse(file string, text []byte) ([]Resource, []Finding) {
-	return parse(file, text, nil)
-}
-
-func parse(file string, text []byte, known *parsedSections) ([]Resource, []Finding) {
-	p := parser{file: file, line: 1, namespace: defaultNamespace, known: known}
+	p := parser{file: file, line: 1, namespace: defaultNamespace}
 	p.text(text)
 	return p.resources, p.findings
 }
@@ -38,6 +34,7 @@ type parser struct {
 	document  int    // number in the file of the document that the text is; 0 where it is a whole file
 	namespace string // of documents that name none
 	known     *parsedSections
+	settles   bool // every resource is judged and settled at once, so that the nodes of one text are never there together
 
 	resources []Resource
 	findings  []Finding
@@ -252,6 +249,12 @@ func (p *parser) resource(d *document, version string, aliased *int) {
 			p.add(d.decode()...)
 		}
 		return
+	}
+	if p.settles {
+		if kinds[d.kind()].state == kindServed {
+			d.judge()
+		}
+		d.settle()
 	}
 	p.resources = append(p.resources, Resource{
 		Key: d.key, Version: version, Created: d.created, Origin: d.origin, Body: d.page.text, doc: d,

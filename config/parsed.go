@@ -29,5 +29,5 @@ func (k *parsedSections) keep(version string, s parsedSection) { k.seen[version]
 
 // forget drops what was not met since the last time.
 func (k *parsedSections) forget() {
-	k.known, k.seen = k.seen, make(map[string]parsedSection, len(k.seen))
+	k.known, k.seen = k.seen, make(map[string]parsedSection)
 }

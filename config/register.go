@@ -172,7 +172,7 @@ func FieldKeys(text []byte) map[string]bool {
 		if kinds[kind].state != kindServed {
 			continue
 		}
-		shape, n := shapeOf(kind), d.root
+		shape, n := shapeOf(kind), d.tree()
 		if kinds[kind].object == nil {
 			_, n, _ = d.find(d.body())
 		}

@@ -46,6 +46,8 @@ type Update struct {
 	// Findings are what the source itself met while reading: an unreadable file, a document that could
 	// not be parsed, a kind that is not ours. One that refuses, refuses the whole Update.
 	Findings []Finding
+	// taken is called when the transaction is over and before it is reported, which may ask for the next one; nil for nobody.
+	taken func()
 }
 
 // A Verdict tells a source what became of one resource of its Update. Where the Update was refused as a
