@@ -3,7 +3,10 @@ package guard
 import (
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // Never says why no Guard lets anybody connect to an address, "" for one that some let through.
@@ -42,6 +45,19 @@ func plain(a netip.Addr) netip.Addr {
 		return netip.AddrFrom4([4]byte(b[2:6]))
 	}
 	return a
+}
+
+// SameSocket reports whether two paths are of one Unix socket: the same in any spelling, or links to it.
+func SameSocket(a, b string) bool {
+	if a == b || strings.HasPrefix(a, "@") || strings.HasPrefix(b, "@") {
+		return a == b
+	}
+	one, err := os.Stat(a)
+	if err != nil {
+		return filepath.Clean(a) == filepath.Clean(b)
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // SameHost reports whether a connection to addr reaches a listener on own. To connect to the unspecified

@@ -21,6 +21,8 @@ import (
 	"time"
 )
 
+const itself = "it is a listener of the proxy itself"
+
 // A RefusedError is a destination that a Guard lets nobody connect to.
 type RefusedError struct {
 	Address string
@@ -42,7 +44,8 @@ type Guard struct {
 
 	mu      sync.RWMutex // guards what follows
 	refused []netip.AddrPort
-	dials   *dials // see Watch, nil before
+	sockets []string // of Unix
+	dials   *dials   // see Watch, nil before
 }
 
 // New makes a guard that connects with dial. Where that is nil it connects by itself and a refused
@@ -63,13 +66,30 @@ func New(dial func(ctx context.Context, network, address string) (net.Conn, erro
 	return g
 }
 
-// Refuse adds addresses. One with an unspecified host stands for its port on every address of this machine.
+// Refuse adds addresses, of TCP and Unix sockets. One with an unspecified host stands for its port on every address of this machine.
 func (g *Guard) Refuse(addrs ...net.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, a := range addrs {
-		if ap, err := netip.ParseAddrPort(a.String()); err == nil && strings.HasPrefix(a.Network(), "tcp") {
+		if a.Network() == "unix" {
+			g.sockets = append(g.sockets, a.String())
+		} else if ap, err := netip.ParseAddrPort(a.String()); err == nil && strings.HasPrefix(a.Network(), "tcp") {
 			g.refused = append(g.refused, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		}
+	}
+}
+
+// Forget takes back one Refuse of an address.
+func (g *Guard) Forget(a net.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if a.Network() == "unix" {
+		if i := slices.Index(g.sockets, a.String()); i >= 0 {
+			g.sockets = slices.Delete(slices.Clone(g.sockets), i, i+1)
+		}
+	} else if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		if i := slices.Index(g.refused, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())); i >= 0 {
+			g.refused = slices.Delete(slices.Clone(g.refused), i, i+1)
 		}
 	}
 }
@@ -107,6 +127,9 @@ func Besides(ctx context.Context, why func(netip.AddrPort) string) context.Conte
 }
 
 func (g *Guard) check(ctx context.Context, network, address string) error {
+	if network == "unix" && g.RefusesSocket(address) {
+		return &RefusedError{Address: address, Why: itself}
+	}
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
 	}
@@ -142,7 +165,7 @@ func (g *Guard) why(ap netip.AddrPort) string {
 		}
 	}
 	if g.Refuses(netip.AddrPortFrom(addr, ap.Port())) {
-		return "it is a listener of the proxy itself"
+		return itself
 	}
 	return ""
 }
@@ -152,4 +175,11 @@ func (g *Guard) Refuses(to netip.AddrPort) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	return slices.ContainsFunc(g.refused, func(own netip.AddrPort) bool { return own.Port() == to.Port() && SameHost(own.Addr(), to.Addr()) })
+}
+
+// RefusesSocket reports whether the path of a Unix socket is that of one that was given to Refuse.
+func (g *Guard) RefusesSocket(path string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return slices.ContainsFunc(g.sockets, func(own string) bool { return SameSocket(own, path) })
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/heddlemesh/mesh/internal/guard"
+	"os"
 )
 
 // TestGuard: destinations by the address that is dialled, however it is spelled.
@@ -177,4 +178,62 @@ func TestBesides(t *testing.T) {
 			t.Errorf("%s: %v, closed %v", address, err, closed)
 		}
 	}
+}
+
+// TestForget: one Refuse is taken back, and another of the same address stands.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	g := guard.New(nil)
+	a, b := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10}
+	g.Refuse(a, a, b)
+	at := netip.MustParseAddrPort("127.0.0.1:9")
+	g.Forget(a)
+	if !g.Refuses(at) {
+		t.Error("both were taken back")
+	}
+	g.Forget(a)
+	g.Forget(a)
+	if g.Refuses(at) || !g.Refuses(netip.MustParseAddrPort("127.0.0.1:10")) {
+		t.Error("not the one that was named")
+	}
+}
+
+// TestSockets: a Unix socket is refused by any of its paths and by links to it, and not when it is another, or was taken back.
+func TestSockets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := net.Listen("unix", dir+"/own")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	other, err := net.Listen("unix", dir+"/other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := os.Symlink(dir+"/own", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	g := guard.New(nil)
+	abstract := &net.UnixAddr{Net: "unix", Name: "@own"}
+	g.Refuse(l.Addr(), l.Addr(), abstract)
+	refuses := func(when, path string, want bool) {
+		t.Helper()
+		c, err := g.DialContext(t.Context(), "unix", path)
+		if err == nil {
+			_ = c.Close()
+		}
+		if _, is := errors.AsType[*guard.RefusedError](err); is != want {
+			t.Errorf("%s, %s: %v", when, path, err)
+		}
+	}
+	g.Forget(l.Addr())
+	for path, want := range map[string]bool{dir + "/own": true, dir + "/./own": true, dir + "/link": true, dir + "/other": false, dir + "/none": false, "@own": true, "@other": false} {
+		refuses("one Refuse left", path, want)
+	}
+	g.Forget(l.Addr())
+	g.Forget(abstract)
+	refuses("none left", dir+"/own", false)
+	refuses("none left", "@own", false)
 }
