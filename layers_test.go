@@ -22,7 +22,7 @@ const modulePath = "github.com/heddlemesh/mesh"
 // layers is the table of DESIGN.md §4: a package imports only lower layers. A name ending in "/..." stands
 // for the directory and everything below it; "." is the module root.
 var layers = [][]string{
-	{"call", "transport/http1", "internal/drain", "internal/handover", "internal/attacks", "internal/guard", "internal/loopback", "internal/memory", "internal/capture", "internal/socket", "internal/inject", "internal/netns", "internal/dns", "internal/dashboards", "internal/proxyproto"},
+	{"call", "transport/http1", "internal/drain", "internal/handover", "internal/attacks", "internal/goaway", "internal/guard", "internal/loopback", "internal/memory", "internal/capture", "internal/socket", "internal/inject", "internal/netns", "internal/dns", "internal/dashboards", "internal/proxyproto", "internal/services"},
 	{"resilience", "telemetry", "discovery", "identity"},
 	{"telemetry/accesslog", "identity/jwt", "identity/authz", "identity/ca", "identity/external", "identity/workload", "routing/balance"},
 	{"routing"},
@@ -67,7 +67,7 @@ var walls = []struct {
 
 // programs are the packages that end up in one binary only; every other package is linked into the programs
 // of users and is held to what a library may do.
-var programs = []string{"cmd/...", "examples/...", "internal/cli", "internal/fieldsdoc", "internal/netns", "internal/sizebudget/..."}
+var programs = []string{"cmd/...", "examples/...", "internal/cli", "internal/fieldsdoc", "internal/netns", "internal/services", "internal/sizebudget/..."}
 
 // loggers may log (STYLE.md rule 6); everything else returns errors or calls an injected recorder.
 var loggers = append([]string{".", "internal/runtime", "internal/conformance", "meshtest", "proxy"}, programs...)

@@ -1,9 +1,11 @@
 package mesh_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"runtime"
@@ -148,4 +150,51 @@ func openFiles() int {
 		return 0
 	}
 	return len(list)
+}
+
+// A callingHandler calls the mesh for what is logged.
+type callingHandler struct {
+	slog.Handler
+	called func(text string)
+}
+
+func (h callingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h callingHandler) Handle(_ context.Context, r slog.Record) error {
+	h.called(r.Message)
+	return nil
+}
+
+// TestLoggerCallsMesh: who hears of a configuration may ask for the next one, and how the mesh fares, out of the log itself.
+func TestLoggerCallsMesh(t *testing.T) {
+	t.Parallel()
+	const strict = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: all, namespace: istio-system}\nspec: {mtls: {mode: STRICT}}\n"
+	var m atomic.Pointer[mesh.Mesh]
+	var lives, refusals atomic.Int64
+	one, err := mesh.New(t.Context(), mesh.WithLogger(slog.New(callingHandler{slog.DiscardHandler, func(text string) {
+		m := m.Load()
+		switch {
+		case m == nil:
+		case strings.HasPrefix(text, "mesh refuses"):
+			if refusals.Add(1); len(m.Status().Findings) > 0 {
+				t.Error(m.Status().Findings)
+			}
+		case text == "mesh configuration live" && lives.Add(1) <= 3:
+			if err := m.Apply(t.Context(), fmt.Appendf(nil, "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a%d}\n"+
+				"spec: {hosts: [a.example], resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}]}\n", lives.Load())); err != nil {
+				t.Error(err)
+			}
+		}
+	}})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = one.Close() })
+	m.Store(one)
+	if err := one.Apply(t.Context(), []byte(strict)); err != nil {
+		t.Fatal(err)
+	}
+	if lives.Load() < 4 || refusals.Load() != 1 || one.Status().Documents != 1 {
+		t.Errorf("%d configurations, %d refusals, %d documents", lives.Load(), refusals.Load(), one.Status().Documents)
+	}
 }

@@ -26,9 +26,10 @@ const (
 	FlagDPE                    // the request breaks its protocol
 	FlagUPE                    // the answer does
 	FlagNC                     // the rule's destination does not exist
+	FlagOM                     // memory is scarce
 )
 
-var flagNames = [...]string{"UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "DC", "URX", "SI", "DPE", "UPE", "NC"}
+var flagNames = [...]string{"UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "DC", "URX", "SI", "DPE", "UPE", "NC", "OM"}
 
 // String gives the flags as Envoy writes them, with commas between them, "-" for none.
 func (f Flags) String() string { return f.join(&flagNames) }
@@ -50,13 +51,13 @@ func (f Flags) join(names *[len(flagNames)]string) string {
 var longNames = [...]string{"NoHealthyUpstream", "UpstreamRequestTimeout", "LocalReset", "UpstreamRemoteReset", "UpstreamConnectionFailure",
 	"UpstreamConnectionTermination", "UpstreamOverflow", "NoRouteFound", "DelayInjected", "FaultInjected", "RateLimited",
 	"UnauthorizedExternalService", "DownstreamConnectionTermination", "UpstreamRetryLimitExceeded", "StreamIdleTimeout",
-	"DownstreamProtocolError", "UpstreamProtocolError", "NoClusterFound"}
+	"DownstreamProtocolError", "UpstreamProtocolError", "NoClusterFound", "OverloadManagerTerminated"}
 
 // Long gives the flags by Envoy's long names (access log %RESPONSE_FLAGS_LONG%).
 func (f Flags) Long() string { return f.join(&longNames) }
 
 // bits are the flags as numbers (Envoy, CoreResponseFlag by its legacy mask).
-var bits = [...]int64{0x2, 0x4, 0x8, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800, 0x1000, 0x4000, 0x8000, 0x10000, 0x40000, 0x800000, 0x1000000}
+var bits = [...]int64{0x2, 0x4, 0x8, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800, 0x1000, 0x4000, 0x8000, 0x10000, 0x40000, 0x800000, 0x1000000, 0x2000000}
 
 // Bits gives the flags as Envoy's attribute response.flags has them.
 func (f Flags) Bits() (n int64) {

@@ -66,8 +66,18 @@ func compileSet(docs []*document, o *Options) compiled {
 	c.readServices(docs)
 	c.readDestinationRules(docs)
 	c.readLimits(docs)
-	hosts := c.virtualHosts()
-	c.limitHosts(hosts)
+	tables := make(map[string]*routing.Table, len(c.scope.groups))
+	var hosts []*routing.VirtualHost
+	for i, group := range c.scope.groups {
+		own := c.virtualHosts(group)
+		c.limitHosts(own)
+		hosts = append(hosts, own...)
+		scope := snapshot.Mesh
+		if i > 0 {
+			scope = group[0].scope
+		}
+		tables[scope] = routing.NewTable(own)
+	}
 	authentication := c.authentication(docs)
 	requests, connections, provider := c.authorization(docs)
 	levels := c.telemetryLevels(docs)
@@ -76,8 +86,9 @@ func compileSet(docs []*document, o *Options) compiled {
 	c.checkLimits(docs, hosts, authentication != nil)
 	return compiled{
 		snapshot: &snapshot.Snapshot{
-			Tables:    map[string]*routing.Table{snapshot.Mesh: routing.NewTable(hosts)},
+			Tables:    tables,
 			Clusters:  c.clusters,
+			Egress:    c.egress(),
 			Outbound:  c.outbound(),
 			Limits:    c.limits,
 			Inbound:   c.inbound(),

@@ -76,12 +76,12 @@ func bindsMesh(gateways []string) bool {
 	return len(gateways) == 0 || slices.Contains(gateways, meshGateway)
 }
 
-// virtualHosts makes one virtual host for each port of each service and alias, and those that VirtualServices
-// declare for hosts that are no service.
-func (c *compiler) virtualHosts() []*routing.VirtualHost {
+// virtualHosts makes one virtual host for each port of each service and alias that the listeners of a table have, and those that
+// VirtualServices declare for hosts that are no service.
+func (c *compiler) virtualHosts(group []*egress) []*routing.VirtualHost {
 	var hosts []*routing.VirtualHost
-	find := make(map[*egress]func(host string) *virtualService, len(c.scope.listeners))
-	for _, e := range c.scope.listeners {
+	find := make(map[*egress]func(host string) *virtualService, len(group))
+	for _, e := range group {
 		find[e] = e.ownerIndex()
 	}
 	served := make(map[*egress]map[*virtualService]map[uint32]bool) // HTTP ports of the services a VirtualService has
@@ -96,7 +96,7 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 		also := append(shortNames(s.host, c.workload.Namespace), s.addresses...)
 		for i := range to.ports {
 			p := &to.ports[i]
-			e := c.scope.on(p.number)
+			e := on(group, p.number)
 			if e == nil || !e.admits(s.namespace, s.host) {
 				continue
 			}
@@ -105,10 +105,13 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 				v = find[e](to.host)
 			}
 			h := &routing.VirtualHost{Host: s.host, Port: uint16(p.number), Also: also,
-				HTTP: p.protocol != snapshot.Opaque, TLS: p.word == "TLS" || p.word == "HTTPS", UDP: p.word == "UDP",
+				HTTP: p.protocol != snapshot.Opaque && e.speech <= snapshot.SpeaksHTTP, TLS: p.word == "TLS" || p.word == "HTTPS", UDP: p.word == "UDP",
 				Origin: s.hostOrigin(p)}
 			def := c.defaultRoute(to, p)
 			h.Default = unruled(def)
+			if e.first == nil && !h.UDP {
+				e.first = h
+			}
 			c.connRules(h, v, p.number)
 			switch {
 			case !h.HTTP:
@@ -127,9 +130,9 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 			hosts = append(hosts, h)
 		}
 	}
-	for _, e := range c.scope.listeners {
+	for _, e := range group {
 		for i := range e.claims {
-			hosts = append(hosts, c.unregisteredHosts(e, &e.claims[i], served[e][e.claims[i].v])...)
+			hosts = append(hosts, c.unregisteredHosts(group, e, &e.claims[i], served[e][e.claims[i].v])...)
 		}
 	}
 	return hosts
@@ -138,7 +141,7 @@ func (c *compiler) virtualHosts() []*routing.VirtualHost {
 // unregisteredHosts makes virtual hosts for names that are no service of the registry: they answer on the
 // HTTP ports of the services that the same VirtualService names, or on port 80 where it names none
 // (istio.io, pilot/pkg/networking/core/route buildSidecarVirtualHostsForVirtualService).
-func (c *compiler) unregisteredHosts(e *egress, own *claim, ports map[uint32]bool) []*routing.VirtualHost {
+func (c *compiler) unregisteredHosts(group []*egress, e *egress, own *claim, ports map[uint32]bool) []*routing.VirtualHost {
 	v := own.v
 	if len(v.spec.GetHttp()) == 0 {
 		return nil
@@ -152,7 +155,7 @@ func (c *compiler) unregisteredHosts(e *egress, own *claim, ports map[uint32]boo
 			continue
 		}
 		for _, port := range sortedKeys(ports) {
-			if c.scope.on(port) != e {
+			if on(group, port) != e {
 				continue
 			}
 			hosts = append(hosts, &routing.VirtualHost{Host: name, Port: uint16(port), HTTP: true,

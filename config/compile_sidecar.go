@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/routing"
+	"github.com/heddlemesh/mesh/snapshot"
 )
 
 // A scope is what the workload may call: the egress of its Sidecar or, without one, everything
@@ -14,11 +17,15 @@ type scope struct {
 	doc       *document // the Sidecar; nil for none
 	spec      *networking.Sidecar
 	listeners []*egress
+	groups    [][]*egress // those that share a table; the first is snapshot.Mesh
 }
 
 // An egress is one listener: what can be called on its port or, without one, on all ports that no other has.
 type egress struct {
 	port    uint32
+	scope   string // of a listener with a table of its own; "" for the one that all others share
+	speech  snapshot.Speech
+	first   *routing.VirtualHost // of those that connections can go to
 	imports []hostPattern
 	except  []hostPattern // of the imports
 	claims  []claim       // the VirtualServices that it imports, in order of precedence
@@ -70,11 +77,21 @@ func (c *compiler) readScope(docs []*document) {
 			break
 		}
 	}
+	c.scope.groups = make([][]*egress, 1)
 	for _, l := range c.scope.spec.GetEgress() {
-		c.scope.listeners = append(c.scope.listeners, newEgress(l.GetPort().GetNumber(), l.GetHosts(), own))
+		e := newEgress(l.GetPort().GetNumber(), l.GetHosts(), own)
+		e.speech = speechOf(l.GetPort().GetProtocol())
+		if e.scope = scopeOf(l); e.scope != "" {
+			e.port = 0
+			c.scope.groups = append(c.scope.groups, []*egress{e})
+		} else {
+			c.scope.groups[0] = append(c.scope.groups[0], e)
+		}
+		c.scope.listeners = append(c.scope.listeners, e)
 	}
 	if len(c.scope.listeners) == 0 {
 		c.scope.listeners = []*egress{newEgress(0, []string{"*/*"}, own)}
+		c.scope.groups[0] = c.scope.listeners
 	}
 }
 
@@ -106,9 +123,9 @@ func egressHost(entry, own string) (p hostPattern, except bool) {
 	return hostPattern{namespace, canonicalName(host)}, except
 }
 
-// on gives the listener that has the port, nil where none has. Those with a port stand before the one without.
-func (s *scope) on(port uint32) *egress {
-	for _, e := range s.listeners {
+// on gives the listener of a table that has the port, nil where none has. Those with a port stand before the one without.
+func on(group []*egress, port uint32) *egress {
+	for _, e := range group {
 		if e.port == 0 || e.port == port {
 			return e
 		}

@@ -49,9 +49,8 @@ func tlsRules(s *networking.VirtualService) []connRule {
 	return rules
 }
 
-// connRules compiles the rules for connections to a port: those of tls where it is one of TLS, else those of tcp. Without one
-// that takes everything the port's own service takes the rest, but not on a port of TLS with rules (istio.io,
-// pilot/pkg/networking/core/tls.go).
+// connRules compiles the rules for connections to a port: those of tls where it is one of TLS, else those of tcp. For what they do
+// not take see routing.VirtualHost.Rest.
 func (c *compiler) connRules(h *routing.VirtualHost, v *virtualService, port uint32) {
 	if v == nil || h.HTTP || h.UDP {
 		return
@@ -64,9 +63,6 @@ func (c *compiler) connRules(h *routing.VirtualHost, v *virtualService, port uin
 		if to := c.connRule(v, &r, port); to != nil {
 			h.Conns = append(h.Conns, to)
 		}
-	}
-	if h.TLS && len(h.Conns) > 0 {
-		h.Default = nil
 	}
 }
 

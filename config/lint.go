@@ -38,6 +38,8 @@ const (
 
 	codeGateway = "HDL0125" // a Gateway that istiod refuses
 
+	codeEmptyListener = "HDL0126" // a listener for calls whose port no host has
+
 	// istioctl's.
 	codeNoWorkload      = "IST0127" // a selector that picks nothing
 	codeUnverified      = "IST0128" // TLS without verification of the server
@@ -104,8 +106,7 @@ func (l *linter) say(level Level, p fieldPath, code, message, hint string) {
 
 // written reports whether the document has the field, be it with its zero value.
 func (l *linter) written(p fieldPath) bool {
-	_, _, found := l.d.find(p)
-	return found
+	return l.d.has(p)
 }
 
 // backing gives the workloads of the set.

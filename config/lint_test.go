@@ -249,6 +249,32 @@ func TestLintServices(t *testing.T) {
 	})
 }
 
+// TestLintListeners: listeners for calls on ports that none of their hosts has.
+func TestLintListeners(t *testing.T) {
+	t.Parallel()
+	sidecar := func(egress string) string {
+		return doc("ServiceEntry", "reviews", reviewsEntry) + "---\n" + doc("Sidecar", "default", "{egress: ["+egress+", {hosts: ['*/*']}]}")
+	}
+	const port, of = "{port: {number: %d, name: a, protocol: HTTP}, hosts: ['%s']%s}", "bind: 'unix:///a', "
+	for name, c := range map[string]struct {
+		text, want string
+	}{
+		"its port":        {sidecar(fmt.Sprintf(port, 9080, "./*", "")), ""},
+		"another":         {sidecar(fmt.Sprintf(port, 1, "./*", ", bind: 127.0.0.1")), "none of the listener's hosts has the port 1: the ports of reviews.default.svc.cluster.local are 9080"},
+		"hosts elsewhere": {sidecar(fmt.Sprintf(port, 1, "shop/*", "")), ""},
+		"a socket":        {sidecar("{" + of + strings.TrimPrefix(fmt.Sprintf(port, 0, "./*", ""), "{")), ""},
+		"a rule's host":   {sidecar(fmt.Sprintf(port, 1, "./*", "")) + "---\n" + doc("VirtualService", "v", "{hosts: [other], http: [{route: [{destination: {host: reviews}}]}]}"), ""},
+	} {
+		found := lintSet(t, c.text)
+		switch {
+		case c.want == "" && len(found) > 0:
+			t.Errorf("%s: %v", name, found)
+		case c.want != "" && (len(found) != 1 || found[0].Code != codeEmptyListener || found[0].Level != Info || !strings.Contains(found[0].Message, c.want) || found[0].Path != "spec.egress[0].port.number"):
+			t.Errorf("%s: %v, want %s", name, found, c.want)
+		}
+	}
+}
+
 func TestLintRulesBehindOthers(t *testing.T) {
 	t.Parallel()
 	text := doc("DestinationRule", "mine", "{host: reviews.shop.svc.cluster.local}") +

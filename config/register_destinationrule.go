@@ -96,7 +96,7 @@ func destinationRuleFields() register {
 			{name: "http"},
 		}},
 		"ConnectionPoolSettings.TCPSettings": {test: "TestCompilesConnections", fields: []fieldEntry{
-			{name: "maxConnections", note: "connections of HTTP/1.1 and HTTP/2, of which each endpoint may have one in any case; those of gRPC channels and of opaque TCP are not limited yet"},
+			{name: "maxConnections", note: "those of a sidecar that are not HTTP are reset beyond it, flag UO; of HTTP/2 each endpoint may have one in any case; those of gRPC channels are not limited yet"},
 			{name: "connectTimeout"},
 			{name: "tcpKeepalive"},
 			{name: "maxConnectionDuration"},

@@ -7,16 +7,23 @@ func scopeFields() register {
 	return register{
 		"Sidecar": {needs: `{egress: [{hosts: ["*/*"]}]}`, fields: []fieldEntry{
 			{name: "workloadSelector"},
-			{name: "ingress", outcome: Refused, value: "[{port: {number: 80, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}]"},
+			{name: "ingress", value: "[{port: {number: 80, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}]", test: "TestDeclaredInbound", note: "a sidecar's; a program that imports the mesh listens itself"},
 			{name: "egress"},
 			{name: "inboundConnectionPool", outcome: Warned, value: "{http: {maxRequestsPerConnection: 1}}", note: "but for tcp.maxConnections, of connections to each port that are not HTTP: a sidecar closes those beyond it, flag UO"},
 			{name: "outboundTrafficPolicy"},
 		}},
-		"IstioEgressListener": {needs: `{hosts: ["*/*"]}`, test: "TestValidateSidecar", fields: []fieldEntry{
+		"IstioIngressListener": {needs: "{port: {number: 80, name: http, protocol: HTTP}, defaultEndpoint: '127.0.0.1:8080'}", test: "TestDeclaredInbound", fields: []fieldEntry{
+			{name: "port", value: "{number: 81, protocol: TCP}"},
+			{name: "bind", value: "127.0.0.1"},
+			{name: "captureMode"},
+			{name: "defaultEndpoint", value: "'unix:///run/app.sock'"},
+			{name: "tls", outcome: Refused, value: "{mode: SIMPLE}"},
+			{name: "connectionPool", outcome: Warned, value: "{http: {maxRequestsPerConnection: 1}}", note: "but for tcp.maxConnections, as inboundConnectionPool, in whose place it stands"},
+		}},
+		"IstioEgressListener": {needs: `{hosts: ["*/*"]}`, test: "TestDeclaredOutbound", fields: []fieldEntry{
 			{name: "port"},
-			{name: "bind", outcome: Warned, value: "127.0.0.1", beside: `{hosts: ["*/*"], port: {number: 80, name: http, protocol: HTTP}}`},
-			{name: "captureMode", outcome: Warned},
-			{name: "captureMode=DEFAULT"},
+			{name: "bind", value: "127.0.0.1", beside: `{hosts: ["*/*"], port: {number: 80, name: http, protocol: HTTP}}`, note: "where a sidecar listens; of captured calls the port alone counts, and there is a warning with IPTABLES"},
+			{name: "captureMode", beside: `{hosts: ["*/*"], port: {number: 80, name: http, protocol: HTTP}}`, note: "NONE of the listener for all ports is warned about"},
 			{name: "hosts", value: `["*/*"]`},
 		}},
 		"SidecarPort": {needs: "{number: 80, name: http, protocol: HTTP}", fields: []fieldEntry{

@@ -168,6 +168,7 @@ func (c *compiler) inbound() snapshot.Inbound {
 		in.Hops = 1 + int(t.GetNumTrustedProxies())
 	}
 	in.MaxConnections = int(c.scope.spec.GetInboundConnectionPool().GetTcp().GetMaxConnections())
+	in.Listeners = c.ingress()
 	in.TLS13 = c.onlyTLS13()
 	return in
 }

@@ -25,10 +25,34 @@ func TestValidateSidecar(t *testing.T) {
 		{"labels", "  workloadSelector: {labels: {a b: c}}\n  outboundTrafficPolicy: {mode: ALLOW_ANY}", []string{
 			"IST0106! 5:31 spec.workloadSelector.labels[\"a b\"] ~ is no key of a label"}},
 		{"inbound", `
-  ingress: [{port: {number: 80, protocol: HTTP, name: a}, defaultEndpoint: "127.0.0.1:8080"}]
+  ingress:
+  - {port: {number: 80, protocol: HTTP, name: a}, defaultEndpoint: "127.0.0.1:8080"}
+  - {port: {number: 81, protocol: TCP}, bind: "::1", captureMode: NONE, defaultEndpoint: "unix:///run/a.sock", connectionPool: {tcp: {maxConnections: 2}}}
+  - {port: {number: 82}, captureMode: IPTABLES, defaultEndpoint: "[::]:8080"}
   inboundConnectionPool: {tcp: {maxConnections: 1, connectTimeout: 1s}}`, []string{
-			"HDL0008! 5:3 spec.ingress ~ calls would come in on other ports",
-			"HDL0008? 6:3 spec.inboundConnectionPool ~ tcp.connectTimeout"}},
+			"HDL0008? 9:3 spec.inboundConnectionPool ~ tcp.connectTimeout"}},
+		{"inbound listeners that cannot be", `
+  ingress:
+  - defaultEndpoint: "127.0.0.1:8080"
+  - {port: {number: 80, protocol: FTP, targetPort: 1}, bind: "unix:///a", defaultEndpoint: "10.0.0.1:80"}
+  - {port: {number: 80}, defaultEndpoint: ":80", tls: {mode: SIMPLE}}
+  - {port: {number: 0}, defaultEndpoint: "unix://a", connectionPool: {http: {maxRetries: 1}}}
+  - {port: {number: 70000, protocol: HTTP_PROXY}, defaultEndpoint: "127.0.0.1:0"}`, []string{
+			"IST0106! 6:5 spec.ingress[0] ~ port is missing",
+			"IST0106! 7:35 spec.ingress[1].port.protocol ~ is no protocol",
+			"HDL0009? 7:52 spec.ingress[1].port.targetPort ~ targetPort is ignored",
+			`IST0106! 7:62 spec.ingress[1].bind ~ "unix:///a" is no IP address`,
+			`IST0106! 7:92 spec.ingress[1].defaultEndpoint ~ "10.0.0.1:80" is no address of the program; write 127.0.0.1:PORT`,
+			"IST0106! 8:21 spec.ingress[2].port.number ~ 80 repeats ingress[1]",
+			`IST0106! 8:43 spec.ingress[2].defaultEndpoint ~ ":80" is no address of the program`,
+			"HDL0008! 8:50 spec.ingress[2].tls ~ callers would be served without TLS",
+			"IST0106! 9:21 spec.ingress[3].port.number ~ is no port",
+			`IST0106! 9:42 spec.ingress[3].defaultEndpoint ~ "unix://a" is no address`,
+			"HDL0008? 9:54 spec.ingress[3].connectionPool ~ http.maxRetries",
+			"IST0106! 10:21 spec.ingress[4].port.number ~ is no port",
+			"IST0106! 10:38 spec.ingress[4].port.protocol ~ is no protocol",
+			`IST0106! 10:68 spec.ingress[4].defaultEndpoint ~ "127.0.0.1:0" is no address`,
+		}},
 		{"listeners", `
   egress:
   - hosts: ["*/*"]
@@ -43,7 +67,6 @@ func TestValidateSidecar(t *testing.T) {
   - hosts: ["*/*"]`, []string{
 			"IST0106! 6:5 spec.egress[0] ~ is for all ports and not the last",
 			"IST0106! 7:11 spec.egress[0].bind ~ bind needs a port",
-			"HDL0008? 7:11 spec.egress[0].bind ~ without effect",
 			"HDL0008? 8:18 spec.egress[0].captureMode ~ without effect",
 			"IST0106! 10:5 spec.egress[1].hosts ~ hosts is missing",
 			"IST0106! 11:20 spec.egress[2].port.number ~ repeats egress[1]",
@@ -58,10 +81,29 @@ func TestValidateSidecar(t *testing.T) {
     hosts: ["*/*"]
   - port: {number: 0, protocol: HTTP}
     bind: unix:///tmp/a.sock
-    hosts: ["*/*"]`, []string{
-			"HDL0008! 6:36 spec.egress[0].port.protocol ~ is not built",
-			"HDL0008! 9:11 spec.egress[1].bind ~ programs would find nothing at that socket",
-			"HDL0008? 9:11 spec.egress[1].bind ~ without effect",
+    hosts: ["*/*"]
+  - port: {number: 0, protocol: TCP}
+    bind: unix://@abstract
+    captureMode: NONE
+    hosts: ["*/*"]
+  - port: {number: 9080, protocol: HTTP}
+    bind: 127.0.0.1
+    captureMode: NONE
+    hosts: ["*/*"]`, nil},
+		{"listeners of proxies that cannot be", `
+  egress:
+  - {port: {number: 80, protocol: HTTP}, bind: "unix:///a.sock", hosts: ["*/*"]}
+  - {port: {number: 0, protocol: HTTP}, bind: "unix://a.sock", captureMode: IPTABLES, hosts: ["*/*"]}
+  - {port: {number: 0}, bind: "unix://@", hosts: ["*/*"]}
+  - {port: {number: 81, protocol: HTTP}, bind: localhost, captureMode: NONE, hosts: ["*/*"]}
+  - {port: {number: 82, protocol: HTTP}, bind: 127.0.0.1, captureMode: IPTABLES, hosts: ["*/*"]}`, []string{
+			"IST0106! 6:21 spec.egress[0].port.number ~ 80 is a port, and bind a Unix socket; write 0",
+			"IST0106! 7:47 spec.egress[1].bind ~ is no absolute path of a socket",
+			"IST0106! 7:77 spec.egress[1].captureMode ~ nothing captures connections to a Unix socket",
+			"IST0106! 8:6 spec.egress[2].port ~ a Unix socket needs a protocol",
+			"IST0106! 8:31 spec.egress[2].bind ~ is no absolute path of a socket",
+			"IST0106! 9:48 spec.egress[3].bind ~ is no IP address",
+			"HDL0008? 10:48 spec.egress[4].bind ~ without effect",
 		}},
 		{"hosts", `
   egress:

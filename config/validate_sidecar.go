@@ -3,11 +3,16 @@ package config
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/heddlemesh/mesh/snapshot"
 )
+
+const unixPrefix = "unix://"
 
 // sidecar checks what a workload may call. What the kind says of calls that come in is refused where it moves them
 // or keeps them out, and warned about otherwise.
@@ -22,9 +27,7 @@ func (v *validation) sidecar(p fieldPath, s *networking.Sidecar) {
 		}
 		v.labels(at.at("labels"), sel.GetLabels())
 	}
-	if len(s.GetIngress()) > 0 {
-		v.unbuilt(p.at("ingress"), "calls would come in on other ports than those it lists, and go elsewhere from there")
-	}
+	v.ingress(p.at("ingress"), s.GetIngress())
 	if s.GetInboundConnectionPool() != nil {
 		v.inboundPool(p.at("inboundConnectionPool"), s.GetInboundConnectionPool())
 	}
@@ -62,41 +65,95 @@ func (v *validation) egress(p fieldPath, list []*networking.IstioEgressListener)
 			if l.GetBind() != "" {
 				v.refuse(at.at("bind"), "bind needs a port", "write the port, or remove it")
 			}
+			if l.GetCaptureMode() == networking.CaptureMode_NONE {
+				v.unenforced(at.at("captureMode"), "captureMode NONE of the listener for all ports; write one for each port")
+			}
 		default:
 			v.egressPort(at, l, ports, i)
-		}
-		if l.GetBind() != "" {
-			v.unenforced(at.at("bind"), "bind")
-		}
-		if l.GetCaptureMode() != networking.CaptureMode_DEFAULT {
-			v.unenforced(at.at("captureMode"), "captureMode")
 		}
 		v.egressHosts(at.at("hosts"), l.GetHosts())
 	}
 }
 
 func (v *validation) egressPort(at fieldPath, l *networking.IstioEgressListener, ports map[uint32]int, i int) {
-	port, p := l.GetPort(), at.at("port")
-	if strings.HasPrefix(l.GetBind(), "unix:") {
-		v.unbuilt(at.at("bind"), "programs would find nothing at that socket")
-		return
-	}
-	v.port(p.at("number"), port.GetNumber())
-	if first, again := ports[port.GetNumber()]; again {
-		v.refuseValue(p.at("number"), fmt.Sprintf("repeats egress[%d]", first), "put their hosts together")
+	port, bind := l.GetPort(), l.GetBind()
+	if path, unix := strings.CutPrefix(bind, unixPrefix); unix {
+		if port.GetNumber() != 0 {
+			v.refuseValue(at.at("port", "number"), "is a port, and bind a Unix socket", "write 0")
+		}
+		if !strings.HasPrefix(path, "/") && (len(path) < 2 || path[0] != '@') {
+			v.refuseValue(at.at("bind"), "is no absolute path of a socket", "write unix:///path, or unix://@name")
+		}
+		if l.GetCaptureMode() == networking.CaptureMode_IPTABLES {
+			v.refuse(at.at("captureMode"), "nothing captures connections to a Unix socket", "write NONE")
+		}
+		if speechOf(port.GetProtocol()) == snapshot.SpeaksAny {
+			v.refuse(at.at("port"), "a Unix socket needs a protocol", "write protocol: HTTP, or what else is spoken there")
+		}
 	} else {
-		ports[port.GetNumber()] = i
+		v.listenerPort(at, port.GetNumber(), bind, ports, i)
 	}
-	switch name := port.GetProtocol(); {
-	case strings.EqualFold(name, "HTTP_PROXY"):
-		v.unbuilt(p.at("protocol"), "calls on other ports would not find these hosts")
-	case name != "" && !isIn(name, protocols...):
+	if unix := strings.HasPrefix(bind, unixPrefix); bind != "" && !unix && l.GetCaptureMode() == networking.CaptureMode_IPTABLES {
+		v.unenforced(at.at("bind"), "bind of a listener whose calls are captured: it is for its port on every address")
+	}
+	v.sidecarPort(at.at("port"), port, true)
+}
+
+// listenerPort checks a port that may be listed once, and the address that it is on.
+func (v *validation) listenerPort(at fieldPath, number uint32, bind string, ports map[uint32]int, i int) {
+	v.port(at.at("port", "number"), number)
+	if first, again := ports[number]; again {
+		v.refuseValue(at.at("port", "number"), fmt.Sprintf("repeats %v[%d]", at[len(at)-2], first), "make one listener of them")
+	} else {
+		ports[number] = i
+	}
+	if bind != "" && !isIP(bind) {
+		v.refuseValue(at.at("bind"), "is no IP address", "write one, or remove it")
+	}
+}
+
+func (v *validation) sidecarPort(p fieldPath, port *networking.SidecarPort, calls bool) {
+	name := port.GetProtocol()
+	if name != "" && !isIn(name, protocols...) && !(calls && strings.EqualFold(name, httpProxy)) {
 		v.refuseValue(p.at("protocol"), "is no protocol", oneOf(name, protocols))
 	}
 	//nolint:staticcheck // SA1019: a deprecated field that documents still have
 	if port.GetTargetPort() != 0 {
 		v.doubt(p.at("targetPort"), "targetPort is ignored, by Istio too", "remove it")
 	}
+}
+
+// ingress checks listeners for callers.
+func (v *validation) ingress(p fieldPath, list []*networking.IstioIngressListener) {
+	ports := make(map[uint32]int, len(list))
+	for i, l := range list {
+		at := p.at(i)
+		if l.GetPort() == nil {
+			v.refuse(at, "port is missing", "write the port that callers connect to")
+			continue
+		}
+		v.listenerPort(at, l.GetPort().GetNumber(), l.GetBind(), ports, i)
+		v.sidecarPort(at.at("port"), l.GetPort(), false)
+		if to := l.GetDefaultEndpoint(); to != "" && !isProgram(to) {
+			v.refuseValue(at.at("defaultEndpoint"), "is no address of the program", "write 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT, [::]:PORT or unix:///path")
+		}
+		if l.GetTls() != nil {
+			v.unbuilt(at.at("tls"), "callers would be served without TLS, and without their certificates being looked at")
+		}
+		if l.GetConnectionPool() != nil {
+			v.inboundPool(at.at("connectionPool"), l.GetConnectionPool())
+		}
+	}
+}
+
+// isProgram reports whether a program of the machine can listen there (IstioIngressListener.defaultEndpoint).
+func isProgram(to string) bool {
+	if path, unix := strings.CutPrefix(to, unixPrefix); unix {
+		return strings.HasPrefix(path, "/")
+	}
+	ap, err := netip.ParseAddrPort(to)
+	a := ap.Addr()
+	return err == nil && ap.Port() != 0 && (a.IsUnspecified() || a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback())
 }
 
 // egressHosts checks entries of the form namespace/dnsName.

@@ -113,6 +113,8 @@ type listenInfo struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 	App     string `json:"app,omitempty"`
+	Origin  string `json:"origin,omitempty"` // the document that asks for it
+	Error   string `json:"error,omitempty"`  // why it is not open
 }
 
 func (s *Sidecar) serverInfo() serverInfo {
@@ -124,11 +126,14 @@ func (s *Sidecar) serverInfo() serverInfo {
 		info.State = "DRAINING"
 	}
 	for _, srv := range s.servers() {
-		l := listenInfo{Name: srv.name, Address: srv.l.Addr().String()}
+		l := listenInfo{Name: srv.name, Address: srv.l.Addr().String(), Origin: srv.origin}
 		if srv.app != nil {
 			l.App = srv.app.address
 		}
 		info.Listeners = append(info.Listeners, l)
+	}
+	for _, b := range s.declared.unopened() {
+		info.Listeners = append(info.Listeners, listenInfo{Name: b.direction, Address: b.address, Origin: b.origin, Error: b.why})
 	}
 	return info
 }
@@ -142,7 +147,11 @@ func (s *Sidecar) adminListeners(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	for _, l := range all {
-		_, _ = fmt.Fprintf(w, "%s::%s\n", l.Name, l.Address)
+		state := ""
+		if l.Error != "" {
+			state = "::not open: " + call.Printable(l.Error)
+		}
+		_, _ = fmt.Fprintf(w, "%s::%s%s\n", l.Name, l.Address, state)
 	}
 }
 

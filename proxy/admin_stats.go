@@ -49,6 +49,16 @@ func (s *Sidecar) families(yield func(telemetry.Family)) {
 		replies.Add(float64(n), "direction", k.direction, "flag", k.flag, "reason", k.reason)
 	}
 	yield(replies)
+	if s.overload != nil {
+		rejected := telemetry.Family{Name: "envoy_listener_downstream_cx_overload_reject", Help: "Connections that were closed because memory is scarce.", Kind: telemetry.Counter}
+		for _, srv := range s.servers() {
+			if srv.forward != nil {
+				rejected.Add(float64(srv.l.rejected.Load()), "direction", srv.name, "listener", srv.l.Addr().String())
+			}
+		}
+		yield(rejected)
+		s.overload.families(yield)
+	}
 	s.queries(yield)
 	if s.app != nil {
 		failed := telemetry.Family{Name: "heddle_application_scrapes_failed_total", Help: "Scrapes of the application's own metrics that failed.", Kind: telemetry.Counter}

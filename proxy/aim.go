@@ -62,6 +62,10 @@ func (x *exchange) aim() *LocalReply {
 	if x.view.Port == 0 {
 		x.view.Port = 80
 	}
+	x.view.Scope = x.s.wire.scope
+	if x.s.wire.port != 0 {
+		x.view.Port = x.s.wire.port
+	}
 	if !inbound && x.s.to.IsValid() { // which the program has connected to, whatever Host says
 		x.view.Port = x.s.to.Port()
 		x.view.Host = x.s.wire.captor.names.named(x.view.Host)

@@ -34,6 +34,7 @@ func (s *Sidecar) openCapture() error {
 	}
 	for _, address := range c.Capture.Inbound {
 		captor, e := newCaptor(c.Capture, c.Guard, c.Mesh.Inbound()), c.Mesh.Engine()
+		captor.engine = e
 		srv, err := s.listen("captured", address, &forwarder{direction: "inbound", target: captor.inboundTarget(e), via: captor.via})
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -8,12 +9,15 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
+	"github.com/heddlemesh/mesh/internal/socket"
+	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -57,6 +61,7 @@ type captor struct {
 	inbound *transport.Inbound // nil for outbound
 	unheard unheard
 	names   *names // of outbound
+	engine  *transport.Engine
 
 	mu    sync.Mutex // guards what follows
 	apps  map[way]*application
@@ -65,8 +70,9 @@ type captor struct {
 
 // A way is where connections to the program meant to go, and, where it is to see that, whom they are from.
 type way struct {
-	to   netip.AddrPort
-	from netip.Addr
+	to      netip.AddrPort
+	from    netip.Addr
+	program string // where a declared listener says that it is; "" for there
 }
 
 func newCaptor(c Capture, g *Guard, in *transport.Inbound) *captor {
@@ -84,13 +90,13 @@ const maxApplications = 1024
 
 // application gives the program on one of its ports, called from an address whose connections are not captured again: with TPROXY the
 // caller's, unless that is nobody's.
-func (c *captor) application(to netip.AddrPort, from netip.Addr) *application {
-	if !c.config.TPROXY {
+func (c *captor) application(to netip.AddrPort, from netip.Addr, program string) *application {
+	if !c.config.TPROXY || onLoopback(program) {
 		from = netip.Addr{}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := way{to, from}
+	w := way{to, from, program}
 	a := c.apps[w]
 	if a != nil {
 		return a
@@ -101,8 +107,10 @@ func (c *captor) application(to netip.AddrPort, from netip.Addr) *application {
 		}
 		clear(c.apps)
 	}
-	a = newApplication(to.String())
-	a.from, a.as = capture.PassThrough(to.Addr()), from
+	a = newApplication(cmp.Or(program, to.String()))
+	if at, err := netip.ParseAddrPort(a.address); err == nil {
+		a.from, a.as = capture.PassThrough(at.Addr()), from
+	}
 	c.apps[w] = a
 	return a
 }
@@ -154,7 +162,8 @@ func (c *captor) inboundTarget(e *transport.Engine) func(*http.Request) (destina
 
 func (c *captor) via(r *http.Request) http.RoundTripper {
 	from, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return c.application(transport.DestinationOf(r.Context()), from.Addr().Unmap()).via(r)
+	to := transport.DestinationOf(r.Context())
+	return c.application(to, from.Addr().Unmap(), programOf(c.declared(to), to.Addr())).via(r)
 }
 
 // captured finds out where a redirected connection meant to go, and what is spoken on it. What is not HTTP is served, or
@@ -250,12 +259,19 @@ func (s *session) from() netip.Addr {
 // received is captured of a connection to the program.
 func (s *session) received() bool {
 	c := s.wire.captor
-	s.app = c.application(s.to, s.from())
+	l := c.declared(s.to)
+	program := programOf(l, s.to.Addr())
+	path, unix := strings.CutPrefix(program, "unix://")
+	if at, err := netip.ParseAddrPort(program); err == nil && c.refuses(at) || unix && c.guard.RefusesSocket(path) {
+		s.refuse(s.to, LocalReply{Flag: "UH", Reason: OwnTraffic, Text: "the endpoint of the port's listener is the sidecar's own"})
+		return false
+	}
+	s.app = c.application(s.to, s.from(), program)
 	if slices.Contains(c.config.ProxyProtocol, s.to.Port()) && !s.proxied() {
 		s.refuse(s.to, LocalReply{Flag: "DPE", Reason: NoHeader, Text: "the connection begins with no header of the PROXY protocol"})
 		return false
 	}
-	opaque := slices.Contains(c.config.Opaque, s.to.Port())
+	opaque := slices.Contains(c.config.Opaque, s.to.Port()) || l != nil && l.Speech > snapshot.SpeaksHTTP
 	said := undecided
 	if !opaque || c.inbound.Identified() { // which may be asked for by TLS
 		b, err := s.hear(c.config.ServerFirst, make([]byte, maxSniffed), func(b []byte) bool { return opaque || sniff(b) != undecided })
@@ -266,7 +282,7 @@ func (s *session) received() bool {
 			said = speaksOther
 		}
 	}
-	options := []transport.InboundOption{transport.WithInboundPort(s.to.Port())}
+	options := []transport.InboundOption{transport.WithInboundPort(s.to.Port()), transport.WithPeerExchange()}
 	own := false // it is the program's own TLS
 	if said == speaksTLS {
 		b, err := s.hear(c.config.ServerFirst, make([]byte, maxHello), func(b []byte) bool {
@@ -279,7 +295,8 @@ func (s *session) received() bool {
 		offered, _ := offers(b)
 		own = !c.inbound.Meant(s.to.Port(), offered)
 	}
-	if said == undecided || own {
+	http := !own && !opaque && l != nil && l.Speech == snapshot.SpeaksHTTP
+	if said == undecided && !http || own {
 		options = append(options, transport.WithServerFirst())
 	}
 	nc, err := c.inbound.Admit(s.nc, options...)
@@ -291,6 +308,7 @@ func (s *session) received() bool {
 		said = s.within()
 	}
 	switch {
+	case http && said != speaksHTTP2: // the codec refuses what is none
 	case opaque || said != speaksHTTP1 && said != speaksHTTP2:
 		s.pass()
 		return false
@@ -332,7 +350,7 @@ func (s *session) within() spoken {
 		return speaksHTTP2
 	case "http/1.1":
 		return speaksHTTP1
-	case "istio": // of Istio's clients of TCP
+	case "istio", transport.PeerExchange: // of Istio's clients of TCP
 		return speaksOther
 	}
 	s.reading.Arm(s.wire.captor.config.ServerFirst)
@@ -358,7 +376,7 @@ func (s *session) take(nc net.Conn) {
 	gone := s.why == clientGone
 	s.wrap(nc)
 	if gone {
-		_ = beneath(nc).Close()
+		_ = socket.Beneath(nc).Close()
 	}
 	s.caller = s.wire.engine.Caller(nc)
 }
@@ -373,6 +391,7 @@ func (s *session) handOn() {
 
 // pass joins a connection that is not HTTP with the program, where policies let it in.
 func (s *session) pass() {
+	s.tell()
 	tally := s.tally()
 	if details, ok := s.wire.captor.inbound.LetsIn(s.nc, s.to); !ok {
 		tally.Failed(0, details, nil)
@@ -388,13 +407,13 @@ func (s *session) tally() *transport.Tally {
 	if s.tls != nil {
 		at.ServerName = s.tls.ConnectionState().ServerName
 	}
-	return s.wire.engine.Tally(s.began, at, s.caller)
+	return s.wire.engine.Tally(s.began, at, s.caller, s.said)
 }
 
 // reach joins a connection that was let in with the program.
 func (s *session) reach(tally *transport.Tally) {
 	port := s.to.Port()
-	if !s.wire.reached.enter(port, s.wire.engine.Snapshot().Inbound.MaxConnections) {
+	if !s.wire.reached.enter(port, s.wire.engine.Snapshot().Inbound.Most(port)) {
 		reply := LocalReply{Flag: "UO", Reason: call.ReasonOverflow.String(), Text: "as many connections as inboundConnectionPool allows"}
 		tally.Failed(reply.flags(), "", nil)
 		s.refuse(s.to, reply)
@@ -420,7 +439,7 @@ func (s *session) reach(tally *transport.Tally) {
 	s.tunnel(up, tally, func() { s.wire.reached.leave(port) })
 }
 
-// ends gives the addresses of the session's connection.
-func (s *session) ends(name string) transport.Ends {
+// ends gives the addresses of the connection.
+func (s *visitor) ends(name string) transport.Ends {
 	return transport.Ends{Local: s.to, Remote: addressOf(s.nc.RemoteAddr()), Direct: transport.PhysicalPeer(s.nc), ServerName: name}
 }

@@ -142,10 +142,6 @@ func response(c net.Conn) string {
 	return fmt.Sprint(resp.StatusCode, " ", string(body))
 }
 
-func saying(text string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, text+" for "+r.Host) })
-}
-
 // entry is a ServiceEntry with one endpoint; what has no address is told by host or port.
 func entry(host, address, protocol string, port int, endpoint string) string {
 	at, endpointPort, _ := net.SplitHostPort(endpoint)

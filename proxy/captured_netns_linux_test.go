@@ -47,10 +47,13 @@ const istioRules = `*nat
 COMMIT
 `
 
-// install puts rules in place, of which the last one here is Istio's.
+// install puts rules in place: ours, or Istio's in either of its forms.
 func install(t *testing.T, backend capture.Backend) (uninstall func()) {
 	t.Helper()
 	ctx := context.Background()
+	if backend == "istio-nft" {
+		return installIstioNFT(t)
+	}
 	if backend != "istio" {
 		root := []capture.Range{{First: 0, Last: 0}}
 		if err := capture.Install(ctx, capture.Config{Backend: backend, UIDs: root}, capture.Run); err != nil {
@@ -64,7 +67,7 @@ func install(t *testing.T, backend capture.Backend) (uninstall func()) {
 	}
 	v4 := strings.NewReplacer("PASS", "127.0.0.6/32", "LOOPBACK", "127.0.0.1/32").Replace(istioRules)
 	v6 := strings.NewReplacer("PASS", "::6/128", "LOOPBACK", "::1/128").Replace(istioRules)
-	netns.Command(t, "ip", "-6", "address", "add", "::6/128", "dev", "lo") // as Istio's tool does
+	netns.Command(t, "ip", "-6", "address", "add", "::6/128", "dev", "lo", "nodad") // as Istio's tool does
 	for restore, text := range map[string]string{"iptables-nft-restore": v4, "ip6tables-nft-restore": v6} {
 		if _, err := capture.Run(ctx, text, restore, "--noflush"); err != nil {
 			t.Fatal(err)
@@ -132,24 +135,23 @@ func TestNamespaceTransparent(t *testing.T) {
 		c.Outbound = ""
 		c.Capture = proxy.Capture{Outbound: []string{"127.0.0.1:15001", "[::1]:15001"}, Inbound: []string{":15006"}, Opaque: []uint16{3306, 7, 9999}}
 	})
-	own, err := net.Listen("tcp", "127.0.0.1:9999") // the program's, for itself
-	if err != nil {
-		t.Fatal(err)
+	for _, address := range []string{"127.0.0.1:9999", "[::1]:9999"} { // the program's, for itself
+		own, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go speakFirst(own, "own")
+		t.Cleanup(func() { _ = own.Close() })
 	}
-	go speakFirst(own, "own")
-	t.Cleanup(func() { _ = own.Close() })
-	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesNFT, capture.IPTablesLegacy, "istio"} {
+	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesNFT, capture.IPTablesLegacy, "istio", "istio-nft"} {
 		uninstall := install(t, backend)
 		dial := func(address string) net.Conn {
 			conn, err := netns.DialAs(userOfProgram, userOfProgram, address)
 			return connected(t, conn, err)
 		}
 		for _, family := range []struct{ here, there, pass string }{
-			{netns.HereV4, netns.ThereV4, "127.0.0.6"}, {netns.HereV6, netns.ThereV6, "::1"},
+			{netns.HereV4, netns.ThereV4, "127.0.0.6"}, {netns.HereV6, netns.ThereV6, "::6"},
 		} {
-			if backend == "istio" && family.pass == "::1" {
-				family.pass = "::6"
-			}
 			from := func(port string) net.Conn {
 				conn, err := there.Dial(net.JoinHostPort(family.here, port))
 				return connected(t, conn, err)
@@ -166,9 +168,6 @@ func TestNamespaceTransparent(t *testing.T) {
 				if c.got != c.want {
 					t.Errorf("%s, %s, %s: %q, want %q", backend, family.here, c.name, c.got, c.want)
 				}
-			}
-			if family.pass == "::1" {
-				continue // from that address Linux does not hear that nobody listens (docs/transparent.md)
 			}
 			if got := greeting(from("7")); got != "reset" {
 				t.Errorf("%s, %s, a port that nobody has: %q", backend, family.here, got)
@@ -245,7 +244,7 @@ func TestNamespaceStraight(t *testing.T) {
 	for range 5 {
 		attack("without rules")
 	}
-	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesLegacy, "istio"} {
+	for _, backend := range []capture.Backend{capture.NFTables, capture.IPTablesLegacy, "istio", "istio-nft"} {
 		uninstall := install(t, backend)
 		attack(string(backend))
 		uninstall()

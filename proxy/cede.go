@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // A BoundListener is a listening socket of a sidecar, by the address that it was configured with.
@@ -55,6 +57,7 @@ func (s *Sidecar) PacketConns() []BoundPacketConn {
 // reset.
 func (s *Sidecar) Cede() {
 	s.ceded.Store(true)
+	s.declared.halt()
 	var all sync.WaitGroup
 	for _, srv := range s.servers() {
 		all.Go(srv.l.cede)
@@ -69,6 +72,7 @@ func (s *Sidecar) Cede() {
 func (l *gentleListener) cede() {
 	l.ceded.Store(true)
 	l.stopping.Store(true)
+	socket.Leave(l.Listener)
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(past) != nil {
 		_ = l.Listener.Close()
 	}

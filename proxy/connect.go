@@ -9,7 +9,6 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/internal/guard"
-	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -28,13 +27,8 @@ func (x *exchange) tunnelTo() {
 		x.reply(badRequest("CONNECT names a host and a port, and has no body"))
 		return
 	}
-	name := ""
-	if t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]; t != nil {
-		if v, _ := t.Lookup(host, port); v != nil && v.Named() {
-			name = host
-		}
-	}
-	q := tunnelled(s, host, port, name)
+	name := s.serverName(host, port)
+	q := s.asTCP(host, port, name)
 	s.began, s.asked, x.account.others = time.Now(), true, true // the connection is told of, not the request
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -67,16 +61,26 @@ func (x *exchange) tunnelTo() {
 	x.joins = func() { s.tunnel(up, tally, finish) }
 }
 
-// tunnelled is the request that stands for a connection that is not HTTP. To rules of HTTP it is what the program's own TLS is.
-func tunnelled(s *session, host string, port uint16, name string) *call.Request {
-	return &call.Request{Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: port, Path: "/",
+// serverName gives what rules of tls take for the ClientHello's name, "" where the host has none.
+func (s *visitor) serverName(host string, port uint16) string {
+	if t := s.wire.table(); t != nil {
+		if v, _ := t.Lookup(host, port); v != nil && v.Named() {
+			return host
+		}
+	}
+	return ""
+}
+
+// asTCP is the request that stands for a connection that is not HTTP. To rules of HTTP it is what the program's own TLS is.
+func (s *visitor) asTCP(host string, port uint16, name string) *call.Request {
+	return &call.Request{Scope: s.wire.scope, Scheme: "https", Method: http.MethodConnect, Authority: net.JoinHostPort(host, "0"), Host: host, Port: port, Path: "/",
 		Protocol: "TCP", Headers: call.HTTPHeaders(nil), Source: sourceOf(s.nc),
 		Conn: &call.Connection{ServerName: name, To: s.to.Addr()}}
 }
 
 // beyond connects to what the mesh does not know. Whom a client has named by CONNECT is never this machine, whatever its name stands
 // for at the moment, nor one of the sidecar's own listeners.
-func (s *session) beyond(ctx context.Context, to string) (net.Conn, error) {
+func (s *visitor) beyond(ctx context.Context, to string) (net.Conn, error) {
 	if s.asked {
 		ctx = guard.Besides(ctx, s.wire.refuses)
 	}
@@ -91,7 +95,7 @@ func (w *wire) refuses(to netip.AddrPort) string {
 	case a.IsMulticast():
 		return "it is multicast"
 	}
-	for _, own := range w.own {
+	for _, own := range w.own() {
 		if own.Port() == to.Port() && guard.SameHost(own.Addr(), to.Addr()) {
 			return "it is a listener of the proxy itself"
 		}

@@ -88,9 +88,6 @@ spec: {hosts: [a.example.com], tcp: [{match: [{port: 3306}], route: [{destinatio
 			t.Errorf("%q: status %d", bad, resp.StatusCode)
 		}
 	}
-	if got := ask2(t, at, headerFields{":method", "CONNECT", ":authority", "a.example.com:3306"}); got != "405" {
-		t.Errorf("over HTTP/2: %q", got)
-	}
 }
 
 // An elsewhere is a connection that seems to lead to another address.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/discovery"
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -100,6 +101,10 @@ func (x *exchange) serve(s *session, first bool) (over, handed bool) {
 
 	// Where to, and what comes back: what has two readings goes nowhere, and its connection ends.
 	refused := x.aim()
+	if refused == nil && x.f.overload.sheds() {
+		l := overloaded()
+		refused = &l
+	}
 	switch {
 	case refused != nil:
 		x.closing, x.unread = true, true
@@ -393,7 +398,7 @@ func (x *exchange) giveUp() {
 	}
 	x.s.attend(nil)
 	x.uw.Release()
-	_ = beneath(x.up.NetConn()).Close() // TLS would wait for room to say that this is the end
+	_ = socket.Beneath(x.up.NetConn()).Close() // TLS would wait for room to say that this is the end
 	_ = x.up.Close()
 	x.up = nil
 }
@@ -425,7 +430,7 @@ func (x *exchange) lose(o call.Outcome, err error) {
 		x.reply(x.stillReply(err))
 		return
 	case x.s.cause() == turnedOut:
-		x.refused(x.s.verdict)
+		x.refused(*x.s.verdict)
 		return
 	case o.Reason == call.ReasonCanceled:
 		x.account.flags |= call.FlagDC
@@ -470,7 +475,7 @@ func (x *exchange) pause(d time.Duration) bool {
 
 // cutOff makes sure that a client does not take what it got for the whole, where the end of the connection would say so.
 func (x *exchange) cutOff() {
-	nc := beneath(x.s.nc)
+	nc := socket.Beneath(x.s.nc)
 	if tcp, ok := nc.(*net.TCPConn); ok && x.q.Minor() < 1 {
 		_ = tcp.SetLinger(0)
 	}

@@ -5,28 +5,80 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// A flow is one direction of a tunnel. While it waits it holds no buffer to speak of, and no pipe.
+// A flow is one direction of a tunnel. While it waits it holds no buffer to speak of, no pipe and, where it can be parked, no goroutine.
 type flow struct {
-	dst   io.WriteCloser
-	src   net.Conn
-	first []byte      // goes before the rest
-	count func(n int) // hears of bytes when they have been passed on; nil for nobody
+	dst    io.WriteCloser
+	src    net.Conn
+	first  []byte      // goes before the rest
+	count  func(n int) // hears of bytes when they have been passed on; nil for nobody
+	tunnel *tunnel     // by which it can be parked; nil where it cannot
+	state  atomic.Int32
 
 	waiter waiter
 }
 
-// stream moves to the end, and says so.
-func (f *flow) stream() {
+// What becomes of a flow that can be parked.
+const (
+	flowRuns   = iota // or waits in its goroutine
+	flowCame          // it runs, and has been told that there is something to read
+	flowParked        // it has no goroutine
+	flowStays         // it runs to its end and is not parked any more
+)
+
+// park says that the flow has no goroutine from now on: who calls must not touch it any more. It reports false where something has
+// come since it was to be told, or it has to stay.
+func (f *flow) park() bool {
+	if f.state.CompareAndSwap(flowRuns, flowParked) {
+		return true
+	}
+	f.state.CompareAndSwap(flowCame, flowRuns)
+	return false
+}
+
+// come is called when there is something to read.
+func (f *flow) come() {
+	for {
+		switch s := f.state.Load(); s {
+		case flowParked:
+			if f.state.CompareAndSwap(s, flowRuns) {
+				go f.tunnel.run(f)
+				return
+			}
+		case flowRuns:
+			if f.state.CompareAndSwap(s, flowCame) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+// stay has the flow run on to its end: what it waits for may have ended without its source being told.
+func (f *flow) stay() {
+	if f.state.Swap(flowStays) == flowParked {
+		go f.tunnel.run(f)
+	}
+}
+
+// stream moves to the end, and says so. It reports false where the flow was parked before.
+func (f *flow) stream() bool {
 	err := f.write(f.first)
-	f.first = nil
-	if err == nil {
-		err = f.move()
+	if f.first = nil; err == nil {
+		if err = f.move(); errors.Is(err, errParked) {
+			return false
+		}
 	}
 	endFlow(f.dst, f.src, err)
+	return true
 }
+
+// errParked says that a flow goes on elsewhere.
+var errParked = errors.New("parked")
 
 // endFlow ends one direction: the other side is told, where that can be; after an error, or where it cannot, both directions end.
 // Where one side has reset its connection the other's is reset too: a tunnel has no other way to say that what came is not the

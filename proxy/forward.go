@@ -19,12 +19,15 @@ import (
 type forwarder struct {
 	direction string
 	// target says where a request goes, or how it is answered if it goes nowhere.
-	target  func(r *http.Request) (destination, *LocalReply)
-	via     func(r *http.Request) http.RoundTripper // a sender, where it makes calls of the mesh
-	report  func(LocalReply)
-	tell    func(*mesh.CallInfo) // Config.OnCall on a wire, nil for nobody
-	tunnels tunnels
-	// draining tells clients with every answer of HTTP/1 to come back on another connection; HTTP/2 says GOAWAY for it (see goodbyes).
+	target   func(r *http.Request) (destination, *LocalReply)
+	via      func(r *http.Request) http.RoundTripper // a sender, where it makes calls of the mesh
+	report   func(LocalReply)
+	tell     func(*mesh.CallInfo) // Config.OnCall on a wire, nil for nobody
+	tunnels  tunnels
+	overload *overload // nil for none
+	// connects is the wire through which tunnels go that are asked for over HTTP/2, by CONNECT; nil where they are refused.
+	connects *wire
+	// draining tells clients with every answer of HTTP/1 to come back on another connection; HTTP/2 says GOAWAY for it (see internal/goaway).
 	draining atomic.Bool
 	active   atomic.Int64
 	total    atomic.Uint64
@@ -37,6 +40,17 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer f.active.Add(-1)
 	if f.draining.Load() && r.ProtoMajor == 1 { // of HTTP/2 net/http would make a GOAWAY that leaves streams out that are on their way
 		w.Header().Set("Connection", "close")
+	}
+
+	if f.overload.sheds() {
+		closeAfter(w, r)
+		f.reply(w, r, overloaded())
+		return
+	}
+
+	if t := f.tunnelFor(w, r); t != nil {
+		t.serve()
+		return
 	}
 
 	// Where to: what has two readings goes nowhere, and its connection ends.
@@ -58,6 +72,7 @@ type sender interface {
 // A caller is the sender of a request that net/http serves.
 type caller struct {
 	engine *transport.Engine
+	scope  string // as wire.scope
 	rt     *transport.RoundTripper
 	tell   func(*mesh.CallInfo) // Config.OnCall, nil for nobody
 	call   transport.Call
@@ -65,8 +80,15 @@ type caller struct {
 
 // callers gives what sends the requests of an outbound listener.
 func callers(m *mesh.Mesh, tell func(*mesh.CallInfo)) func(*http.Request) http.RoundTripper {
+	return callersIn("", m, tell)
+}
+
+// callersIn is callers of a listener with hosts of its own.
+func callersIn(scope string, m *mesh.Mesh, tell func(*mesh.CallInfo)) func(*http.Request) http.RoundTripper {
 	rt := m.RoundTripper().(*transport.RoundTripper)
-	return func(*http.Request) http.RoundTripper { return &caller{engine: m.Engine(), rt: rt, tell: tell} }
+	return func(*http.Request) http.RoundTripper {
+		return &caller{engine: m.Engine(), scope: scope, rt: rt, tell: tell}
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -80,6 +102,7 @@ func (c *caller) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !ok {
 		return c.rt.RoundTrip(r)
 	}
+	q.Scope = c.scope
 	return c.rt.Resume(c.engine.Begin(r.Context(), &c.call, q), r, &c.call, q)
 }
 

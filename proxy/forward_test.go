@@ -312,6 +312,11 @@ func TestStreaming(t *testing.T) {
 				_ = rc.Flush()
 				<-next
 			}
+		case "/later": // nor its head for it
+			w.Header().Set("Content-Length", "4")
+			_ = http.NewResponseController(w).Flush()
+			<-next
+			_, _ = io.WriteString(w, "abcd")
 		case "/echo":
 			_ = http.NewResponseController(w).EnableFullDuplex()
 			rc := http.NewResponseController(w)
@@ -355,6 +360,17 @@ func TestStreaming(t *testing.T) {
 				t.Fatalf("%q, %v", buf, err)
 			}
 			next <- struct{}{}
+		}
+	})
+	t.Run("the head before the body", func(t *testing.T) {
+		resp, err := r.client.Do(r.request(http.MethodGet, "http://reviews/later", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		next <- struct{}{}
+		if text, err := io.ReadAll(resp.Body); resp.ContentLength != 4 || string(text) != "abcd" || err != nil {
+			t.Errorf("%d bytes: %q, %v", resp.ContentLength, text, err)
 		}
 	})
 	t.Run("both ways", func(t *testing.T) {

@@ -8,10 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"github.com/heddlemesh/mesh/transport/http1"
 )
 
 // The bounds of the health listener, which anybody may reach.
@@ -77,7 +81,7 @@ func (s *Sidecar) probed(port uint16, called net.Addr) *application {
 		at = tcp.AddrPort().Addr().Unmap()
 	}
 	for _, srv := range s.capturing("inbound") {
-		return srv.captor.application(netip.AddrPortFrom(at, port), netip.Addr{})
+		return srv.captor.application(netip.AddrPortFrom(at, port), netip.Addr{}, "")
 	}
 	return newApplication(net.JoinHostPort(at.String(), strconv.Itoa(int(port))))
 }
@@ -169,6 +173,26 @@ func (l *cappedListener) leave() {
 type cappedConn struct {
 	net.Conn
 	leave func()
+	late  bool // what came too late was read; the reader's alone
+}
+
+// Read implements net.Conn. What waits when the time for it is over is read all the same, once: it is the process that stood still, and not
+// who asks.
+func (c *cappedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.late || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return n, err
+	}
+	raw, failed := sc.SyscallConn()
+	if failed != nil || !http1.Waiting(raw) || c.SetReadDeadline(time.Now().Add(healthReadTimeout)) != nil {
+		return n, err
+	}
+	c.late = true
+	return c.Conn.Read(b)
 }
 
 // Close implements net.Conn.

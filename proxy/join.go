@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
@@ -18,7 +19,7 @@ func (x *exchange) join() {
 	x.w.Release()
 	x.uw.Release()
 	if !more {
-		_ = beneath(x.s.nc).Close()
+		_ = socket.Beneath(x.s.nc).Close()
 		return
 	}
 	early := taken(client)

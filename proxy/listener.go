@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh/internal/drain"
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // speakTime is how long connections that were taken last may take to begin their first request.
@@ -19,6 +20,8 @@ type gentleListener struct {
 	net.Listener
 	accepted atomic.Int64
 	conns    connections
+	overload *overload     // nil for none
+	rejected atomic.Uint64 // by it
 
 	ended bool       // the two are Accept's own
 	left  []net.Conn // of the queue
@@ -39,7 +42,7 @@ func newGentleListener(l net.Listener) *gentleListener {
 // called by one goroutine, as by every server.
 func (l *gentleListener) Accept() (net.Conn, error) {
 	if !l.ended {
-		conn, err := l.Listener.Accept()
+		conn, err := l.accept()
 		if err == nil {
 			l.accepted.Add(1)
 			return conn, nil
@@ -62,6 +65,21 @@ func (l *gentleListener) Accept() (net.Conn, error) {
 	l.quieten.Do(func() { close(l.quiet) })
 	<-l.closed
 	return nil, net.ErrClosed
+}
+
+// accept gives the next connection that there is memory for.
+func (l *gentleListener) accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || !l.overload.rejects() {
+			return conn, err
+		}
+		l.rejected.Add(1)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // nothing of it stays
+		}
+		_ = conn.Close()
+	}
 }
 
 // queued takes who waits, unless that is for somebody else to do.
@@ -221,6 +239,9 @@ func (c *connections) count(s http.ConnState, by int) {
 
 // listen opens a listener that can end without resetting anybody.
 func listen(network, address string) (net.Listener, error) {
+	if network == "unix" {
+		return socket.Listen(address)
+	}
 	var c net.ListenConfig
 	c.SetMultipathTCP(false)
 	return c.Listen(context.Background(), network, address)

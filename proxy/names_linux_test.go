@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,7 +45,9 @@ func TestCapturedNames(t *testing.T) {
 	t.Parallel()
 	web, other := upstream(t, saying("web")), upstream(t, saying("other"))
 	db1, db2 := speaking(t, "db1"), speaking(t, "db2")
-	config := entry("web.default.svc.cluster.local", "", "HTTP", 9080, web) + entry("other.example.com", "", "HTTP", 9080, other) +
+	secret := httptest.NewTLSServer(saying("secret"))
+	t.Cleanup(secret.Close)
+	config := entry("sni.example.com", "", "TLS", 443, secret.Listener.Addr().String()) + entry("web.default.svc.cluster.local", "", "HTTP", 9080, web) + entry("other.example.com", "", "HTTP", 9080, other) +
 		entry("db1.example.com", "", "TCP", 3306, db1) + entry("db2.example.com", "", "TCP", 3306, db2) +
 		entry("fixed.example.com", "10.1.1.1", "TCP", 3306, db2) + entry("udp.example.com", "", "UDP", 53, db1) + `
 apiVersion: networking.istio.io/v1
@@ -61,6 +64,13 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: only-rules}
 spec: {hosts: [rules.example.com], http: [{route: [{destination: {host: other.example.com}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: only-one-name}
+spec:
+  hosts: [sni.example.com]
+  tls: [{match: [{sniHosts: [sni.example.com]}], route: [{destination: {host: sni.example.com}}]}]
 ---
 `
 	for _, automatic := range []bool{true, false} {
@@ -82,10 +92,10 @@ spec: {hosts: [rules.example.com], http: [{route: [{destination: {host: other.ex
 			}
 			continue
 		}
-		for name, want := range map[string]string{"web": "240.240.", "web.default": "240.240.", "db1.example.com": "240.240.", "other.example.com": "240.240."} {
+		for name, want := range map[string]string{"web": "240.240.", "web.default": "240.240.", "db1.example.com": "240.240.", "other.example.com": "240.240.", "sni.example.com": "240.240."} {
 			v4, v6, _ := strings.Cut(found(t, r, name), " ")
 			if !strings.HasPrefix(v4, want) || !strings.HasPrefix(v6, "2001:2:0:0:") && !strings.HasPrefix(v6, "2001:2::") {
-				t.Errorf("%s: %s %s", name, v4, v6)
+				t.Fatalf("%s: %s %s", name, v4, v6)
 			}
 		}
 		at := func(name, port string) []string {
@@ -103,6 +113,7 @@ spec: {hosts: [rules.example.com], http: [{route: [{destination: {host: other.ex
 				{"HTTP by another's name", asked(t, kernel.dial(t, out, web), "other.example.com"), "200 other for other.example.com"},
 				{"HTTP by the address", asked(t, kernel.dial(t, out, web), net.JoinHostPort(literal, "9080")), "200 web for " + net.JoinHostPort(literal, "9080")},
 				{"TCP", greeting(kernel.dial(t, out, db1)), "db1"},
+				{"TLS by the rule for its name", answeredBy(t, kernel.dial(t, out, at("sni.example.com", "443")[i]), "sni.example.com"), "200 secret for any"},
 				{"TCP on the same port", greeting(kernel.dial(t, out, db2)), "db2"},
 			} {
 				if c.got != c.want {

@@ -10,7 +10,6 @@ import (
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
 	"github.com/heddlemesh/mesh/routing"
-	"github.com/heddlemesh/mesh/snapshot"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -23,7 +22,7 @@ func (s *session) made() bool {
 	host := cmp.Or(automatic, s.to.Addr().String())
 	var v *routing.VirtualHost
 	var on routing.Port
-	if t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]; t != nil {
+	if t := s.wire.table(); t != nil {
 		v, _ = t.Lookup(host, s.to.Port())
 		on = t.On(s.to.Port())
 		if v != nil {
@@ -47,7 +46,7 @@ func (s *session) made() bool {
 			s.handOn()
 			return false
 		case name != "" && v == nil:
-			host = s.named(name, host)
+			host = s.named(name, host, s.to.Port())
 		}
 	}
 	s.call(host, s.to.Port(), name)
@@ -72,13 +71,13 @@ func (s *session) first(names bool) (said spoken, name string, ok bool) {
 }
 
 // named gives the host of the mesh on the port that a name in a ClientHello stands for, otherwise for none.
-func (s *session) named(name, otherwise string) string {
-	t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]
+func (s *session) named(name, otherwise string, port uint16) string {
+	t := s.wire.table()
 	if t == nil {
 		return otherwise
 	}
-	own, _ := t.Lookup(name, s.to.Port())
-	switch v := t.LookupName(name, s.to.Port()); v {
+	own, _ := t.Lookup(name, port)
+	switch v := t.LookupName(name, port); v {
 	case nil:
 		return otherwise
 	case own: // which may be a wildcard
@@ -96,7 +95,7 @@ func (s *session) call(host string, port uint16, name string) {
 	if !s.attendCall(cancel) {
 		return
 	}
-	q := tunnelled(s, host, port, name)
+	q := s.asTCP(host, port, name)
 	var c transport.Call
 	up, finish, err := s.connect(ctx, &c, q)
 	s.attendCall(nil)
@@ -116,7 +115,7 @@ func (s *session) call(host string, port uint16, name string) {
 }
 
 // connect makes the call of the mesh: a connection, and what is to be called at its end.
-func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Request) (up net.Conn, finish func(), err error) {
+func (s *visitor) connect(ctx context.Context, c *transport.Call, q *call.Request) (up net.Conn, finish func(), err error) {
 	e := s.wire.mesh.engine
 	switch step := e.Begin(ctx, c, q); step.Kind {
 	case transport.Reject:
@@ -140,19 +139,30 @@ func (s *session) connect(ctx context.Context, c *transport.Call, q *call.Reques
 		}
 	}
 	for {
+		leave, err := c.Occupy()
+		if err != nil {
+			return nil, nil, err
+		}
 		a, err := c.Pick(nil)
 		if err != nil {
+			leave()
 			return nil, nil, err
 		}
 		var header []byte
 		if version := c.Policy().ProxyProtocol; version != 0 {
 			header = proxyproto.Append(nil, int(version), proxyproto.Header{From: addressOf(s.nc.RemoteAddr()), To: s.to})
 		}
-		up, err := e.OpenAs(ctx, a.Endpoint.Def.Address, c.Policy(), a.TLS(), q.Host, header)
+		up, err := e.OpenOpaque(ctx, a.Endpoint.Def.Address, c.Policy(), a.TLS(), q.Host, header)
+		closed := c.Connected(err)
 		if err == nil {
 			a.Answered(call.Outcome{})
-			return up, func() { a.Finish() }, nil
+			return told(ctx, c, e, up), func() {
+				closed()
+				leave()
+				a.Finish()
+			}, nil
 		}
+		leave()
 		o := call.NotConnected(err)
 		if ctx.Err() != nil {
 			o = call.Outcome{Reason: call.ReasonCanceled}

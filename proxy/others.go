@@ -41,7 +41,7 @@ func (x *exchange) handOver(step transport.Step) {
 		w.header.Set("Connection", "close")
 	}
 	u := *r.URL
-	u.Scheme, u.Host = "http", x.host
+	u.Scheme, u.Host = "http", x.s.wire.at(x.host)
 	if x.s.to.IsValid() {
 		u.Host = x.s.wire.captor.names.beyond(x.s.to)
 	}

@@ -118,6 +118,10 @@ func inbound(t testing.TB, h http.Handler) (*rig, string) {
 	return r, r.sidecar.InboundAddrs()[0].String()
 }
 
+func saying(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, text+" for "+r.Host) })
+}
+
 // upstream serves HTTP/1.1 and HTTP/2 without TLS, and gives its address.
 func upstream(t testing.TB, h http.Handler) string {
 	t.Helper()

@@ -102,7 +102,7 @@ func (x *exchange) relayBody() bool {
 		return w.Finish(nil) == nil
 	}
 	passed := 0
-	if b.Remaining() < 0 && b.Buffered() == 0 && w.Flush() != nil {
+	if b.Buffered() == 0 && (b.Remaining() < 0 || !x.up.Waits()) && w.Flush() != nil { // the head does not wait for a body that is not there
 		return false
 	}
 	for {

@@ -14,25 +14,32 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
+// A visitor is what goes on through a wire: a connection, or a stream that is to be a tunnel.
+type visitor struct {
+	wire  *wire
+	nc    net.Conn       // on which it has come
+	to    netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
+	began time.Time      // when it was taken; zero of one that was not captured
+	asked bool           // the client has asked for a tunnel, by CONNECT
+	said  string         // what the caller has said of himself (see exchanged), "" for nothing
+}
+
 // A session is one client connection of HTTP/1, served by one goroutine. While it is idle it holds no buffer.
 type session struct {
-	wire *wire
-	nc   net.Conn
+	visitor
 	conn *http1.Conn
 	tls  *tls.Conn       // nc where that is one, else nil
 	raw  syscall.RawConn // of nc, or of what is beneath; nil where there is none
 
-	to    netip.AddrPort // where it meant to go that was captured; the zero value of one that was not
-	began time.Time      // when it was taken; zero of one that was not captured
-	app   *application   // whom requests are for; nil on the outbound side
+	app *application // whom requests are for; nil on the outbound side
 
 	unheard   *list.Element     // its place among those that have said too little; guarded by their lock
 	caller    *transport.Caller // who it was proved to be from; nil for nobody, and on the outbound side
-	asked     bool              // the client has asked for a tunnel, by CONNECT
 	handed    bool              // the connection is another's by now
 	joined    bool              // the session is a tunnel's, which ends it
 	uploaded  chan struct{}     // an upload's goroutine has ended; nil before the first
@@ -42,19 +49,20 @@ type session struct {
 	// and still ends a request of which nothing moves (see session.stalled).
 	reading, working, still *http1.Deadline
 
-	mu      sync.Mutex        // guards what follows
-	watch   bool              // a request is under way
-	up      net.Conn          // to the endpoint, nil between attempts
-	cancel  func()            // ends a wait that is none for bytes, nil for none
-	until   time.Time         // when the route's time-out has passed, zero for none
-	try     time.Time         // when the attempt's own has, zero for none
-	over    bool              // it has
-	why     ending            // of the request
-	begun   bool              // the answer is on its way
-	splices [2]splice         // under way: of the request's body, and of the answer's
-	probes  int               // looks at them one after the other that found that nothing had moved
-	halted  bool              // the request's body is not to be read on
-	verdict transport.Verdict // of who was turned out
+	mu      sync.Mutex         // guards what follows
+	watch   bool               // a request is under way
+	up      net.Conn           // to the endpoint, nil between attempts
+	cancel  func()             // ends a wait that is none for bytes, nil for none
+	until   time.Time          // when the route's time-out has passed, zero for none
+	try     time.Time          // when the attempt's own has, zero for none
+	over    bool               // it has
+	why     ending             // of the request
+	begun   bool               // the answer is on its way
+	splices [2]splice          // under way: of the request's body, and of the answer's
+	probes  int                // looks at them one after the other that found that nothing had moved
+	halted  bool               // the request's body is not to be read on
+	verdict *transport.Verdict // of who was turned out, nil for nobody
+	became  *tunnel            // nil for none
 }
 
 // An ending is why a request is not waited for any longer.
@@ -82,7 +90,7 @@ const (
 const watchEvery = 500 * time.Millisecond
 
 func newSession(w *wire, nc net.Conn) *session {
-	s := &session{wire: w, app: w.app}
+	s := &session{visitor: visitor{wire: w}, app: w.app}
 	s.wrap(nc)
 	if w.engine != nil {
 		s.caller = w.engine.Caller(nc)
@@ -98,23 +106,12 @@ func (s *session) wrap(nc net.Conn) {
 	s.nc, s.conn = nc, http1.NewConn(nc, s.wire.limits)
 	s.tls, _ = nc.(*tls.Conn)
 	s.raw = nil
-	if sc, ok := beneath(nc).(syscall.Conn); ok {
+	if sc, ok := socket.Beneath(nc).(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
 }
 
 var past = time.Unix(1, 0)
-
-// beneath gives the system's connection that others are made over: TLS, and what reads what comes before it.
-func beneath(nc net.Conn) net.Conn {
-	for {
-		over, ok := nc.(interface{ NetConn() net.Conn })
-		if !ok {
-			return nc
-		}
-		nc = over.NetConn()
-	}
-}
 
 // run serves requests until the connection ends.
 func (s *session) run() {
@@ -330,9 +327,10 @@ func (s *session) deny(v *transport.Verdict) {
 	defer s.mu.Unlock()
 	if s.tunnelled.Load() {
 		s.why = clientGone
-		_ = beneath(s.nc).Close()
+		_ = socket.Beneath(s.nc).Close()
 	} else if s.why == notEnded {
-		s.why, s.verdict = turnedOut, *v
+		verdict := *v
+		s.why, s.verdict = turnedOut, &verdict
 	}
 	s.interrupt()
 }
@@ -379,6 +377,9 @@ func (s *session) departed() bool { return s.raw != nil && http1.Departed(s.raw,
 
 // interrupt ends what the request waits for. s.mu is held.
 func (s *session) interrupt() {
+	if s.became != nil {
+		defer s.became.stay() // when the deadlines stand
+	}
 	if s.up != nil {
 		_ = s.up.SetDeadline(past)
 	}

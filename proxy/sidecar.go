@@ -17,9 +17,9 @@ import (
 
 	"github.com/heddlemesh/mesh"
 	"github.com/heddlemesh/mesh/internal/dns"
+	"github.com/heddlemesh/mesh/internal/goaway"
 	"github.com/heddlemesh/mesh/internal/guard"
 	"github.com/heddlemesh/mesh/internal/proxyproto"
-	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -55,7 +55,7 @@ type Config struct {
 	Guard    *Guard
 	Inbound  []Inbound
 	Outbound string // address of the outbound listener, "" for none
-	// AllowConnect lets programs ask the outbound listener for tunnels by CONNECT over HTTP/1, which go by the rules of tcp and tls, or
+	// AllowConnect lets programs ask the outbound listener for tunnels by CONNECT, which go by the rules of tcp and tls, or
 	// where the outbound traffic policy lets them out to any other host, but never to this machine. It needs a Guard. Default: 405.
 	AllowConnect bool
 	// OutboundTCP are listeners for what is not HTTP, which go by the rules of tcp and tls. Default: none.
@@ -75,8 +75,8 @@ type Config struct {
 	// or 504 and flag SI, or by cutting off what has begun. A tunnel has no such end. Default: DefaultStreamIdleTimeout;
 	// negative: none, as istiod has it for sidecars.
 	StreamIdleTimeout time.Duration
-	// Listen opens listeners. Default: net.ListenConfig's without multipath TCP, with whose listeners a few connections
-	// can be reset at the moment of Drain.
+	// Listen opens listeners, of "tcp" and, by a path, of "unix". Default: net.ListenConfig's without multipath TCP, with whose listeners a
+	// few connections can be reset at the moment of Drain; of Unix sockets, which get mode 0600, one at the path that Close removes.
 	Listen func(network, address string) (net.Listener, error)
 	// ListenPacket opens the sockets for DNS queries over UDP, each before the listener for those over TCP on its port; it gives a
 	// *net.UDPConn. Default: net.ListenPacket.
@@ -86,6 +86,10 @@ type Config struct {
 	// OnCall hears of every call of the outbound side when its answer or its error is known and before the program
 	// hears of it; it is called concurrently and must not wait. Default: nobody does.
 	OnCall func(*mesh.CallInfo)
+	// MaxHeap is how many bytes of memory the process is to have: near it requests and connections are refused, rather than all ended by the
+	// system (docs/sidecar.md). Default: Go's memory limit, GOMEMLIMIT; negative: none.
+	MaxHeap int64
+	memory  func() uint64 // what of MaxHeap is taken; nil for liveMemory's
 	// AppMetrics is the URL of the application's own metrics in Prometheus's text format, which /stats/prometheus then has behind
 	// those of the mesh; it is asked at each scrape, for 5 s at most. Default: none.
 	AppMetrics string
@@ -108,6 +112,7 @@ type Sidecar struct {
 	outbound *server   // nil for none
 	captured []*server // of Config.Capture
 	tcp      []*server // for what programs speak that is not HTTP
+	declared declared  // by documents
 	names    *names    // nil without DNS, as is dns
 	dns      *dns.Server
 	admin    *server
@@ -116,6 +121,7 @@ type Sidecar struct {
 	ceded    atomic.Bool
 	replies  replies
 	app      *appMetrics // nil for none
+	overload *overload   // nil without a limit
 	forget   func()      // takes the sidecar's metrics out of the mesh's
 	wheel    *http1.Wheel
 	held     atomic.Int64 // bytes of buffers
@@ -127,9 +133,10 @@ type Sidecar struct {
 type server struct {
 	name    string // "inbound", "outbound", "admin", "health"
 	address string // as configured
+	origin  string // the document that asks for it; "" where that is Config
 	l       *gentleListener
 	http    http.Server
-	goodbye goodbyes
+	goodbye goaway.Goodbyes
 	wire    *wire        // nil for admin and health
 	forward *forwarder   // nil for admin and health
 	app     *application // nil but for inbound
@@ -171,8 +178,11 @@ func Start(c Config) (*Sidecar, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Sidecar{config: c, started: time.Now(), wheel: http1.NewWheel(0), failed: make(chan error, 1)}
+	s.overload = newOverload(c.MaxHeap, c.memory)
 	if err := s.open(); err != nil {
-		for _, srv := range s.servers() {
+		s.overload.close()
+		s.declared.close()
+		for _, srv := range s.configured() {
 			_ = srv.l.Close()
 		}
 		s.closeNames(context.Background())
@@ -183,9 +193,10 @@ func Start(c Config) (*Sidecar, error) {
 		s.app = newAppMetrics(c.AppMetrics, c.Mesh.Metrics().Gather)
 	}
 	s.forget = c.Mesh.Metrics().Collect(s.families)
-	for _, srv := range s.servers() {
+	for _, srv := range s.configured() {
 		s.running.Go(func() { s.serve(srv) })
 	}
+	s.declared.follow()
 	if s.dns != nil {
 		s.dns.Serve()
 	}
@@ -198,15 +209,10 @@ func (s *Sidecar) open() error {
 		return errors.New("AllowConnect needs a Guard: by it the sidecar knows its own listeners")
 	}
 	for _, in := range c.Inbound {
-		app := newApplication(in.App)
-		srv, err := s.listen("inbound", in.Listen, &forwarder{direction: "inbound", target: inboundTarget(app.host(), c.Mesh.Engine()), via: app.via})
+		srv, err := s.receive(in, func(f *forwarder) (*server, error) { return s.listen("inbound", in.Listen, f) })
 		if err != nil {
 			return err
 		}
-		srv.proxied, srv.opaque = in.ProxyProtocol, in.Opaque
-		srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, c.Mesh.Engine(), app), in.TLS
-		srv.wire.countBuffers(&s.held)
-		srv.wire.opaque = in.Opaque
 		s.inbound = append(s.inbound, srv)
 	}
 	if c.Outbound != "" {
@@ -217,7 +223,9 @@ func (s *Sidecar) open() error {
 		}
 		srv.wire = newOutboundWire(srv.forward, srv.l, s.wheel, c.Mesh, c.Guard)
 		srv.wire.countBuffers(&s.held)
-		srv.wire.connects = c.AllowConnect
+		if srv.wire.connects = c.AllowConnect; c.AllowConnect {
+			srv.forward.connects, srv.goodbye.Handler = srv.wire, streamsOf
+		}
 		s.outbound = srv
 	}
 	if err := s.openTCP(); err != nil {
@@ -245,17 +253,42 @@ func (s *Sidecar) open() error {
 			srv.wire.idle = c.StreamIdleTimeout
 		}
 	}
+	if s.outbound != nil {
+		s.outbound.wire.own = s.addresses
+	}
 	for _, srv := range append(append([]*server{s.outbound, s.admin}, s.captured...), s.tcp...) {
 		if srv != nil && c.Guard != nil {
 			c.Guard.Refuse(srv.l.Addr())
 		}
 	}
+	if err := s.loops(); err != nil {
+		return err
+	}
+	return s.openDeclared()
+}
+
+// receive makes the server of one inbound listener.
+func (s *Sidecar) receive(in Inbound, open func(*forwarder) (*server, error)) (*server, error) {
+	e, app := s.config.Mesh.Engine(), newApplication(in.App)
+	srv, err := open(&forwarder{direction: "inbound", target: inboundTarget(app.host(), e), via: app.via})
+	if err != nil {
+		return nil, err
+	}
+	srv.proxied, srv.opaque = in.ProxyProtocol, in.Opaque
+	srv.app, srv.wire, srv.tls = app, newInboundWire(srv.forward, srv.l, s.wheel, e, app), in.TLS
+	srv.wire.countBuffers(&s.held)
+	srv.wire.opaque = in.Opaque
+	return srv, nil
+}
+
+// addresses gives those of all listeners that have one.
+func (s *Sidecar) addresses() (all []netip.AddrPort) {
 	for _, srv := range s.servers() {
-		if own, err := netip.ParseAddrPort(srv.l.Addr().String()); err == nil && s.outbound != nil {
-			s.outbound.wire.own = append(s.outbound.wire.own, own)
+		if own, err := netip.ParseAddrPort(srv.l.Addr().String()); err == nil {
+			all = append(all, own)
 		}
 	}
-	return s.loops()
+	return all
 }
 
 // listen opens one listener. Those that trust whoever reaches them are for this machine only.
@@ -268,11 +301,11 @@ func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 	if unix = unix && name == "admin"; private && !unix && !loopback(address) {
 		return nil, refused
 	}
-	open := func() (net.Listener, error) { return c.Listen("tcp", address) }
+	network, at := "tcp", address
 	if unix {
-		open = func() (net.Listener, error) { return socket.Listen(path) }
+		network, at = "unix", path
 	}
-	l, err := open()
+	l, err := c.Listen(network, at)
 	if err != nil {
 		return nil, fmt.Errorf("listen %s %s: %w", name, address, err)
 	}
@@ -280,12 +313,21 @@ func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 		_ = l.Close()
 		return nil, refused
 	}
+	return s.serverOn(name, address, l, f), nil
+}
+
+// serverOn makes the server of a listener.
+func (s *Sidecar) serverOn(name, address string, l net.Listener, f *forwarder) *server {
+	c := &s.config
 	srv := &server{name: name, address: address, l: newGentleListener(l), forward: f}
 	srv.http.ConnState = srv.l.conns.changed
 	if f != nil {
 		f.report = s.report
+		f.overload, srv.l.overload = s.overload, s.overload
 		srv.http.Handler = f
-		srv.goodbye.attach(&srv.http)
+		if name != "inbound" { // which the mesh sees to
+			srv.goodbye.Attach(&srv.http)
+		}
 	}
 	srv.http.ErrorLog = slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug)
 	if name != "inbound" { // what the mesh sets on those
@@ -297,28 +339,42 @@ func (s *Sidecar) listen(name, address string, f *forwarder) (*server, error) {
 		srv.http.Protocols.SetHTTP1(true)
 		srv.http.Protocols.SetUnencryptedHTTP2(true)
 	}
-	return srv, nil
+	return srv
 }
 
 // loops refuses an application that is one of our own listeners: its requests would never end.
 func (s *Sidecar) loops() error {
 	for _, in := range s.inbound {
-		app, err := netip.ParseAddrPort(strings.Replace(in.app.address, "localhost", "127.0.0.1", 1))
-		if err != nil {
-			continue // a name: what it stands for may change at any time
-		}
-		for _, srv := range s.servers() {
-			own, err := netip.ParseAddrPort(srv.l.Addr().String())
-			if err == nil && own.Port() == app.Port() && guard.SameHost(own.Addr(), app.Addr()) {
-				return fmt.Errorf("listen inbound %s: the application's address %s is the sidecar's own %s listener",
-					in.address, in.app.address, srv.name)
-			}
+		if own := ownListener(in.app, s.servers()); own != nil {
+			return fmt.Errorf("listen inbound %s: the application's address %s is the sidecar's own %s listener",
+				in.address, in.app.address, own.name)
 		}
 	}
 	return nil
 }
 
-func (s *Sidecar) servers() []*server {
+// ownListener gives the server that listens where the application is, nil for none.
+func ownListener(app *application, servers []*server) *server {
+	at, err := netip.ParseAddrPort(strings.Replace(app.address, "localhost", "127.0.0.1", 1))
+	if err != nil && app.network == "tcp" {
+		return nil // a name: what it stands for may change at any time
+	}
+	for _, srv := range servers {
+		if a := srv.l.Addr(); app.network == "unix" {
+			if a.Network() == "unix" && guard.SameSocket(a.String(), app.address) {
+				return srv
+			}
+		} else if own, err := netip.ParseAddrPort(a.String()); err == nil && own.Port() == at.Port() && guard.SameHost(own.Addr(), at.Addr()) {
+			return srv
+		}
+	}
+	return nil
+}
+
+func (s *Sidecar) servers() []*server { return append(s.configured(), s.declared.servers("")...) }
+
+// configured gives the servers that Config asks for.
+func (s *Sidecar) configured() []*server {
 	all := slices.Concat(s.inbound, s.captured, s.tcp)
 	for _, srv := range []*server{s.outbound, s.admin, s.health} {
 		if srv != nil {
@@ -335,7 +391,7 @@ func (s *Sidecar) serve(srv *server) {
 	case srv.wire == nil:
 		err = srv.http.Serve(srv.l)
 	case srv.app != nil:
-		s.running.Go(func() { _ = s.config.Mesh.Serve(&srv.http, srv.wire.http2) })
+		s.running.Go(func() { _ = s.config.Mesh.Serve(&srv.http, srv.wire.http2, transport.WithGoodbyes(&srv.goodbye)) })
 		err = srv.wire.serve(s.config.Mesh.Listener(srv.secured(), s.taken(srv)...))
 	default:
 		s.running.Go(func() { _ = srv.http.Serve(srv.wire.http2) })
@@ -421,14 +477,17 @@ func (s *Sidecar) Leaving() { s.draining.Store(true) }
 // that the application can finish what it does.
 func (s *Sidecar) Drain(ctx context.Context) error {
 	s.Leaving()
-	return shutDown(ctx, append(s.capturing("inbound"), s.inbound...)...)
+	s.declared.halt()
+	return shutDown(ctx, slices.Concat(s.capturing("inbound"), s.inbound, s.declared.servers("inbound"))...)
 }
 
 // Shutdown drains the inbound side, then the outbound side, and then ends the admin pages and the health listener. Where ctx ends
 // before, what is left is cut off and the error says which side. It waits for the sidecar's goroutines.
 func (s *Sidecar) Shutdown(ctx context.Context) error {
 	err := s.Drain(ctx)
-	outbound := append(s.capturing("outbound"), s.tcp...)
+	stop := s.declared.hurry(ctx)
+	defer stop()
+	outbound := slices.Concat(s.capturing("outbound"), s.tcp, s.declared.servers("outbound"))
 	if s.outbound != nil {
 		outbound = append(outbound, s.outbound)
 	}
@@ -436,7 +495,9 @@ func (s *Sidecar) Shutdown(ctx context.Context) error {
 	s.closePages(ctx)
 	s.closeNames(ctx)
 	s.running.Wait()
+	s.declared.cut()
 	s.wheel.Close()
+	s.overload.close()
 	s.forget()
 	if s.app != nil {
 		s.app.close()
@@ -451,12 +512,12 @@ func shutDown(ctx context.Context, servers ...*server) error {
 	for i, srv := range servers {
 		wg.Go(func() {
 			srv.forward.draining.Store(true)
-			srv.goodbye.say()
+			srv.goodbye.Say()
 			srv.l.stop(ctx)
 			var http2 sync.WaitGroup
 			var err error
 			http2.Go(func() { // its second GOAWAY is not for the end of long streams
-				srv.goodbye.wait(ctx)
+				srv.goodbye.Wait(ctx)
 				err = srv.http.Shutdown(ctx)
 			})
 			srv.l.rest(ctx)
@@ -465,7 +526,7 @@ func shutDown(ctx context.Context, servers ...*server) error {
 			if err != nil {
 				_ = srv.http.Close()
 			}
-			srv.goodbye.telling.Wait()
+			srv.goodbye.End()
 			_ = srv.wire.http2.Close()
 			_ = srv.l.Close()
 			if err = errors.Join(err, srv.forward.tunnels.drain(ctx), srv.wire.wait(ctx)); err != nil {

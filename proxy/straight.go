@@ -5,7 +5,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/heddlemesh/mesh/snapshot"
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/transport"
 )
 
@@ -17,17 +17,28 @@ func (s *session) straight() {
 		s.to = at.AddrPort()
 	}
 	if s.wire.opaque {
+		s.tell()
 		s.reach(s.tally())
 		return
 	}
 	host, port, name := s.wire.fixed.Host, s.wire.fixed.Port, ""
-	if t := s.wire.mesh.engine.Snapshot().Tables[snapshot.Mesh]; t != nil {
-		if v, _ := t.Lookup(host, port); v != nil && v.Named() {
-			var ok bool
-			if _, name, ok = s.first(true); !ok {
-				return
-			}
+	named := s.wire.named
+	if t := s.wire.table(); t != nil && !named {
+		v, _ := t.Lookup(host, port)
+		named = v != nil && v.Named()
+	}
+	if named {
+		var ok bool
+		if _, name, ok = s.first(true); !ok {
+			return
 		}
+	}
+	if s.wire.named {
+		host = s.named(name, "", port)
+	}
+	if host == "" {
+		s.refuse(s.to, LocalReply{Flag: "NR", Reason: call.ReasonNoRoute.String(), Text: "the listener has no host for the connection"})
+		return
 	}
 	s.call(host, port, name)
 }
@@ -66,7 +77,7 @@ func (s *Sidecar) taken(srv *server) []transport.InboundOption {
 	if !srv.opaque {
 		return nil
 	}
-	options := []transport.InboundOption{transport.WithOpaque()}
+	options := []transport.InboundOption{transport.WithOpaque(), transport.WithPeerExchange()}
 	if !s.config.Mesh.Inbound().Identified() { // who could be asked for by TLS
 		options = append(options, transport.WithServerFirst())
 	}

@@ -154,7 +154,7 @@ func TestNamespaceStrict(t *testing.T) {
 	}
 	for _, c := range []struct{ name, got, want string }{
 		{"HTTP", asked(t, dial("10.1.1.4:9080"), "web4.example.com"), "200 " + secret + " web4.example.com from 127.0.0.6"},
-		{"HTTP over IPv6", asked(t, dial("10.1.1.6:9080"), "web6.example.com"), "200 " + secret + " web6.example.com from ::1"},
+		{"HTTP over IPv6", asked(t, dial("10.1.1.6:9080"), "web6.example.com"), "200 " + secret + " web6.example.com from ::6"},
 		{"TCP", greeting(dial("10.1.1.4:3306")), secret},
 		{"TCP over IPv6", greeting(dial("[2001:db8::6]:3306")), secret},
 	} {

@@ -42,14 +42,28 @@ func (s *session) tunnel(up net.Conn, tally *transport.Tally, finish func()) {
 	first := taken(s.conn)
 	s.conn = nil // it is not read from any more
 	s.wire.running.Add(2)
-	t.forth, t.back = flow{dst: up, src: s.nc, count: tally.Received, first: first}, flow{dst: s.nc, src: up, count: tally.Sent}
+	t.forth.tunnel, t.forth.dst, t.forth.src, t.forth.count, t.forth.first = t, up, s.nc, tally.Received, first
+	t.back.tunnel, t.back.dst, t.back.src, t.back.count = t, s.nc, up, tally.Sent
+	s.mu.Lock()
+	s.became = t
+	s.mu.Unlock()
 	go t.run(&t.forth)
 	go t.run(&t.back)
 }
 
-// run moves one direction. The last that ends ends the tunnel, and the session.
+// stay has both directions run to their end. It is called when their connections are closed, or their time is up.
+func (t *tunnel) stay() {
+	t.forth.stay()
+	t.back.stay()
+}
+
+// run moves one direction until it is parked or ends. The last that ends ends the tunnel, and the session.
 func (t *tunnel) run(f *flow) {
-	f.stream()
+	if !f.stream() {
+		return
+	}
+	t.session.wire.parked.forget(f)
+	t.stay()
 	if t.left.Add(-1) == 0 {
 		t.end()
 		t.session.end()

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // upgradeOf gives the protocol that a request asks to switch to, of those that are tunnelled: WebSocket
@@ -92,7 +94,7 @@ func resetAtClose(c io.Closer) {
 	if !ok {
 		return
 	}
-	conn = beneath(conn)
+	conn = socket.Beneath(conn)
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/heddlemesh/mesh"
+	"github.com/heddlemesh/mesh/routing"
 	"github.com/heddlemesh/mesh/transport"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
@@ -26,19 +27,23 @@ type wire struct {
 	idle    time.Duration // how long nothing may move of a request, 0 for any time
 
 	// The two ways: calls of the mesh, or requests for one application.
-	mesh     *outbound         // nil for inbound
-	app      *application      // nil for outbound, and for captured connections, of which each has its own
-	captor   *captor           // of captured connections, nil for others
-	opaque   bool              // what is spoken is not HTTP, of inbound
-	reached  portCounts        // connections to the program that are not HTTP
-	connects bool              // programs may ask for tunnels, by CONNECT
-	own      []netip.AddrPort  // the sidecar\'s listeners, to which nobody may ask for one
-	fixed    *OutboundTCP      // where all connections go, of outbound; nil for HTTP
-	engine   *transport.Engine // of the limits on what is received; nil for outbound
+	mesh     *outbound               // nil for inbound
+	app      *application            // nil for outbound, and for captured connections, of which each has its own
+	captor   *captor                 // of captured connections, nil for others
+	opaque   bool                    // what is spoken is not HTTP, of inbound
+	reached  portCounts              // connections to the program that are not HTTP
+	connects bool                    // programs may ask for tunnels, by CONNECT
+	own      func() []netip.AddrPort // the sidecar's listeners, to which nobody may ask for one
+	fixed    *OutboundTCP            // where all connections go, of outbound; nil for HTTP
+	scope    string                  // whose hosts calls find; "" for the mesh's
+	port     uint16                  // that all calls are to, of a declared listener; 0 for what they name
+	named    bool                    // the name in a ClientHello chooses among the hosts of fixed's port
+	engine   *transport.Engine       // of the limits on what is received; nil for outbound
 
 	upstreams *upstreams
 	forget    func() // ends what it is told of, nil for nothing
 	running   sync.WaitGroup
+	parked    parking
 }
 
 // An outbound is the mesh as a wire needs it.
@@ -105,6 +110,12 @@ func (w *wire) serve(l net.Listener) error {
 	}
 }
 
+// table gives the hosts that calls find.
+func (w *wire) table() *routing.Table { return w.mesh.engine.Snapshot().Tables[w.scope] }
+
+// at gives a host with the port that calls are to.
+func (w *wire) at(host string) string { return portOn(host, w.port) }
+
 // wait waits until no connection is left, or cuts those off that are when ctx ends.
 func (w *wire) wait(ctx context.Context) error {
 	done := make(chan struct{})
@@ -124,6 +135,7 @@ func (w *wire) wait(ctx context.Context) error {
 		w.conns.cut()
 		<-done
 	}
+	w.parked.close()
 	if w.forget != nil {
 		w.forget()
 	}

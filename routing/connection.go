@@ -88,14 +88,23 @@ func (v *VirtualHost) All() iter.Seq[*Route] {
 				return
 			}
 		}
-		if v.Default != nil {
-			yield(v.Default)
+		if rest := v.Rest(); rest != nil {
+			yield(rest)
 		}
 	}
 }
 
+// Rest gives the route of connections that none of Conns takes: Default, but on a port of TLS with rules nil, for nowhere: what they do
+// not take is not the host's (istio.io, pilot/pkg/networking/core/tls.go).
+func (v *VirtualHost) Rest() *Route {
+	if v.TLS && len(v.Conns) > 0 {
+		return nil
+	}
+	return v.Default
+}
+
 // MatchConn gives the route of a connection that rules of HTTP do not apply to: that of the first rule that takes it, else
-// Default, which may be nil: then it goes where calls go that the mesh does not know.
+// Rest, which may be nil: then it goes where calls go that the mesh does not know.
 func (v *VirtualHost) MatchConn(q *call.Request) *Route {
 	if len(v.Conns) == 0 {
 		return v.Default
@@ -111,7 +120,7 @@ func (v *VirtualHost) MatchConn(q *call.Request) *Route {
 			}
 		}
 	}
-	return v.Default
+	return v.Rest()
 }
 
 // connectionOf gives what rules see of the request's connection. Of a program's own TLS that is not more than the host it calls.
@@ -147,7 +156,7 @@ func (v *VirtualHost) ExplainConn(q *call.Request) (won *Route, trials []Trial) 
 		}
 	}
 	if won == nil {
-		won = v.Default
+		won = v.Rest()
 	}
 	return won, trials
 }

@@ -22,7 +22,7 @@ type VirtualHost struct {
 	Routes   []*Route
 	// Conns are the rules of an opaque port.
 	Conns []*ConnRule
-	// Default is where traffic goes that no rule applies to: what Conns do not take, or the program's own TLS. nil for nowhere.
+	// Default is where traffic goes that no rule applies to: the host's own service. nil for a name that is none. For what Conns do not take see Rest.
 	Default *Route
 	// Limits are the rate limits on calls to it: indices into what the snapshot lists.
 	Limits []int

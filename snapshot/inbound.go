@@ -45,6 +45,8 @@ type Inbound struct {
 	// MaxConnections bounds the connections to each port of the workload that are not HTTP, in each process; 0 for no bound
 	// (Sidecar.inboundConnectionPool.tcp.maxConnections).
 	MaxConnections int
+	// Listeners are those that are declared by port (Sidecar.ingress). What is captured on its way to other ports goes there.
+	Listeners []Ingress
 	// TLS13 takes TLS 1.3 of the mesh and nothing older (MeshConfig.meshMTLS.minProtocolVersion).
 	TLS13 bool
 	// Origin says where MTLS was written, for people: kind, name, file:line:column. "" for nowhere. PortsOrigin is where

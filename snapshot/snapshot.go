@@ -13,7 +13,7 @@ import (
 	"github.com/heddlemesh/mesh/telemetry/accesslog"
 )
 
-// Mesh is the scope of calls that workloads make. A gateway's scope will be its name.
+// Mesh is the scope of calls that workloads make. A listener with hosts of its own has its scope (Egress.Scope).
 const Mesh = ""
 
 // A Snapshot is one compiled configuration. Nothing in it changes after it is published.
@@ -22,6 +22,7 @@ type Snapshot struct {
 	Tables    map[string]*routing.Table // by scope
 	Clusters  []Cluster                 // routing.Destination.Index points here
 	Outbound  Outbound                  // what becomes of calls to what Tables do not know
+	Egress    []Egress                  // listeners that a sidecar has for calls
 	Limits    []RateLimit               // of what is received, and those that routing.VirtualHost.Limits points to
 	Inbound   Inbound                   // what is taken of callers
 	Service   string                    // the host of the service that the workload is an endpoint of, "" for none or several

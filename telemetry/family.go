@@ -35,6 +35,8 @@ type Sample struct {
 }
 
 // Add appends a value; labels are names and values in turn.
+//
+//go:noinline
 func (f *Family) Add(value float64, labels ...string) {
 	list := make([]Label, 0, len(labels)/2)
 	for i := 0; i+1 < len(labels); i += 2 {

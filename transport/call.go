@@ -283,6 +283,7 @@ func (c *Call) pick(ready Ready) (Attempt, error) {
 	}
 	c.attempts++
 	c.last, c.heard = ep, nil
+	c.engine.measure(ep, c.cluster.def)
 	c.tracePick(ep)
 	if c.info != nil && len(c.info.Tried) < maxTold {
 		c.info.Tried = append(c.info.Tried, ep.Def.Address.String())

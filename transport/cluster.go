@@ -36,6 +36,7 @@ type members struct {
 // records are the live endpoint records of one cluster name. Guarded by Engine.mu.
 type records struct {
 	byKey map[recordKey]*balance.Endpoint
+	tls   []*snapshot.TLS // those of the keys: two that are equal are one
 	// timeout and conns are the policy's by which the pools of all of them were opened.
 	timeout time.Duration
 	conns   snapshot.Connections
@@ -55,10 +56,23 @@ type records struct {
 
 // recordKey: what speaks to another peer, or in another way, is another record.
 type recordKey struct {
-	addr    discovery.Address
-	proto   snapshot.Protocol
-	secured bool
-	tls     snapshot.TLS
+	addr  discovery.Address
+	proto snapshot.Protocol
+	tls   *snapshot.TLS // one of records.tls, nil for plain text
+}
+
+// one gives that of the records' policies which is equal to t.
+func (r *records) one(t *snapshot.TLS) *snapshot.TLS {
+	if t == nil {
+		return nil
+	}
+	for _, had := range r.tls {
+		if *had == *t {
+			return had
+		}
+	}
+	r.tls = append(r.tls, t)
+	return t
 }
 
 // refresh filters the cluster's discovery set and gives it a new picker. Records of addresses that stay
@@ -80,24 +94,21 @@ func (e *Engine) refresh(c *cluster) {
 				continue
 			}
 			policy := e.EndpointPolicy(policy, d)
-			key := recordKey{addr: d.Address, proto: policy.Protocol}
-			if policy.TLS != nil {
-				key.secured, key.tls = true, *policy.TLS
-			}
+			key := recordKey{addr: d.Address, proto: policy.Protocol, tls: c.records.one(policy.TLS)}
 			if keep[key] {
 				continue // defined twice, in the middle of a change (discovery.Union)
 			}
 			ep := c.records.byKey[key]
 			switch {
 			case ep == nil:
-				ep = e.measure(balance.NewEndpoint(d, e.pools.Open(d, *policy, c.records.load)), c.def, policy.TLS)
+				ep = balance.NewEndpoint(d, e.pools.Open(d, *policy, c.records.load))
 				ep.Join(now)
 			case reopen:
 				replaced = append(replaced, ep.Conns)
-				ep = e.measure(ep.Redefined(d), c.def, policy.TLS)
+				ep = ep.Redefined(d)
 				ep.Reopened(e.pools.Open(d, *policy, c.records.load))
 			case ep.Def != d:
-				ep = e.measure(ep.Redefined(d), c.def, policy.TLS) // the same state under new labels or weight
+				ep = ep.Redefined(d) // the same state under new labels or weight
 			}
 			c.records.byKey[key] = ep
 			keep[key] = true
@@ -173,6 +184,13 @@ func (e *Engine) retire(r *records, keep map[recordKey]bool) {
 		if ep.Retire() {
 			e.release(ep)
 		}
+	}
+	if len(r.tls) > 0 {
+		used := make(map[*snapshot.TLS]bool, len(r.tls))
+		for key := range r.byKey {
+			used[key.tls] = true
+		}
+		r.tls = slices.DeleteFunc(r.tls, func(t *snapshot.TLS) bool { return !used[t] })
 	}
 }
 

@@ -51,11 +51,16 @@ func (e *Engine) Secure(ctx context.Context, conn net.Conn, p *snapshot.Policy, 
 // Open connects to an endpoint as a policy has it, for HTTP/1.1 and by TLS t where there is one (see Attempt.TLS), all
 // within its connect time-out. host is the one that is called: the name of the server where t gives none.
 func (e *Engine) Open(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string) (net.Conn, error) {
-	return e.OpenAs(ctx, to, p, t, host, nil)
+	return e.open(ctx, to, p, p.Protocol, t, host, nil)
 }
 
-// OpenAs is Open with something that goes before all else, TLS too: a header of the PROXY protocol.
-func (e *Engine) OpenAs(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string, header []byte) (net.Conn, error) {
+// OpenOpaque is Open for what is not HTTP, with something that goes before all else, TLS too: a header of the PROXY protocol. Who takes the
+// connection sees to PeerExchange where that was agreed on.
+func (e *Engine) OpenOpaque(ctx context.Context, to discovery.Address, p *snapshot.Policy, t *snapshot.TLS, host string, header []byte) (net.Conn, error) {
+	return e.open(ctx, to, p, opaqueBytes, t, host, header)
+}
+
+func (e *Engine) open(ctx context.Context, to discovery.Address, p *snapshot.Policy, speaks snapshot.Protocol, t *snapshot.TLS, host string, header []byte) (net.Conn, error) {
 	timeout := p.ConnectTimeout
 	if timeout <= 0 {
 		timeout = DefaultConnectTimeout
@@ -72,7 +77,7 @@ func (e *Engine) OpenAs(ctx context.Context, to discovery.Address, p *snapshot.P
 	if err != nil || t == nil {
 		return conn, err
 	}
-	secured, err := e.originator(t, p.Protocol).secure(ctx, conn, host)
+	secured, err := e.originator(t, speaks).secure(ctx, conn, host)
 	if err != nil {
 		return nil, err
 	}

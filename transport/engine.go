@@ -152,7 +152,7 @@ func NewEngine(c Config) *Engine {
 	}
 	e.state.Store(&state{snap: &snapshot.Snapshot{}, policy: c.Outbound})
 	if e.metrics != nil {
-		e.metrics.Collect(e.clusterFamilies)
+		e.metrics.Collect(e.families)
 	}
 	e.cancel = e.registry.Subscribe(e.endpointsChanged)
 	return e

@@ -42,8 +42,8 @@ func (e *Engine) Routes() []HostView {
 			for _, r := range h.Conns {
 				v.Routes = append(v.Routes, viewOfConn(r))
 			}
-			if h.Default != nil {
-				routes = []*routing.Route{h.Default}
+			if rest := h.Rest(); rest != nil {
+				routes = []*routing.Route{rest}
 			}
 		}
 		for _, r := range routes {

@@ -100,7 +100,8 @@ func (f *http1Leaf) connect(s *sending) (*http1Conn, error) {
 	if c == nil {
 		var err error
 		if load := f.leaf.key.load; load != nil {
-			c, err = load.connect(s.ctx, f, name)
+			c, err = load.connect(s.ctx, f, name, s.waited)
+			s.waited = true
 		} else {
 			c, err = f.open(s.ctx, name)
 		}
@@ -152,10 +153,10 @@ func (f *http1Leaf) open(ctx context.Context, name string) (*http1Conn, error) {
 		c.conn.Rests = f.leaf.leaves.live.rests(nc)
 	}
 	c.interrupt = func() { _ = nc.SetDeadline(past) }
-	c.asks = socket(nc)
+	c.asks = isSocket(nc)
 	c.buffers = c.asks
 	if t, ok := nc.(*tls.Conn); ok {
-		c.buffers = socket(t.NetConn())
+		c.buffers = isSocket(t.NetConn())
 		c.tls = new(t.ConnectionState())
 	}
 	return c, nil
@@ -164,8 +165,8 @@ func (f *http1Leaf) open(ctx context.Context, name string) (*http1Conn, error) {
 // past makes reads and writes fail at once.
 var past = time.Unix(1, 0)
 
-// socket reports a connection whose other end need not read for a write to end.
-func socket(nc net.Conn) bool {
+// isSocket reports a connection whose other end need not read for a write to end.
+func isSocket(nc net.Conn) bool {
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return true

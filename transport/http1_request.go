@@ -33,6 +33,7 @@ type sending struct {
 	store   *[smallBody]byte
 	expects bool // the body waits for 100 (Continue)
 	closes  bool // the connection ends with this exchange
+	waited  bool // a limit on connections has let it through
 }
 
 // smallBody is up to how many bytes a body that is in memory anyway is sent together with the head.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity/authz"
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // A PolicyEvent is what policies had to say about a request that came in: that it is refused, that it was let in because who
@@ -146,7 +147,7 @@ func (g *guest) Denied(*Verdict) {
 	_ = rc.SetReadDeadline(past)
 	_ = rc.SetWriteDeadline(past)
 	if conn := connOf(g.r.Context()); conn != nil && g.r.ProtoMajor == 1 {
-		conn = beneath(conn)
+		conn = socket.Beneath(conn)
 		if tcp, ok := conn.(*net.TCPConn); ok && g.r.ProtoMinor == 0 {
 			_ = tcp.SetLinger(0) // its end would look like the answer's
 		}

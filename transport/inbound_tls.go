@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/internal/goaway"
 	"github.com/heddlemesh/mesh/snapshot"
 )
 
@@ -20,11 +21,27 @@ import (
 type InboundOption func(*inboundOptions)
 
 type inboundOptions struct {
-	port   uint16 // 0 for the listener's own
-	appTLS *tls.Config
-	codec  func(format string, args ...any) // what the server codec reports to; nil for net/http's
-	opaque bool                             // what is spoken is not HTTP
-	silent bool                             // the caller waits for the program to speak
+	port     uint16 // 0 for the listener's own
+	appTLS   *tls.Config
+	codec    func(format string, args ...any) // what the server codec reports to; nil for net/http's
+	opaque   bool                             // what is spoken is not HTTP
+	silent   bool                             // the caller waits for the program to speak
+	exchange bool                             // peers of what is not HTTP may tell each other who they are
+	goodbye  *goaway.Goodbyes                 // nil for Serve's own
+}
+
+// PeerExchange is Istio's name, by ALPN, for connections that are not HTTP and on which both sides first say which workload they are in.
+const PeerExchange = "istio-peer-exchange"
+
+// WithPeerExchange says that who takes a connection sees to PeerExchange where that was agreed on. Default: nobody is offered it.
+func WithPeerExchange() InboundOption {
+	return func(o *inboundOptions) { o.exchange = true }
+}
+
+// WithGoodbyes has Serve attach what says goodbye to connections of HTTP/2, for who shuts the server down himself. It counts for the first Serve
+// of a server. Default: Shutdown says it.
+func WithGoodbyes(g *goaway.Goodbyes) InboundOption {
+	return func(o *inboundOptions) { o.goodbye = g }
 }
 
 // WithOpaque says of a Listener that what is spoken on its connections is not HTTP: AuthorizationPolicies decide about each
@@ -86,7 +103,10 @@ func (g *guard) mode() snapshot.MTLS {
 
 // protocols are what is taken by ALPN. Istio's clients name the mesh's own protocols beside these; "istio" alone is what
 // its TCP clients have (istio.io, pilot/pkg/networking/util ALPNInMesh).
-var protocols = []string{"h2", "http/1.1", "istio"}
+var (
+	protocols  = []string{"h2", "http/1.1", "istio"}
+	exchanging = []string{"h2", "http/1.1", PeerExchange, "istio"}
+)
 
 // meshProtocol is what every name begins with by which Istio's clients say that TLS is the mesh's.
 const meshProtocol = "istio"
@@ -137,7 +157,11 @@ func (g *guard) admit(conn net.Conn, first byte) (net.Conn, error) {
 			return g.o.appTLS, nil
 		}
 		policy := &g.in.engine.Snapshot().Inbound
-		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: protocols, Optional: mode == snapshot.Permissive,
+		taken := protocols
+		if g.o.exchange {
+			taken = exchanging
+		}
+		config, err := g.in.live.identity.ServerConfig(identity.ServerOptions{Protocols: taken, Optional: mode == snapshot.Permissive,
 			Aliases: policy.Aliases, TLS13: policy.TLS13, Verified: func(p identity.Peer) { peer = p }})
 		if err == nil {
 			own = config.Certificates[0].Leaf.NotAfter

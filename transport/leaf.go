@@ -28,14 +28,25 @@ type Leaves struct {
 	live    *live       // of the mesh's identity, nil where it has none; set before the first Open
 	says    *Says       // to endpoints that are reached by the mesh's TLS, nil for nothing; set before the first Open
 
-	mu      sync.Mutex
-	byKey   map[leafKey]*leaf
-	secured map[securedKey]*originator
+	mu       sync.Mutex
+	byKey    map[leafKey]*leaf
+	policies map[leafPolicy]*sharedPolicy // of those
+	secured  map[securedKey]*originator
 }
 
 // leafKey is all that connections must agree in to be shared.
 type leafKey struct {
-	addr    discovery.Address
+	addr discovery.Address
+	*sharedPolicy
+}
+
+// A sharedPolicy is what many leaves have in common, so that each is small.
+type sharedPolicy struct {
+	leafPolicy
+	leaves int // that have it; guarded by Leaves.mu
+}
+
+type leafPolicy struct {
 	proto   snapshot.Protocol
 	timeout time.Duration
 	conns   snapshot.Connections
@@ -57,7 +68,7 @@ func NewLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
-	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf), secured: make(map[securedKey]*originator)}
+	return &Leaves{dial: dial, tls: tlsConfig, byKey: make(map[leafKey]*leaf), policies: make(map[leafPolicy]*sharedPolicy), secured: make(map[securedKey]*originator)}
 }
 
 // NewNetHTTPLeaves is NewLeaves with net/http's Transport and its pools.
@@ -69,23 +80,30 @@ func NewNetHTTPLeaves(dial DialFunc, tlsConfig *tls.Config) *Leaves {
 
 // Open implements Pools.
 func (l *Leaves) Open(e *discovery.Endpoint, p snapshot.Policy, load *Load) any {
-	key := leafKey{addr: e.Address, proto: p.Protocol, timeout: p.ConnectTimeout, conns: p.Connections}
+	policy := leafPolicy{proto: p.Protocol, timeout: p.ConnectTimeout, conns: p.Connections}
 	if p.TLS != nil {
-		key.secured, key.tls = true, *p.TLS
+		policy.secured, policy.tls = true, *p.TLS
 	}
 	if !l.netHTTP && p.Limits.Connections+p.Limits.Pending > 0 {
-		key.load, key.limits = load, resilience.Limits{Connections: p.Limits.Connections, Pending: p.Limits.Pending}
+		policy.load, policy.limits = load, resilience.Limits{Connections: p.Limits.Connections, Pending: p.Limits.Pending}
 	}
-	if key.timeout == 0 {
-		key.timeout = DefaultConnectTimeout
+	if policy.timeout == 0 {
+		policy.timeout = DefaultConnectTimeout
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	shared := l.policies[policy]
+	if shared == nil {
+		shared = &sharedPolicy{leafPolicy: policy}
+		l.policies[policy] = shared
+	}
+	key := leafKey{e.Address, shared}
 	f := l.byKey[key]
 	if f == nil {
 		f = newLeaf(l, key)
 		f.counts = &load.connections
 		l.byKey[key] = f
+		shared.leaves++
 	}
 	f.refs++
 	return &lease{leaf: f}
@@ -105,6 +123,9 @@ func (l *Leaves) Release(conns any) {
 	unused := h.refs == 0
 	if unused && l.byKey[h.key] == h.leaf {
 		delete(l.byKey, h.key)
+		if h.key.leaves--; h.key.leaves == 0 {
+			delete(l.policies, h.key.leafPolicy)
+		}
 	}
 	l.mu.Unlock()
 	if unused {

@@ -20,10 +20,10 @@ type leaf struct {
 	refs   int               // guarded by Leaves.mu
 	counts *connectionCounts // of the cluster that had it first
 
-	http1 *http1Leaf // nil where net/http has HTTP/1.1 too, or all is HTTP/2
-	http2 *http2Leaf // nil where net/http has HTTP/2 too, or all is HTTP/1.1
-	conns atomic.Pointer[connections]
-	mu    sync.Mutex // held by who replaces conns
+	http1 *http1Leaf                  // nil where net/http has HTTP/1.1 too, or all is HTTP/2
+	http2 *http2Leaf                  // nil where net/http has HTTP/2 too, or all is HTTP/1.1
+	conns atomic.Pointer[connections] // nil until something goes over net/http
+	mu    sync.Mutex                  // held by who replaces conns
 	// rest is when the first of conns is to rest, in Unix nanoseconds; 0 for never.
 	rest atomic.Int64
 }
@@ -51,7 +51,6 @@ func newLeaf(l *Leaves, key leafKey) *leaf {
 		f.secure[0] = l.originator(key.tls, key.proto)
 		f.secure[1] = l.originator(key.tls, snapshot.HTTP2)
 	}
-	f.conns.Store(f.newConnections())
 	if !l.netHTTP && key.proto != snapshot.HTTP2 {
 		f.http1 = newHTTP1Leaf(f)
 	}
@@ -84,6 +83,9 @@ func (f *leaf) RoundTrip(req *http.Request) (*http.Response, error) {
 // byNetHTTP sends a request over net/http's own pools.
 func (f *leaf) byNetHTTP(req *http.Request) (*http.Response, error) {
 	c := f.conns.Load()
+	if c == nil {
+		c = f.renew(nil)
+	}
 	if !c.until.IsZero() && !time.Now().Before(c.until) || f.rests() {
 		c = f.renew(c)
 	}
@@ -138,7 +140,7 @@ func answerTo(req *http.Request) func(*http.Response, error) (*http.Response, er
 	}
 }
 
-// renew replaces connections whose time is up. Those that are in use are closed after it.
+// renew replaces connections whose time is up, and makes the first. Those that are in use are closed after it.
 func (f *leaf) renew(old *connections) *connections {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,7 +150,9 @@ func (f *leaf) renew(old *connections) *connections {
 	f.rest.Store(0)
 	next := f.newConnections()
 	f.conns.Store(next)
-	old.closeIdle()
+	if old != nil {
+		old.closeIdle()
+	}
 	return next
 }
 
@@ -179,7 +183,9 @@ func (f *leaf) CloseIdleConnections() {
 	if f.http2 != nil {
 		f.http2.closeIdle()
 	}
-	f.conns.Load().closeIdle()
+	if c := f.conns.Load(); c != nil {
+		c.closeIdle()
+	}
 }
 
 func (c *connections) closeIdle() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +81,9 @@ type listener struct {
 
 type sniffed struct {
 	conn net.Conn
-	gone bool // closed by evict or Close; guarded by listener.mu
+	// waits says that somebody listens to it, and has heard nothing yet that would tell what it is: only then is it silent.
+	waits atomic.Bool
+	gone  bool // closed by evict or Close; guarded by listener.mu
 }
 
 func newListener(inner net.Listener, counters *inboundCounters, g *guard) *listener {
@@ -267,7 +270,9 @@ func (l *listener) admit(conn net.Conn) bool {
 	select {
 	case l.slots <- struct{}{}:
 	default:
-		l.evict()
+		for l.evict() {
+			runtime.Gosched()
+		}
 		select {
 		case l.slots <- struct{}{}:
 		case <-l.done:
@@ -292,11 +297,17 @@ func (l *listener) admit(conn net.Conn) bool {
 	return true
 }
 
-// evict closes the connection that has been silent longest, if one is silent.
-func (l *listener) evict() {
+// evict closes the connection that has been silent longest, if one is silent. One that nobody has listened to yet is not: it reports that
+// there are such only, and then it is to be asked again when their goroutines have run.
+func (l *listener) evict() (again bool) {
 	l.mu.Lock()
+	e := l.silent.Front()
+	for e != nil && !e.Value.(*sniffed).waits.Load() {
+		e = e.Next()
+	}
+	again = e == nil && l.silent.Len() > 0
 	var conn net.Conn
-	if e := l.silent.Front(); e != nil {
+	if e != nil {
 		s := l.silent.Remove(e).(*sniffed)
 		s.gone = true
 		conn = s.conn
@@ -306,12 +317,15 @@ func (l *listener) evict() {
 		l.counters.crowded.Add(1)
 		_ = conn.Close()
 	}
+	return again
 }
 
 // sniff waits for the first byte and, where the port takes it, the TLS handshake, and hands the connection over, or
 // closes it.
 func (l *listener) sniff(s *sniffed, e *list.Element) {
+	s.waits.Store(true)
 	conn, refused, err := l.guard.hear(s.conn, l.timeout)
+	s.waits.Store(false)
 	l.mu.Lock()
 	gone := s.gone
 	if !gone {

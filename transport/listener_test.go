@@ -371,3 +371,28 @@ func TestHandshakeTimesOut(t *testing.T) {
 		}
 	})
 }
+
+// TestNotYetHeard: connections that the listener has no goroutine at yet are not silent, whatever they say: they do not make way.
+func TestNotYetHeard(t *testing.T) {
+	t.Parallel()
+	var counters inboundCounters
+	l := newListener(nil, &counters, nil)
+	var conns [4]net.Conn
+	for i := range conns {
+		conn, other := net.Pipe()
+		t.Cleanup(func() { _ = other.Close() })
+		s := &sniffed{conn: conn}
+		s.waits.Store(i == 2)
+		l.silent.PushBack(s)
+		conns[i] = other
+	}
+	if l.evict() || !l.evict() {
+		t.Error("it does not know when to ask again")
+	}
+	if n := counters.crowded.Load(); n != 1 || l.silent.Len() != len(conns)-1 {
+		t.Errorf("%d have made way, %d are left", n, l.silent.Len())
+	}
+	if _, err := conns[2].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("who is silent: %v", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"weak"
 
 	"github.com/heddlemesh/mesh/identity"
+	"github.com/heddlemesh/mesh/internal/socket"
 )
 
 // checkEvery is how often open connections are held against time and policy, so that a change is acted upon within a
@@ -268,7 +269,7 @@ func (l *live) judge(some []looked, verdicts []judged) {
 			continue
 		}
 		if conn := some[i].live.conn(); conn != nil {
-			_ = beneath(conn).Close() // at once: tls.Conn.Close would wait for who is writing
+			_ = socket.Beneath(conn).Close() // at once: tls.Conn.Close would wait for who is writing
 		}
 	}
 	l.mu.Lock()

@@ -58,15 +58,18 @@ func (l *Load) leave(f bounded) {
 }
 
 // connect gives the leaf a connection within the limits of the cluster: a new one, or one that became free while the
-// request waited. It gives an overflow at once where as many wait as may, and the context's error where that ends.
-func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
+// request waited. It gives an overflow at once where as many wait as may, and the context's error where that ends. again says
+// that what the request was given before was dead: it has waited already, is not refused, and comes before all others.
+func (l *Load) connect(ctx context.Context, f *http1Leaf, name string, again bool) (*http1Conn, error) {
 	limits := &f.leaf.key.limits
-	if err := l.pend(limits.Pending); err != nil {
+	if again {
+		l.Pending.Enter(0)
+	} else if err := l.pend(limits.Pending); err != nil {
 		return nil, err
 	}
 	defer l.Pending.Leave()
-	if l.waiters.Load() > 0 || !l.Connections.Enter(limits.Connections) {
-		c, err := l.wait(ctx, f, name)
+	if !again && l.waiters.Load() > 0 || !l.Connections.Enter(limits.Connections) {
+		c, err := l.wait(ctx, f, name, again)
 		if c != nil || err != nil {
 			return c, err
 		}
@@ -83,6 +86,21 @@ func (l *Load) connect(ctx context.Context, f *http1Leaf, name string) (*http1Co
 	return c, err
 }
 
+// Occupy takes one of the places for connections that the call's cluster has (tcp.maxConnections), whichever endpoint it is to, for one of a
+// driver's own that nobody waits for; leave gives it back. Where none is left, and no request lets one go, the call has overflowed, and is not to
+// be tried again (Envoy, tcp_proxy and upstream_cx_overflow).
+func (c *Call) Occupy() (leave func(), err error) {
+	l, most := c.cluster.records.load, c.cluster.def.Policy.Limits.Connections
+	if !l.Connections.Enter(most) && (!l.makeRoom() || !l.Connections.Enter(most)) {
+		l.connections.overflow.Add(1)
+		return nil, c.fail(call.ReasonOverflow, nil, fmt.Sprintf("%d connections are open, as many as maxConnections allows", most))
+	}
+	return func() {
+		l.Connections.Leave()
+		l.wake()
+	}, nil
+}
+
 // pend counts a request that has no connection yet, where http1MaxPendingRequests lets it. In spite of its name that holds
 // for HTTP/2 too (Envoy's max_pending_requests).
 func (l *Load) pend(most int) error {
@@ -94,12 +112,16 @@ func (l *Load) pend(most int) error {
 		fmt.Errorf("%d requests wait for a connection, as many as http1MaxPendingRequests allows", most)}
 }
 
-// wait gives a connection that became free, or nil for leave to open one.
-func (l *Load) wait(ctx context.Context, f *http1Leaf, name string) (*http1Conn, error) {
+// wait gives a connection that became free, or nil for leave to open one; to who waits again before all others.
+func (l *Load) wait(ctx context.Context, f *http1Leaf, name string, again bool) (*http1Conn, error) {
 	l.connections.overflow.Add(1)
 	w := &waiter{leaf: f, name: name, got: make(chan *http1Conn, 1)}
 	l.mu.Lock()
-	l.waiting = append(l.waiting, w)
+	if again {
+		l.waiting = append([]*waiter{w}, l.waiting...)
+	} else {
+		l.waiting = append(l.waiting, w)
+	}
 	l.waiters.Add(1)
 	l.mu.Unlock()
 	l.wake()

@@ -8,6 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +112,9 @@ func (b *boundedWorld) serve(c net.Conn) {
 		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"); err != nil {
 			return
 		}
+		if req.URL.Path == "/last" {
+			return
+		}
 	}
 }
 
@@ -181,6 +187,11 @@ func TestMaxPending(t *testing.T) {
 		wg.Wait()
 		if served.Load() != 2 || overflown.Load() != 3 {
 			t.Errorf("%d served, %d overflown", served.Load(), overflown.Load())
+		}
+		for _, c := range b.rig.engine.state.Load().clusters { // one of them has waited
+			if n := c.records.load.connections.overflow.Load(); n != 1 {
+				t.Errorf("upstream_cx_overflow is %d", n)
+			}
 		}
 	})
 }
@@ -302,6 +313,58 @@ func TestFailedConnectionsCountNoMore(t *testing.T) {
 		}
 		if err := b.get(t.Context(), 0); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestWaitedForTheDead: who has waited and is given a connection that has ended meanwhile is not refused because others wait by now, and goes first.
+func TestWaitedForTheDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBounded(t, resilience.Limits{Connections: 1, Pending: 1}, nil, "10.0.0.1:80")
+		load := b.rig.engine.clusters["outbound|80||svc"].load
+		var others sync.WaitGroup
+		others.Go(func() {
+			resp, err := b.rig.client.Get("http://svc/last")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(2 * time.Second) // the endpoint has gone by then, and somebody waits
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		})
+		time.Sleep(time.Second)
+		var mu sync.Mutex
+		var order []string
+		ask := func(ctx context.Context, name string) {
+			err := b.get(ctx, time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if order = append(order, name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		tries := 0
+		trace := &httptrace.ClientTrace{GetConn: func(string) {
+			if tries++; tries == 2 { // one has the connection by now, one waits
+				others.Go(func() { ask(t.Context(), "second") })
+				for load.Connections.Active() == 0 || load.Pending.Active() > 0 {
+					runtime.Gosched()
+				}
+				others.Go(func() { ask(t.Context(), "third") })
+				for load.Pending.Active() == 0 {
+					runtime.Gosched()
+				}
+			}
+		}}
+		ask(httptrace.WithClientTrace(t.Context(), trace), "first")
+		others.Wait()
+		if want := []string{"second", "first", "third"}; tries != 2 || !slices.Equal(order, want) {
+			t.Errorf("%q after %d tries, want %q", order, tries, want)
+		}
+		if n := load.Pending.Active(); n != 0 {
+			t.Errorf("%d wait at the end", n)
 		}
 	})
 }

@@ -34,22 +34,21 @@ func (e *Engine) self(proved bool) telemetry.Workload {
 	return w
 }
 
-// measure gives a new record of an endpoint its metrics, where there are any: its labels say which workload it is of. Who it
-// is, is what a handshake with it has to prove: its service account, where discovery knows that.
-func (e *Engine) measure(ep *balance.Endpoint, c *snapshot.Cluster, t *snapshot.TLS) *balance.Endpoint {
-	if e.metrics == nil {
-		return ep
+// measure gives an endpoint of the cluster its metrics at its first call, where there are any: its labels say which workload it is of. Who
+// it is, is what a handshake with it has to prove: its service account, where discovery knows that.
+func (e *Engine) measure(ep *balance.Endpoint, c *snapshot.Cluster) {
+	if e.metrics == nil || ep.Metrics() != nil {
+		return
 	}
-	d := ep.Def
+	d, t := ep.Def, e.EndpointPolicy(&c.Policy, ep.Def).TLS
 	_, name, _ := strings.Cut(d.Workload, "/")
 	there := telemetry.WorkloadOf(name, d.Namespace, d.Labels)
 	secured := t != nil && t.Mesh
 	if secured && d.ServiceAccount != "" && e.identity != nil {
 		there.Principal = "spiffe://" + e.identity.ID().TrustDomain() + "/ns/" + d.Namespace + "/sa/" + d.ServiceAccount
 	}
-	ep.Metrics = e.metrics.Group(telemetry.Labels{Reporter: telemetry.Source, Source: e.self(secured), Destination: there,
-		Service: serviceOf(c.Set, d)})
-	return ep
+	ep.Measure(e.metrics.Group(telemetry.Labels{Reporter: telemetry.Source, Source: e.self(secured), Destination: there,
+		Service: serviceOf(c.Set, d)}))
 }
 
 // serviceOf names the service of a set; whoever declares its endpoints gives a host of no Kubernetes its namespace.
@@ -66,11 +65,11 @@ func (c *Call) metrics() *telemetry.Group {
 		return nil
 	case c.heard != nil:
 		return c.heard
-	case c.last != nil && c.last.Metrics != nil:
+	case c.last != nil && c.last.Metrics() != nil:
 		if had := c.last.Heard(); had != nil {
 			return had.Metrics
 		}
-		return c.last.Metrics
+		return c.last.Metrics()
 	}
 	l := telemetry.Labels{Reporter: telemetry.Source, Source: e.self(false)}
 	switch {

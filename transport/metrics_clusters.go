@@ -15,46 +15,48 @@ type clusterCounts struct {
 	ejections    atomic.Uint64
 }
 
-// clusterFamilies are the metrics of the clusters: those that people alert on by Envoy's names (Envoy, cluster manager
+// clusterFamilies are the metrics of a cluster, without their samples. A table and no code: that is a fraction of the size.
+var clusterFamilies = [...]clusterFamily{
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_active", Help: "Attempts under way.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.Active) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_total", Help: "Attempts begun.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.Total) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_pending_active", Help: "Requests that wait for a connection.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.load.Pending.Active()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_pending_overflow", Help: "Requests that a limit or a circuit breaker has refused.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.counts.overflow.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_retry", Help: "Retries.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.counts.retries.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_rq_retry_overflow", Help: "Retries that the retry budget has refused.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.counts.retryRefused.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_active", Help: "Connections that are open.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.load.connections.active.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_total", Help: "Connections, those too that could not be made.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.connections.total.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_connect_fail", Help: "Connections that could not be made.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.connections.failed.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_connect_timeout", Help: "Connections that could not be made in time.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.connections.late.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_overflow", Help: "Requests that had to wait because of maxConnections, and connections that are not HTTP that it has refused.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.connections.overflow.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_upstream_cx_destroy", Help: "Connections that have ended.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.connections.ended.Load()) }},
+	{telemetry.Family{Name: "envoy_cluster_membership_total", Help: "Endpoints.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.members) }},
+	{telemetry.Family{Name: "envoy_cluster_membership_healthy", Help: "Endpoints that outlier detection does not keep out.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.members - c.ejected) }},
+	{telemetry.Family{Name: "envoy_cluster_outlier_detection_ejections_active", Help: "Endpoints that outlier detection keeps out.", Kind: telemetry.Gauge},
+		func(c *clusterCount) float64 { return float64(c.ejected) }},
+	{telemetry.Family{Name: "envoy_cluster_outlier_detection_ejections_enforced_total", Help: "Ejections.", Kind: telemetry.Counter},
+		func(c *clusterCount) float64 { return float64(c.load.counts.ejections.Load()) }},
+}
+
+// families are the metrics of the clusters: those that people alert on by Envoy's names (Envoy, cluster manager
 // statistics, with the name as the label cluster_name), and those of the endpoints by our own.
-func (e *Engine) clusterFamilies(yield func(telemetry.Family)) {
+func (e *Engine) families(yield func(telemetry.Family)) {
 	st, now := e.state.Load(), e.now()
 	e.sweepAll(st, now)
-	gauge := func(name, help string, value func(*clusterCount) float64) clusterFamily {
-		return clusterFamily{telemetry.Family{Name: name, Help: help, Kind: telemetry.Gauge}, value}
-	}
-	counter := func(name, help string, value func(*clusterCount) float64) clusterFamily {
-		return clusterFamily{telemetry.Family{Name: name, Help: help, Kind: telemetry.Counter}, value}
-	}
-	families := []clusterFamily{
-		gauge("envoy_cluster_upstream_rq_active", "Attempts under way.", func(c *clusterCount) float64 { return float64(c.Active) }),
-		counter("envoy_cluster_upstream_rq_total", "Attempts begun.", func(c *clusterCount) float64 { return float64(c.Total) }),
-		gauge("envoy_cluster_upstream_rq_pending_active", "Requests that wait for a connection.",
-			func(c *clusterCount) float64 { return float64(c.load.Pending.Active()) }),
-		counter("envoy_cluster_upstream_rq_pending_overflow", "Requests that a limit or a circuit breaker has refused.",
-			func(c *clusterCount) float64 { return float64(c.load.counts.overflow.Load()) }),
-		counter("envoy_cluster_upstream_rq_retry", "Retries.", func(c *clusterCount) float64 { return float64(c.load.counts.retries.Load()) }),
-		counter("envoy_cluster_upstream_rq_retry_overflow", "Retries that the retry budget has refused.",
-			func(c *clusterCount) float64 { return float64(c.load.counts.retryRefused.Load()) }),
-		gauge("envoy_cluster_upstream_cx_active", "Connections that are open.", func(c *clusterCount) float64 { return float64(c.load.connections.active.Load()) }),
-		counter("envoy_cluster_upstream_cx_total", "Connections, those too that could not be made.",
-			func(c *clusterCount) float64 { return float64(c.load.connections.total.Load()) }),
-		counter("envoy_cluster_upstream_cx_connect_fail", "Connections that could not be made.",
-			func(c *clusterCount) float64 { return float64(c.load.connections.failed.Load()) }),
-		counter("envoy_cluster_upstream_cx_connect_timeout", "Connections that could not be made in time.",
-			func(c *clusterCount) float64 { return float64(c.load.connections.late.Load()) }),
-		counter("envoy_cluster_upstream_cx_overflow", "Requests that had to wait because of maxConnections.",
-			func(c *clusterCount) float64 { return float64(c.load.connections.overflow.Load()) }),
-		counter("envoy_cluster_upstream_cx_destroy", "Connections that have ended.",
-			func(c *clusterCount) float64 { return float64(c.load.connections.ended.Load()) }),
-		gauge("envoy_cluster_membership_total", "Endpoints.", func(c *clusterCount) float64 { return float64(c.members) }),
-		gauge("envoy_cluster_membership_healthy", "Endpoints that outlier detection does not keep out.",
-			func(c *clusterCount) float64 { return float64(c.members - c.ejected) }),
-		gauge("envoy_cluster_outlier_detection_ejections_active", "Endpoints that outlier detection keeps out.",
-			func(c *clusterCount) float64 { return float64(c.ejected) }),
-		counter("envoy_cluster_outlier_detection_ejections_enforced_total", "Ejections.",
-			func(c *clusterCount) float64 { return float64(c.load.counts.ejections.Load()) }),
-	}
+	families := clusterFamilies
 	active := telemetry.Family{Name: "heddle_endpoint_attempts_active", Help: "Attempts under way on an endpoint.", Kind: telemetry.Gauge}
 	total := telemetry.Family{Name: "heddle_endpoint_attempts_total", Help: "Attempts begun on an endpoint.", Kind: telemetry.Counter}
 	failed := telemetry.Family{Name: "heddle_endpoint_attempts_failed_total", Help: "Attempts that an endpoint failed.", Kind: telemetry.Counter}

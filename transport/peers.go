@@ -115,7 +115,7 @@ func (e *Engine) Peer(conn net.Conn) (p identity.Peer, ok bool) { return e.live.
 
 // hear gives what calls to the endpoint are recorded in from now on.
 func (e *Engine) hear(ep *balance.Endpoint, certificate *x509.Certificate, said string) *telemetry.Group {
-	if ep.Metrics == nil || len(said) > telemetry.MaxPeerMetadata {
+	if ep.Metrics() == nil || len(said) > telemetry.MaxPeerMetadata {
 		return nil
 	}
 	if had := ep.Heard(); had != nil && had.Said == said && (had.Certificate == certificate || had.Certificate.Equal(certificate)) {
@@ -129,7 +129,7 @@ func (e *Engine) hear(ep *balance.Endpoint, certificate *x509.Certificate, said 
 	if !ok {
 		return nil
 	}
-	l := *ep.Metrics.Labels()
+	l := *ep.Metrics().Labels()
 	l.Destination = w.Or(l.Destination)
 	l.Destination.Principal = id.String()
 	if namespace, _, ok := id.ServiceAccount(); ok {

@@ -76,11 +76,11 @@ func (st *state) ready(w wantedHost) (known, ready bool) {
 			continue
 		}
 		known = true
-		if host.Default != nil {
+		if host.HTTP && host.Default != nil {
 			ready = ready || st.reaches(host.Default)
 			continue
 		}
-		for r := range host.All() { // a name that is no service, only rules to services
+		for r := range host.All() { // of a name that is no service only rules lead to services
 			ready = ready || st.reaches(r)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/heddlemesh/mesh/internal/goaway"
 )
 
 // What Serve sets on a server where its owner has not.
@@ -38,6 +40,7 @@ type Inbound struct {
 
 type served struct {
 	arrivals  arrivals
+	goodbye   *goaway.Goodbyes
 	codec     *serverCodec         // nil where HTTP/1.1 is net/http's
 	listeners map[net.Listener]int // what it serves on, and how often
 	serving   int
@@ -108,9 +111,14 @@ func (in *Inbound) begin(srv *http.Server, l net.Listener, opts []InboundOption)
 		in.servers[srv] = s
 		in.configure(srv, opts)
 		s.arrivals.configure(srv)
-		if report := in.guard(opts, nil).o.codec; report != nil && srv.Protocols.HTTP1() {
-			s.codec = newServerCodec(in.engine, srv, &s.arrivals, report)
+		o := &in.guard(opts, nil).o
+		if o.codec != nil && srv.Protocols.HTTP1() {
+			s.codec = newServerCodec(in.engine, srv, &s.arrivals, o.codec)
 		}
+		if s.goodbye = o.goodbye; s.goodbye == nil {
+			s.goodbye = new(goaway.Goodbyes)
+		}
+		s.goodbye.Attach(srv)
 	}
 	s.serving++
 	s.listeners[l]++
@@ -182,7 +190,8 @@ func (in *Inbound) configure(srv *http.Server, opts []InboundOption) {
 // Shutdown shuts down all servers given to Serve, concurrently: listeners end, and whoever was connected by then still
 // has his request answered, with the end of the connection announced; then it waits, as http.Server.Shutdown does, for
 // the requests under way until ctx ends. A connection that says nothing within a second is closed, hijacked ones are not
-// waited for. On Linux nobody is reset, where the listener is plain TCP (net.ListenConfig.SetMultipathTCP(false));
+// waited for. Connections of HTTP/2 hear GOAWAY twice, as RFC 9113 §6.8 has it: at once one that leaves no stream out, and, when the client has
+// read it or a second has passed, one that names the last stream that is served. On Linux nobody is reset, where the listener is plain TCP (net.ListenConfig.SetMultipathTCP(false));
 // elsewhere those are who connect in the last microseconds. It gives all errors joined. Further calls wait again.
 func (in *Inbound) Shutdown(ctx context.Context) error {
 	in.mu.Lock()
@@ -202,6 +211,7 @@ func (in *Inbound) Shutdown(ctx context.Context) error {
 
 func (s *served) shutdown(ctx context.Context, srv *http.Server, listeners []net.Listener) error {
 	srv.SetKeepAlivesEnabled(false)
+	s.goodbye.Say()
 	if s.codec != nil {
 		s.codec.draining.Store(true)
 	}
@@ -213,5 +223,6 @@ func (s *served) shutdown(ctx context.Context, srv *http.Server, listeners []net
 	}
 	wg.Wait()
 	s.arrivals.settle(ctx)
+	s.goodbye.Wait(ctx)
 	return srv.Shutdown(ctx)
 }

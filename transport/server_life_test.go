@@ -93,6 +93,32 @@ func TestServerCodecGoroutines(t *testing.T) {
 	close(leave)
 }
 
+// TestServerCodecHalfABody: who sends half a body that the handler does not want, and then nothing, has the answer all the same, as late as
+// the head may be, and the connection ends.
+func TestServerCodecHalfABody(t *testing.T) {
+	t.Parallel()
+	in, l := inbound(t), listen(t)
+	srv := &http.Server{ReadHeaderTimeout: 100 * time.Millisecond, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/duplex" {
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
+		io.WriteString(w, "no")
+	})}
+	run(t, in, srv, l, modes["codec"]...)
+	for _, request := range []string{"POST / HTTP/1.1\r\nContent-Length: 100", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked", "POST /duplex HTTP/1.1\r\nContent-Length: 100"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		io.WriteString(c, request+"\r\nHost: a\r\n\r\n5\r\nhal")
+		answer, err := io.ReadAll(c)
+		if text := string(answer); err != nil || !strings.HasPrefix(text, "HTTP/1.1 200 ") || !strings.HasSuffix(text, "no") {
+			t.Errorf("%q: %q, %v", request, text, err)
+		}
+	}
+}
+
 // TestServerCodecBuffers: idle connections hold none, and none is lost.
 func TestServerCodecBuffers(t *testing.T) {
 	t.Parallel()

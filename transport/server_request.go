@@ -124,7 +124,8 @@ func (b *codecBody) Close() error {
 // mostUnread is how much of a body that nobody wants is read so that its connection can be used again. It is net/http's.
 const mostUnread = 256 << 10
 
-// drain reads what is left of the body, which is not for the handler any more. It reports whether the end was reached.
+// drain reads what is left of the body, which is not for the handler any more, for as long as a head may take: who sends nothing
+// more gets the answer all the same. It reports whether the end was reached.
 func (b *codecBody) drain(s *codecSession) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,7 +133,11 @@ func (b *codecBody) drain(s *codecSession) bool {
 		return true
 	}
 	b.closed = true
-	done, err := s.q.Body.Drain(mostUnread)
+	done := false
+	err := s.within(headerTime(s.line.codec.srv), func() (err error) {
+		done, err = s.q.Body.Drain(mostUnread)
+		return err
+	})
 	return done && err == nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/transport/http1"
 )
 
@@ -56,23 +57,12 @@ var preface = []byte("PRI * HTTP/2.0\r\n")
 
 func newCodecSession(n *codecLine, nc net.Conn) *codecSession {
 	s := &codecSession{line: n, nc: nc, conn: http1.NewConn(nc, &n.codec.limits)}
-	if sc, ok := beneath(nc).(syscall.Conn); ok {
+	if sc, ok := socket.Beneath(nc).(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
 	s.reading = n.wheel.Add(func() { _ = nc.SetReadDeadline(past) })
 	s.working = n.wheel.Add(s.look)
 	return s
-}
-
-// beneath gives the socket's own connection.
-func beneath(nc net.Conn) net.Conn {
-	for {
-		over, ok := nc.(interface{ NetConn() net.Conn })
-		if !ok {
-			return nc
-		}
-		nc = over.NetConn()
-	}
 }
 
 // run serves requests until the connection ends.
@@ -181,7 +171,7 @@ func (s *codecSession) cut() {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	_ = beneath(s.nc).Close() // TLS would wait for room to say that this is the end
+	_ = socket.Beneath(s.nc).Close() // TLS would wait for room to say that this is the end
 }
 
 // look is the watch, in the wheel's goroutine: the context of a request ends when its client has gone.

@@ -44,10 +44,11 @@ func (c *Call) Tally(began time.Time, at Ends, err error) *Tally {
 	return t
 }
 
-// Tally begins that of a connection to the workload, from a proved caller or, where that is nil, from anybody.
-func (e *Engine) Tally(began time.Time, at Ends, caller *Caller) *Tally {
+// Tally begins that of a connection to the workload, from a proved caller or, where that is nil, from anybody. said is what he says of himself,
+// telemetry.PeerMetadata, "" for nothing.
+func (e *Engine) Tally(began time.Time, at Ends, caller *Caller, said string) *Tally {
 	t := &Tally{engine: e, reporter: telemetry.Destination, began: began}
-	g := e.Arrived(caller, "", "")
+	g := e.Arrived(caller, "", said)
 	if g != nil {
 		t.labels = g.Labels()
 	}

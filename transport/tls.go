@@ -59,7 +59,7 @@ func (o *originator) secure(ctx context.Context, conn net.Conn, host string) (*t
 	if err = c.HandshakeContext(ctx); err == nil && len(o.offers) > 0 {
 		// Without an answer HTTP/1.1 is what is spoken; HTTP/2 has to be agreed on (RFC 9113 §3.2).
 		want := o.offers[len(o.offers)-1]
-		if got := c.ConnectionState().NegotiatedProtocol; got != want && (got != "" || want == "h2") {
+		if got := c.ConnectionState().NegotiatedProtocol; got != want && (got != "" || want == "h2") && got != PeerExchange {
 			err = fmt.Errorf("the endpoint does not speak %s by TLS (ALPN)", want)
 		}
 	}
@@ -108,8 +108,14 @@ func meshOffers(p snapshot.Protocol) []string {
 	case snapshot.HTTP2:
 		return []string{"istio-h2", meshProtocol, "h2"}
 	}
+	if p == opaqueBytes {
+		return []string{PeerExchange, meshProtocol}
+	}
 	return []string{meshProtocol}
 }
+
+// opaqueBytes is what is not HTTP, whatever the port speaks.
+const opaqueBytes snapshot.Protocol = 255
 
 func lines(s string) []string {
 	if s == "" {

@@ -103,18 +103,18 @@ func endpoint(addr, port []byte) netip.AddrPort {
 // TestCapture: a packet capture of BookInfo under STRICT has nothing of what the processes say to each other.
 func TestCapture(t *testing.T) {
 	t.Parallel()
-	fd, err := listenTo("lo")
+	b, err := start(t.Context(), settings{addr: "127.0.0.1:0", languages: auto, rules: strictRules(t, 2), stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.stop)
+	fd, err := listenTo("lo") // not before: the services' ports were those of other tests
 	if errors.Is(err, os.ErrPermission) {
 		t.Skip("no packet capture: not root")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := start(t.Context(), settings{addr: "127.0.0.1:0", languages: auto, rules: strictRules(t, 2), stderr: io.Discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.stop)
 	stop := overhear(fd, b.behindFront())
 	openPages(t, b)
 	judgeSecrecy(t, stop())

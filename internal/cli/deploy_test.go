@@ -161,7 +161,7 @@ func readUnit(t *testing.T, name string) unit {
 
 // commands gives the command lines of ours in a unit, with variables in their place.
 func (u unit) commands(variables map[string]string) (all [][]string) {
-	for _, key := range []string{"ExecStart", "ExecStartPost", "ExecStop"} {
+	for _, key := range []string{"ExecStartPre", "ExecStart", "ExecStartPost", "ExecStop"} {
 		for _, line := range u[key] {
 			if rest, ok := strings.CutPrefix(line, "/usr/local/bin/heddle "); ok {
 				all = append(all, strings.Fields(os.Expand(rest, func(name string) string { return variables[name] })))
@@ -178,6 +178,15 @@ func TestDeployUnits(t *testing.T) {
 	flags := strings.TrimSuffix(strings.TrimPrefix(capture["Environment"][0], `"CAPTURE_FLAGS=`), `"`)
 	for _, args := range append(capture.commands(map[string]string{"CAPTURE_FLAGS": flags}), sidecar.commands(map[string]string{"STATE_DIRECTORY": "/var/lib/heddle"})...) {
 		takes(t, "systemd", args)
+	}
+	open := readUnit(t, "heddle-capture.service.d/fail-open.conf")
+	openFlags := strings.TrimSuffix(strings.TrimPrefix(open["Environment"][0], `"FAIL_OPEN_FLAGS=`), `"`)
+	commands := open.commands(map[string]string{"CAPTURE_FLAGS": flags, "FAIL_OPEN_FLAGS": openFlags})
+	for _, args := range commands {
+		takes(t, "systemd, fail-open", args)
+	}
+	if len(commands) != 2 || open["ExecStart"][0] != "" || open["ExecStop"][0] != "" { // those of the unit are no more
+		t.Errorf("fail-open: %v, %v", commands, open)
 	}
 	for what, want := range map[string]string{"CapabilityBoundingSet": "", "AmbientCapabilities": "", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "User": "heddle",
 		"StateDirectory": "heddle", "Requires": "heddle-capture.service"} {

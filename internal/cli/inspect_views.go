@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heddlemesh/mesh/call"
 	"github.com/heddlemesh/mesh/identity"
 	"github.com/heddlemesh/mesh/transport"
 )
@@ -176,6 +177,8 @@ type listenerView struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
 	App     string `json:"app,omitempty"`
+	Origin  string `json:"origin,omitempty"` // the document that asks for it
+	Error   string `json:"error,omitempty"`  // why it is not open
 }
 
 func listenersCommand() *cobra.Command {
@@ -199,8 +202,14 @@ func listenersCommand() *cobra.Command {
 func listenerTable(all []listenerView) string {
 	rows := [][]string{{"ADDRESSES", "PORT", "MATCH", "DESTINATION"}}
 	for _, l := range all {
-		host, port, _ := net.SplitHostPort(l.Address)
+		host, port, err := net.SplitHostPort(l.Address)
+		if err != nil { // a Unix socket's
+			host = l.Address
+		}
 		to := map[string]string{"inbound": "Cluster: inbound|" + port + "|| (" + l.App + ")", "outbound": "Route: by Host", "admin": "Admin pages"}[l.Name]
+		if l.Error != "" {
+			to = "not open: " + call.Printable(l.Error)
+		}
 		rows = append(rows, []string{host, port, "ALL", to})
 	}
 	return table(rows...)

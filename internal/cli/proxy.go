@@ -173,7 +173,6 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	limitProcessors()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, handled()...)
 	if len(args) > 0 {
@@ -218,6 +217,7 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer m.Close()
+	limitProcessors() // what is served from here on; the configuration was read, and its garbage collected, with all there are
 	again.mesh = m
 
 	quit := make(chan struct{})
@@ -234,6 +234,9 @@ func (o *proxyFlags) main(cmd *cobra.Command, args []string) error {
 		Quit: func() { once.Do(func() { close(quit) }) }, Workload: w, Version: proxyVersion(), Logger: log, LogLevel: level})
 	if err != nil {
 		return err
+	}
+	if len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent && len(s.DeclaredAddrs()) == 0 {
+		return errors.Join(usageError("neither --inbound nor --outbound given, and no Sidecar with listeners in the configuration: there is nothing to serve"), s.Shutdown(cmd.Context()))
 	}
 	ceded, err := older.succeed(cmd.Context(), s)
 	if err != nil {
@@ -295,16 +298,12 @@ func (o *proxyFlags) check(cmd *cobra.Command, args []string) error {
 		return usageError("--transparent starts no command: that would run as the sidecar's user, whose connections are not captured")
 	case o.takeover != "" && len(args) > 0:
 		return usageError("--takeover starts no command: two of them would listen on the same port")
-	case o.takeover != "" && strings.HasPrefix(o.admin, "unix://"):
-		return usageError("--takeover hands no Unix socket over: give --admin an address, or none")
 	case o.tproxy && !o.transparent:
 		return usageError("--tproxy goes with --transparent")
 	case o.connects && listenAddress(o.outbound) == "":
 		return usageError("--allow-connect goes with --outbound")
 	case o.serverFirst <= 0:
 		return usageError("--server-first is nothing or negative")
-	case len(o.inbound) == 0 && listenAddress(o.outbound) == "" && len(o.outboundTCP) == 0 && !o.transparent:
-		return usageError("neither --inbound nor --outbound given: there is nothing to serve")
 	case o.still < 0:
 		return usageError("--stream-idle-timeout is negative")
 	case (o.svid.Certificate == "") != (o.svid.Key == "") || (o.svid.Key == "") != (o.svid.Bundle == ""):
@@ -423,6 +422,9 @@ func listening(s *proxy.Sidecar, in inbounds) []any {
 	}
 	for _, a := range s.DNSAddrs() {
 		all = append(all, "dns", a.String())
+	}
+	for _, a := range s.DeclaredAddrs() {
+		all = append(all, "declared", a.String())
 	}
 	return all
 }

@@ -117,7 +117,7 @@ func (v *supervisor) run(ctx context.Context) int {
 // delayFor gives how long the listeners stay open after a signal. Who presses a key does not wait for a load
 // balancer, and without an inbound listener there is nothing that one could send here.
 func (v *supervisor) delayFor(s os.Signal) time.Duration {
-	if s == os.Interrupt || len(v.sidecar.InboundAddrs()) == 0 {
+	if s == os.Interrupt || !v.sidecar.Receives() {
 		return 0
 	}
 	return v.delay

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 
 	"github.com/heddlemesh/mesh/internal/handover"
+	"github.com/heddlemesh/mesh/internal/socket"
 	"github.com/heddlemesh/mesh/proxy"
 )
 
@@ -16,6 +19,10 @@ type succession struct {
 	taken *handover.Taken // nil where there was no older one
 	offer *handover.Offer // nil before succeed
 	log   *slog.Logger
+
+	mu      sync.Mutex     // guards what follows
+	adopted []net.Listener // while their paths are the older one's
+	ours    bool           // nothing is the older one's any more
 }
 
 // takeOver asks who serves at the path for its sockets; "" is nobody.
@@ -32,11 +39,35 @@ func takeOver(ctx context.Context, path string, log *slog.Logger) (*succession, 
 // listen is proxy.Config.Listen.
 func (s *succession) listen(network, address string) (net.Listener, error) {
 	if l := s.taken.Listener(socketName(network, address)); l != nil {
-		return l, nil
+		return s.adopt(socket.Adopt(l, address)), nil
+	}
+	if network == "unix" {
+		return socket.Listen(address)
 	}
 	var c net.ListenConfig
 	c.SetMultipathTCP(false) // see proxy.Config.Listen
 	return c.Listen(context.Background(), network, address)
+}
+
+// adopt leaves the path of a Unix socket to the older process until that has stopped: where ours comes to nothing it is still there.
+func (s *succession) adopt(l net.Listener) net.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ours {
+		socket.Own(l)
+	} else {
+		s.adopted = append(s.adopted, l)
+	}
+	return l
+}
+
+func (s *succession) own() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.adopted {
+		socket.Own(l)
+	}
+	s.adopted, s.ours = nil, true
 }
 
 // listenPacket is proxy.Config.ListenPacket.
@@ -59,17 +90,11 @@ func (s *succession) succeed(ctx context.Context, sidecar *proxy.Sidecar) (<-cha
 		if err := s.taken.Ready(ctx); err != nil {
 			return nil, err
 		}
+		s.own()
 		s.log.Info("the listeners of an older process were taken over", "socket", s.path)
 	}
-	var all []handover.Socket
-	for _, l := range sidecar.Listeners() {
-		all = append(all, handover.Socket{Name: socketName("tcp", l.Address), Closer: l.Listener})
-	}
-	for _, c := range sidecar.PacketConns() {
-		all = append(all, handover.Socket{Name: socketName("udp", c.Address), Closer: c.PacketConn})
-	}
 	ceded := make(chan struct{})
-	offer, err := handover.Serve(s.path, all, func() {
+	offer, err := handover.Serve(s.path, func() []handover.Socket { return socketsOf(sidecar) }, func() {
 		sidecar.Cede()
 		close(ceded)
 	}, func(err error) { s.log.Warn("nobody has taken over", "error", err) })
@@ -82,6 +107,17 @@ func (s *succession) succeed(ctx context.Context, sidecar *proxy.Sidecar) (<-cha
 	}
 	s.offer = offer
 	return ceded, nil
+}
+
+// socketsOf gives what a sidecar listens with at the moment.
+func socketsOf(sidecar *proxy.Sidecar) (all []handover.Socket) {
+	for _, l := range sidecar.Listeners() {
+		all = append(all, handover.Socket{Name: socketName(l.Addr().Network(), strings.TrimPrefix(l.Address, "unix://")), Closer: l.Listener})
+	}
+	for _, c := range sidecar.PacketConns() {
+		all = append(all, handover.Socket{Name: socketName("udp", c.Address), Closer: c.PacketConn})
+	}
+	return all
 }
 
 // close ends the offer, and lets go of what was not taken.

@@ -147,7 +147,12 @@ type proxyServer struct {
 func newProxyServer(t testing.TB, m *mesh.Mesh) *proxyServer {
 	s := &proxyServer{Listener: memory.Listen(memory.Addr("127.0.0.1:15001"))}
 	sidecar, err := proxy.Start(proxy.Config{Mesh: m, Outbound: s.Addr().String(), StreamIdleTimeout: -1 /* as istiod has it */, OnReply: s.report, OnCall: s.told,
-		Listen: func(string, string) (net.Listener, error) { return s, nil }})
+		Listen: func(_, address string) (net.Listener, error) {
+			if address == s.Addr().String() {
+				return s, nil
+			}
+			return memory.Listen(memory.Addr(address)), nil // a document's, which nobody calls
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,11 +153,12 @@ func (f *face) ask(t testing.TB, addr string, v visit) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-var http2Client = sync.OnceValue(func() *http.Transport {
+// http2Client is one of its own for each request: a later server may listen on the port of one before, whose connection must not be taken.
+func http2Client() *http.Transport {
 	tr := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	return tr
-})
+}
 
 func askHTTP2(t testing.TB, addr string, v visit) answer {
 	t.Helper()
@@ -178,7 +179,9 @@ func askHTTP2(t testing.TB, addr string, v visit) answer {
 	for name, values := range v.header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	resp, err := http2Client().RoundTrip(req)
+	client := http2Client()
+	defer client.CloseIdleConnections()
+	resp, err := client.RoundTrip(req)
 	if err != nil {
 		return answer{}
 	}

@@ -215,7 +215,7 @@ func TestInboundRPCMetrics(t *testing.T) {
 // call infos and the sidecar's answers by the drivers (recorded.check, Case.Check); the rest is here.
 func TestEveryFlag(t *testing.T) {
 	t.Parallel()
-	seen := call.FlagUAEX // TestInboundFlagsAgree
+	seen := call.FlagUAEX | call.FlagOM // TestInboundFlagsAgree; TestOverload of proxy
 	for _, c := range Cases() {
 		for _, w := range []Result{c.Want, c.Then} {
 			seen |= call.ParseFlags(w.Flag) | call.ParseFlags(w.Flags)

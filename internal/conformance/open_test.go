@@ -209,8 +209,7 @@ func openHTTP2(t *testing.T, addr, kind, role string) *opened {
 		t.Fatal(err)
 	}
 	req.Header.Set("X-Role", role)
-	tr := http2Client().Clone()
-	tr.Protocols = http2Client().Protocols
+	tr := http2Client()
 	t.Cleanup(func() { _ = pw.Close(); tr.CloseIdleConnections() })
 	if kind == "/upload" {
 		go func() {

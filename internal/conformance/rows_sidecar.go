@@ -15,6 +15,8 @@ func sidecarRows() []Case {
 		hosts    = "§2.7 egress hosts"
 		except   = hosts + " (~ns/host: exclusion)"
 		ports    = "§2.7 egress port; istio.io IstioEgressListener: the listener with the most specific port"
+		modes    = "§2.7 egress port, captureMode"
+		apart    = "§2.7 egress bind; pilot sidecar.go GetEgressListenerForRDS (a Unix socket, HTTP_PROXY)"
 		selector = "§2.7 workloadSelector"
 		root     = selector + " (root namespace: mesh default)"
 		rules    = "istio.io IstioEgressListener.hosts: services and VirtualServices; istio model/sidecar.go"
@@ -37,6 +39,11 @@ func sidecarRows() []Case {
 	selecting := func(name, labels, list string) string {
 		return sidecar(name, "workloadSelector: {labels: {"+labels+"}}\negress: [{hosts: ["+list+"]}]")
 	}
+	opened := func(port, how string) string {
+		return sidecar("default/web", "egress:\n- {port: "+port+", "+how+", hosts: [shop/*]}\n- {hosts: [./*]}")
+	}
+	front9080 := virtualService("default/elsewhere", "hosts: ["+reviewsHost+"]\nhttp: [{name: elsewhere, route: [{destination: {host: "+cartsHost+"}}]}]")
+	toOwnBytes := Result{Cluster: clusterAll}
 	byPort := sidecar("default/web", "egress:\n- {port: {number: 9080, protocol: HTTP, name: a}, hosts: [shop/*]}\n- {hosts: [./*]}")
 	said := func(mode, list string) string {
 		return sidecar("default/web", "outboundTrafficPolicy: {"+mode+"}\negress: [{hosts: ["+list+"]}]")
@@ -83,6 +90,16 @@ func sidecarRows() []Case {
 		{Name: "listener of a port alone", Cite: ports, Config: sidecar("default/web", "egress: [{port: {number: 9080, protocol: HTTP, name: a}, hosts: [shop/*]}]"), Request: stock, Want: noStock},
 
 		{Name: "a listener that captures as all do", Cite: "§2.7 egress captureMode", Config: sidecar("default/web", "egress: [{captureMode: DEFAULT, hosts: [shop/*]}]"), Request: carts, Want: toCarts},
+
+		{Name: "a listener that the sidecar opens, its host", Cite: modes, Config: opened("{number: 9080, protocol: HTTP}", "captureMode: NONE"), Request: carts, Want: toCarts},
+		{Name: "a listener that the sidecar opens, another's host", Cite: modes, Config: opened("{number: 9080, protocol: HTTP}", "captureMode: NONE"), Request: own, Want: noOwn},
+		{Name: "hosts of a Unix socket are called by it", Cite: apart, Config: opened("{number: 0, protocol: HTTP}", "bind: 'unix:///run/x.sock'"), Request: carts, Want: noCarts},
+		{Name: "a Unix socket is no port", Cite: apart, Config: opened("{number: 0, protocol: HTTP}", "bind: 'unix:///run/x.sock'"), Request: own, Want: toOwn},
+		{Name: "hosts of a proxy's listener are called by it", Cite: apart, Config: opened("{number: 9080, protocol: HTTP_PROXY}", "captureMode: DEFAULT"), Request: carts, Want: noCarts},
+		{Name: "a proxy's listener is not for its port", Cite: apart, Config: opened("{number: 9080, protocol: HTTP_PROXY}", "captureMode: DEFAULT"), Request: own, Want: toOwn},
+		{Name: "rules of HTTP on a listener of TCP", Cite: modes + "; pilot listener.go (the listener's protocol)", Config: front9080 + sidecar("default/web", "egress: [{port: {number: 9080, protocol: TCP, name: a}, hosts: ['*/*']}]"), Request: own, Want: toOwnBytes},
+		{Name: "rules of HTTP on a listener of HTTP", Cite: modes, Config: front9080 + sidecar("default/web", "egress: [{port: {number: 9080, protocol: HTTP, name: a}, hosts: ['*/*']}]"), Request: own, Want: Result{Route: "elsewhere", Endpoint: cartsAt}},
+		{Name: "listeners for callers", Cite: "§2.7 ingress", Config: sidecar("default/web", "ingress: [{port: {number: 9080, protocol: TCP}, defaultEndpoint: '127.0.0.1:1'}]"), Request: own, Want: toOwn},
 
 		{Name: "rules bring in what they lead to", Cite: rules, Config: front + only("shop/front.shop.svc.cluster.local"), Request: frontAt, Want: toFront},
 		{Name: "what rules lead to cannot be called by itself", Cite: rules, Config: front + only("shop/front.shop.svc.cluster.local"), Request: carts, Want: noCarts},

@@ -166,10 +166,13 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 // lines gives what the mesh, which it ends, has written after n requests.
 func (b *lockedBuffer) lines(t *testing.T, m *mesh.Mesh, n int) []string {
 	t.Helper()
-	for late := time.Now().Add(recordedPatience); ; time.Sleep(time.Millisecond) { // a request ends after its answer
-		if totalOf(m, "istio_requests_total") >= float64(n) || time.Now().After(late) {
-			break
-		}
+	written := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return bytes.Count(b.b.Bytes(), []byte("\n"))
+	}
+	for late := time.Now().Add(recordedPatience); written() < n && !time.Now().After(late); time.Sleep(time.Millisecond) {
+		continue // a request ends after its answer, and its line comes last
 	}
 	_ = m.Close()
 	b.mu.Lock()

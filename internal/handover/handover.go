@@ -10,7 +10,7 @@ import (
 	"io"
 )
 
-// A Socket is a *net.TCPListener or a *net.UDPConn by the name under which its successor asks for it.
+// A Socket is a listener of TCP or on a Unix socket, or a *net.UDPConn, by the name under which its successor asks for it.
 type Socket struct {
 	Name string
 	io.Closer

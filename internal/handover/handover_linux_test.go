@@ -38,7 +38,7 @@ func socket(t *testing.T) string {
 
 func offer(t *testing.T, path string, stop func(), report func(error), sockets ...handover.Socket) *handover.Offer {
 	t.Helper()
-	o, err := handover.Serve(path, sockets, stop, report)
+	o, err := handover.Serve(path, func() []handover.Socket { return sockets }, stop, report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,6 +209,29 @@ func TestHandoverPipe(t *testing.T) {
 	}
 }
 
+// pretend has what it is given talk to the one who comes to the socket. end waits for it.
+func pretend(t *testing.T, path string, talk func(net.Conn)) (end func()) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var server sync.WaitGroup
+	server.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		talk(c)
+	})
+	return func() {
+		server.Wait()
+		_ = l.Close()
+	}
+}
+
 // TestTakeFrom: nobody, and somebody who speaks something else.
 func TestTakeFrom(t *testing.T) {
 	t.Parallel()
@@ -222,26 +245,12 @@ func TestTakeFrom(t *testing.T) {
 	}
 	none.Close()
 	for _, says := range []string{"", "\n", "{}\n", `{"protocol":1,"names":["a"]}` + "\n", `{"protocol":2,"names":[]}` + "\n", strings.Repeat("x", 100<<10)} {
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var server sync.WaitGroup
-		server.Go(func() {
-			c, err := l.Accept()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_, _ = io.WriteString(c, says)
-			_ = c.Close()
-		})
+		end := pretend(t, path, func(c net.Conn) { _, _ = io.WriteString(c, says) })
 		taken, err := handover.Take(t.Context(), path)
 		if taken != nil || err == nil {
 			t.Errorf("%.20q: %v, %v", says, taken, err)
 		}
-		server.Wait()
-		_ = l.Close()
+		end()
 	}
 	if _, err := handover.Serve(filepath.Join(path, "no", "directory"), nil, nil, nil); err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)

@@ -29,7 +29,7 @@ func (*Taken) Close() {}
 type Offer struct{}
 
 // Serve fails: see ErrUnsupported.
-func Serve(string, []Socket, func(), func(error)) (*Offer, error) { return nil, ErrUnsupported }
+func Serve(string, func() []Socket, func(), func(error)) (*Offer, error) { return nil, ErrUnsupported }
 
 // Close does nothing.
 func (*Offer) Close() {}

@@ -15,11 +15,12 @@ import (
 
 // An Offer waits for a successor. It is safe for concurrent use.
 type Offer struct {
-	path    string
-	l       *net.UnixListener
-	sockets []Socket
-	stop    func()
-	report  func(error)
+	path     string
+	l        *net.UnixListener
+	sockets  func() []Socket
+	stop     func()
+	report   func(error)
+	patience time.Duration
 
 	mu      sync.Mutex // guards what follows
 	conn    net.Conn   // of who has the sockets and is not ready yet
@@ -27,13 +28,18 @@ type Offer struct {
 	running sync.WaitGroup
 }
 
-// Serve offers sockets at the path, in the place of who did before, to processes of the same user or root's. When a successor is
+// Serve offers sockets, those that there are when a successor asks, at the path, in the place of who did before, to processes of the same user or root's. When a successor is
 // ready, stop is called, once: it must not return before nothing is accepted or read any more. report hears, one at a time, of those who did
-// not come so far.
-func Serve(path string, sockets []Socket, stop func(), report func(error)) (*Offer, error) {
-	if len(sockets) > maxSockets {
-		return nil, fmt.Errorf("offer sockets: more than %d", maxSockets)
-	}
+// not come so far within two minutes.
+func Serve(path string, sockets func() []Socket, stop func(), report func(error)) (*Offer, error) {
+	return serve(path, sockets, stop, report, startTime)
+}
+
+// startTime is how long a successor may take to start: to read its configuration, and to wait for its identity. One that hangs
+// must not keep others from taking over for ever.
+const startTime = 2 * time.Minute
+
+func serve(path string, sockets func() []Socket, stop func(), report func(error), patience time.Duration) (*Offer, error) {
 	next := path + "." + strconv.Itoa(os.Getpid())
 	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("offer sockets: %w", err)
@@ -49,7 +55,7 @@ func Serve(path string, sockets []Socket, stop func(), report func(error)) (*Off
 	if err != nil {
 		return nil, fmt.Errorf("offer sockets: %w", errors.Join(err, l.Close(), os.Remove(next)))
 	}
-	o := &Offer{path: path, l: l, sockets: sockets, stop: stop, report: report}
+	o := &Offer{path: path, l: l, sockets: sockets, stop: stop, report: report, patience: patience}
 	o.running.Go(o.run)
 	return o, nil
 }
@@ -101,7 +107,10 @@ func (o *Offer) hand(c *net.UnixConn) (bool, error) {
 	if err := o.send(c); err != nil {
 		return false, err
 	}
-	// It may take its time to start, and ends the connection where it cannot.
+	// It ends the connection where it cannot start.
+	if err := c.SetReadDeadline(time.Now().Add(o.patience)); err != nil {
+		return false, err
+	}
 	word := make([]byte, len(ready))
 	if _, err := io.ReadFull(c, word); err != nil || string(word) != ready {
 		return false, errors.Join(errors.New("the successor did not get ready"), err)
@@ -120,7 +129,11 @@ func (o *Offer) send(c *net.UnixConn) error {
 			_ = f.Close()
 		}
 	}()
-	for _, s := range o.sockets {
+	sockets := o.sockets()
+	if len(sockets) > maxSockets {
+		return fmt.Errorf("offer sockets: more than %d", maxSockets)
+	}
+	for _, s := range sockets {
 		f, err := file(s)
 		if err != nil {
 			return err
@@ -152,13 +165,10 @@ func (o *Offer) send(c *net.UnixConn) error {
 
 // file gives the descriptor of a socket anew.
 func file(s Socket) (*os.File, error) {
-	switch c := s.Closer.(type) {
-	case *net.TCPListener:
-		return c.File()
-	case *net.UDPConn:
+	if c, ok := s.Closer.(interface{ File() (*os.File, error) }); ok {
 		return c.File()
 	}
-	return nil, fmt.Errorf("socket %s is neither a listener of TCP nor of UDP", s.Name)
+	return nil, fmt.Errorf("socket %s is neither a listener of TCP nor of UDP, nor a Unix socket's", s.Name)
 }
 
 // Close ends the offer, and waits for that. The name at the path stays: who finds nobody behind it takes it.

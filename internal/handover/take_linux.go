@@ -154,8 +154,11 @@ func (t *Taken) Ready(ctx context.Context) error {
 		return fmt.Errorf("take over: %w", err)
 	}
 	answer := make([]byte, len(yours))
-	if _, err := io.ReadFull(t.conn, answer); err != nil || string(answer) != yours {
+	if _, err := io.ReadFull(t.conn, answer); err != nil {
 		return fmt.Errorf("take over: the predecessor does not let go: %w", errors.Join(err, ctx.Err()))
+	}
+	if string(answer) != yours {
+		return fmt.Errorf("take over: the predecessor does not let go: it says %q", answer)
 	}
 	return nil
 }

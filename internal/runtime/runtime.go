@@ -71,7 +71,7 @@ type Runtime struct {
 	traces *traces         // nil where nobody makes spans
 	logs   *accesslog.Logs // of requests
 	own    *http.Transport // the pass-through transport, where we made it
-	// unproved is the policy by which nobody can be let in, as it was last told of; publish's own.
+	// unproved is the policy by which nobody can be let in, as it was last told of; refusal's own.
 	unproved string
 
 	closing sync.Once
@@ -120,7 +120,11 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		o.Resolver = dns.NewLookup(nil)
 	}
 	r.dns = discovery.NewDNS(registry, o.Resolver, discovery.DNSOptions{Network: lookupNetwork()})
-	o.Config.Report = (&reporter{log: o.Logger}).report
+	told := reporter{log: o.Logger}
+	o.Config.Report = func(s config.Status) {
+		r.refusal()
+		told.report(s)
+	}
 	r.joined = config.Join(o.Config, r.dns, append([]config.Source{r.inline}, o.Sources...)...)
 
 	running, stop := context.WithCancel(context.Background())
@@ -144,24 +148,29 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	return r, nil
 }
 
-// publish makes a snapshot live, with the keys of its tokens, and says in the log what of it nobody can be let in by.
+// publish makes a snapshot live, with the keys of its tokens.
 func (r *Runtime) publish(ctx context.Context, s *snapshot.Snapshot) error {
-	origin, strict := s.Inbound.Strict()
-	if strict && r.proof == nil && origin != r.unproved {
-		what := "every caller"
-		if s.Inbound.MTLS != snapshot.Strict {
-			what = "every caller of some ports"
-		}
-		r.log.Warn("mesh refuses "+what+": a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
-			"policy", origin)
-	}
-	r.unproved = origin
 	with := *s
 	with.Authentication = r.keys.Follow(ctx, s.Authentication)
 	err := r.Engine.Publish(ctx, &with)
 	r.keys.Keep(r.Engine.Snapshot().Authentication)
 	r.traces.follow(r.Engine, s.Tracing)
 	return err
+}
+
+// refusal says in the log by which policy nobody can be let in. It is called where no lock is held: a program's slog.Handler may call the mesh.
+func (r *Runtime) refusal() {
+	in := &r.Engine.Snapshot().Inbound
+	origin, strict := in.Strict()
+	if strict && r.proof == nil && origin != r.unproved {
+		what := "every caller"
+		if in.MTLS != snapshot.Strict {
+			what = "every caller of some ports"
+		}
+		r.log.Warn("mesh refuses "+what+": a PeerAuthentication requires mutual TLS, and the program has no identity (WithIdentity)",
+			"policy", origin)
+	}
+	r.unproved = origin
 }
 
 // Keys says how the sources of the keys of tokens fare.

@@ -13,13 +13,18 @@ import (
 // An Endpoint is the live record of one address in one cluster. What it counts outlives snapshots, pickers
 // and re-resolution. It is safe for concurrent use.
 type Endpoint struct {
-	Def   *discovery.Endpoint
-	Conns any // the connection pool that the driver made for this endpoint
-	// Metrics are what calls to the endpoint are recorded in, nil for nothing. They are set before the record is in use.
-	Metrics *telemetry.Group
+	Def     *discovery.Endpoint
+	Conns   any // the connection pool that the driver made for this endpoint
+	metrics atomic.Pointer[telemetry.Group]
 	heard   atomic.Pointer[Heard]
 	state   *state
 }
+
+// Metrics gives what calls to the endpoint are recorded in, nil for nothing or before the first.
+func (e *Endpoint) Metrics() *telemetry.Group { return e.metrics.Load() }
+
+// Measure has calls to the endpoint recorded in g.
+func (e *Endpoint) Measure(g *telemetry.Group) { e.metrics.Store(g) }
 
 // Heard is what an endpoint has said of the workload that it is in. It is immutable.
 type Heard struct {

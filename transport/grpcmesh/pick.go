@@ -55,10 +55,11 @@ func (r *rpc) pick(conns *connSet) (balancer.PickResult, error) {
 		s := c.status.Load()
 		switch {
 		case s.ready:
-			if c.more() {
-				if to := c.room(); to != nil { // since
-					return r.over(to), nil
-				}
+			to, wait := c.more()
+			switch {
+			case to != nil:
+				return r.over(to), nil
+			case wait:
 				return balancer.PickResult{}, errWait
 			}
 			c.begin()

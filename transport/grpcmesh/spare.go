@@ -38,34 +38,37 @@ func (c *conn) room() *conn {
 	return nil
 }
 
-// more makes a further connection to c's endpoint, all of whose take no more streams. It reports whether waiting for one can help: else
-// the policy allows no other (tcp.maxConnections), or the last one could not be made.
-func (c *conn) more() bool {
+// more makes a further connection to c's endpoint, where all take no more streams: one that got ready since is given as room gives it. wait
+// says that waiting for one can help: else the policy allows no other (tcp.maxConnections), or the last one could not be made.
+func (c *conn) more() (since *conn, wait bool) {
 	c.starved.Store(true)
 	b := c.of
-	b.mu.Lock()
+	b.mu.Lock() // no connection gets ready meanwhile
 	defer b.mu.Unlock()
+	if since = c.room(); since != nil {
+		return since, false
+	}
 	var list []*conn
 	if old := c.spares.Load(); old != nil {
 		list = *old
 	}
 	for _, s := range list {
 		if st := s.status.Load(); !st.ready {
-			return st.err == nil // on its way
+			return nil, st.err == nil // on its way
 		}
 	}
 	m := memberOf(c.to.Attributes)
 	if most := m.policy.Limits.Connections; c.removed || most > 0 && b.countOf(m.cluster) >= most {
-		return false
+		return nil, false
 	}
 	next := b.connect(c.to)
 	if next == nil {
-		return false
+		return nil, false
 	}
 	next.first.Store(c)
 	c.spares.Store(new(append(slices.Clone(list), next)))
 	next.want()
-	return true
+	return nil, true
 }
 
 // countOf gives how many connections the channel has to the cluster, or is making. b.mu is held.

@@ -18,7 +18,7 @@ type Conn struct {
 
 	nc     net.Conn
 	raw    rawConn
-	under  rawConn // of the socket beneath TLS, which is looked at and never read
+	under  *rawConn // of the socket beneath TLS, which is looked at and never read; nil for none
 	limits Limits
 
 	// in[r:w] is read and not consumed. in[:floor] belongs to a head or a trailer section that is still looked at, so
@@ -49,7 +49,10 @@ func NewConn(nc net.Conn, limits *Limits) *Conn {
 	c := &Conn{nc: nc, limits: limits.withDefaults()}
 	c.raw.init(nc, c.limits.Held)
 	if over, ok := nc.(interface{ NetConn() net.Conn }); ok && c.raw.conn == nil {
-		c.under.init(over.NetConn(), nil)
+		under := new(rawConn)
+		if under.init(over.NetConn(), nil); under.conn != nil {
+			c.under = under
+		}
 	}
 	return c
 }
@@ -263,6 +266,18 @@ func (c *Conn) Ask(w *Writer, last []byte) error {
 	return nil
 }
 
+// Waits reports, without blocking or reading, that there is something to read. Like Alive it cannot see what waits in a net.Conn of
+// another kind than TCP, Unix and TLS over these, nor what a TLS connection has read ahead.
+func (c *Conn) Waits() bool {
+	switch {
+	case c.r < c.w:
+		return true
+	case c.raw.conn != nil:
+		return Waiting(c.raw.conn)
+	}
+	return c.under != nil && Waiting(c.under.conn)
+}
+
 // Alive reports, without blocking, whether an idle client connection can be used again: the last body is done, no byte
 // came that nobody asked for, and the end was not seen (RFC 9112 §9.5). It cannot see bytes that
 // wait in a net.Conn of another kind than TCP, Unix and TLS over these.
@@ -273,7 +288,7 @@ func (c *Conn) Alive() bool {
 	if c.raw.conn != nil {
 		return c.raw.quiet()
 	}
-	if c.under.conn != nil && !c.under.quiet() { // a byte that it finds is lost, and so is the connection
+	if c.under != nil && !c.under.quiet() { // a byte that it finds is lost, and so is the connection
 		return false
 	}
 	// What lies decrypted or half decrypted in a TLS connection shows to a read that may not wait.

@@ -14,10 +14,9 @@ import (
 // rawConn reads from a socket inside the runtime's wait, so that a buffer is taken only when there are bytes
 // for it. Its functions are made once: a closure for each read would be an allocation.
 type rawConn struct {
-	conn     syscall.RawConn
-	wait     func(fd uintptr) bool
-	look     func(fd uintptr) bool
-	question func(fd uintptr) bool
+	conn   syscall.RawConn
+	wait   func(fd uintptr) bool
+	client *rawClient // nil until it is one
 
 	// arguments and results of the function that runs
 	size int
@@ -26,12 +25,18 @@ type rawConn struct {
 	err  error
 	one  [1]byte
 
-	// of question alone
+	held *atomic.Int64 // counts the buffers
+}
+
+// rawClient is what only client connections need.
+type rawClient struct {
+	look     func(fd uintptr) bool
+	question func(fd uintptr) bool
+
+	// arguments and results of question
 	w    *Writer // nil once it has written
 	last []byte
 	sent error
-
-	held *atomic.Int64 // counts the buffers
 }
 
 // init leaves conn nil for connections whose bytes do not come from a socket as they are.
@@ -48,7 +53,14 @@ func (r *rawConn) init(nc net.Conn, held *atomic.Int64) {
 		r.conn = nil
 		return
 	}
-	r.wait, r.look, r.question = r.readable, r.peek, r.asked
+	r.wait = r.readable
+}
+
+func (r *rawConn) asClient() *rawClient {
+	if r.client == nil {
+		r.client = &rawClient{look: r.peek, question: r.asked}
+	}
+	return r.client
 }
 
 // await reads once into a buffer of the size, taken when there is something to read.
@@ -92,10 +104,11 @@ func (r *rawConn) readable(fd uintptr) bool {
 // look before it has. The runtime forgets what it knows of a socket's readiness when the wait begins, before asked runs; so
 // what the look did not see comes after that and ends the wait, be it an answer or an end.
 func (r *rawConn) ask(w *Writer, last []byte) (b *buffer, n int, sent, err error) {
-	r.w, r.last, r.size = w, last, 0
-	err = r.conn.Read(r.question)
-	begun := r.w == nil
-	sent, r.w, r.last, r.sent = r.sent, nil, nil, nil
+	q := r.asClient()
+	q.w, q.last, r.size = w, last, 0
+	err = r.conn.Read(q.question)
+	begun := q.w == nil
+	sent, q.w, q.last, q.sent = q.sent, nil, nil, nil
 	switch {
 	case !begun: // a deadline had passed, or the connection was closed here
 		return nil, 0, err, nil
@@ -107,22 +120,23 @@ func (r *rawConn) ask(w *Writer, last []byte) (b *buffer, n int, sent, err error
 }
 
 func (r *rawConn) asked(fd uintptr) bool {
-	w := r.w
+	q := r.client
+	w := q.w
 	if w == nil {
 		return r.readable(fd)
 	}
-	r.w = nil
+	q.w = nil
 	if _, err := sysRead(fd, r.one[:]); !errors.Is(err, syscall.EAGAIN) {
-		r.sent = errStale
+		q.sent = errStale
 		return true
 	}
-	r.sent = w.Finish(r.last)
-	return r.sent != nil
+	q.sent = w.Finish(q.last)
+	return q.sent != nil
 }
 
 // quiet reports, without waiting, that there is nothing to read and no end.
 func (r *rawConn) quiet() bool {
-	err := r.conn.Read(r.look)
+	err := r.conn.Read(r.asClient().look)
 	quiet := err == nil && errors.Is(r.err, syscall.EAGAIN)
 	r.err = nil
 	return quiet

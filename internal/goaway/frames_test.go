@@ -1,4 +1,4 @@
-package proxy
+package goaway
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func TestBetweenFrames(t *testing.T) {
 	for size := 1; size <= said.Len(); size++ {
 		for at := 0; at <= said.Len(); at += size {
 			to := new(sentConn)
-			c := new(goodbyes).add(to)
+			c := new(Goodbyes).add(to)
 			for i := 0; i < said.Len(); i += size {
 				if i == at {
 					c.tell()
