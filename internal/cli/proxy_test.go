@@ -202,6 +202,19 @@ func (p *process) said() string {
 	return p.output.String()
 }
 
+// untilTimes waits until it has said the text as often. What a process and its command say comes in no order, and [process.until] drops what it passes over.
+func (p *process) untilTimes(n int, text string) {
+	p.t.Helper()
+	limit := time.After(20 * time.Second)
+	for strings.Count(p.said(), text) < n {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-limit:
+			p.t.Fatalf("%q was not said %d times:\n%s", text, n, p.said())
+		}
+	}
+}
+
 // addresses gives those of the listeners, by name.
 func (p *process) addresses() map[string]string {
 	p.t.Helper()
