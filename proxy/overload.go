@@ -30,13 +30,13 @@ const (
 	sweepEvery = time.Second // while requests are shed
 )
 
-// newOverload gives nil where there is no limit: limit is bytes, 0 for Go's own (GOMEMLIMIT), negative for none. used gives what of it is
-// taken, nil for what liveMemory does.
+// newOverload gives nil where there is no limit: limit is bytes, 0 for Go's own (GOMEMLIMIT), negative for none. A GOMEMLIMIT of 0 is none either:
+// for Go it means to collect all the time, and nothing can be within it. used gives what of it is taken, nil for what liveMemory does.
 func newOverload(limit int64, used func() uint64) *overload {
 	if limit == 0 {
 		limit = debug.SetMemoryLimit(-1)
 	}
-	if limit < 0 || limit == math.MaxInt64 {
+	if limit <= 0 || limit == math.MaxInt64 {
 		return nil
 	}
 	if used == nil {

@@ -581,6 +581,18 @@ func TestProxyAlone(t *testing.T) {
 	}
 }
 
+// TestProxyNoMemoryLimit: no word for "no limit" is one that everything is beyond.
+func TestProxyNoMemoryLimit(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []string{"", "off", "0"} {
+		p := spawn(t, []string{"GOMEMLIMIT=" + limit}, slices.Concat([]string{"--config", configDir(t, "127.0.0.1:1")}, apart)...)
+		stats, err := fetch("http://" + p.addresses()["admin"] + "/stats/prometheus")
+		if err != nil || stats == "" || strings.Contains(stats, "envoy_overload") {
+			t.Errorf("GOMEMLIMIT=%s: %v\n%s", limit, err, stats)
+		}
+	}
+}
+
 // TestProxyDrainDelay: after SIGTERM it says that it ends and goes on serving, for those who have not heard of it
 // yet. Ctrl-C is somebody who does not want to wait.
 func TestProxyDrainDelay(t *testing.T) {
