@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"log/slog"
 	"math"
 	"net/http"
 	"runtime"
@@ -18,6 +19,7 @@ import (
 type overload struct {
 	limit    uint64 // bytes
 	used     func() uint64
+	log      *slog.Logger
 	pressure atomic.Uint64 // thousandths of limit
 	stop     chan struct{}
 	stopped  chan struct{}
@@ -28,11 +30,12 @@ const (
 	rejectFrom = 900
 	senseEvery = 50 * time.Millisecond
 	sweepEvery = time.Second // while requests are shed
+	tellEvery  = time.Second // at the most, of what has changed
 )
 
 // newOverload gives nil where there is no limit: limit is bytes, 0 for Go's own (GOMEMLIMIT), negative for none. A GOMEMLIMIT of 0 is none either:
 // for Go it means to collect all the time, and nothing can be within it. used gives what of it is taken, nil for what liveMemory does.
-func newOverload(limit int64, used func() uint64) *overload {
+func newOverload(limit int64, used func() uint64, log *slog.Logger) *overload {
 	if limit == 0 {
 		limit = debug.SetMemoryLimit(-1)
 	}
@@ -42,7 +45,7 @@ func newOverload(limit int64, used func() uint64) *overload {
 	if used == nil {
 		used = liveMemory()
 	}
-	o := &overload{limit: uint64(limit), used: used, stop: make(chan struct{}), stopped: make(chan struct{})}
+	o := &overload{limit: uint64(limit), used: used, log: log, stop: make(chan struct{}), stopped: make(chan struct{})}
 	o.sense()
 	go o.run()
 	return o
@@ -53,7 +56,8 @@ func (o *overload) run() {
 	defer close(o.stopped)
 	tick := time.NewTicker(senseEvery)
 	defer tick.Stop()
-	var swept time.Time
+	var swept, told time.Time
+	said := ""
 	for {
 		select {
 		case <-o.stop:
@@ -64,8 +68,31 @@ func (o *overload) run() {
 				o.sense()
 				swept = now
 			}
+			if state := o.state(); state != said && now.Sub(told) >= tellEvery {
+				o.tell(state)
+				said, told = state, now
+			}
 		}
 	}
+}
+
+// state says what is not done for want of memory, "" for nothing.
+func (o *overload) state() string {
+	switch {
+	case o.rejects():
+		return "requests are answered with 503 and new connections are closed"
+	case o.sheds():
+		return "requests are answered with 503"
+	}
+	return ""
+}
+
+func (o *overload) tell(state string) {
+	if state == "" {
+		o.log.Info("there is memory again: requests and connections are taken", "limit", o.limit, "percent", o.pressure.Load()/10)
+		return
+	}
+	o.log.Warn("little is left of the memory limit: "+state, "limit", o.limit, "percent", o.pressure.Load()/10)
 }
 
 func (o *overload) sense() { o.pressure.Store(o.used() * 1000 / o.limit) }

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -23,10 +24,11 @@ import (
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	var used atomic.Uint64
+	log := &written{more: make(chan struct{}, 1)}
 	app := upstream(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
 	told := &shedCount{logged: map[telemetry.Outcome]int{}, metered: map[telemetry.Outcome]int{}}
 	r := startMesh(t, service("reviews", "HTTP", app), func(c *proxy.Config) {
-		c.MaxHeap, c.Admin, c.Health = 1000, "127.0.0.1:0", "127.0.0.1:0"
+		c.MaxHeap, c.Admin, c.Health, c.Logger = 1000, "127.0.0.1:0", "127.0.0.1:0", slog.New(slog.NewTextHandler(log, nil))
 		c.Inbound = []proxy.Inbound{{Listen: "127.0.0.1:0", App: app}}
 		c.WithMemory(used.Load)
 	}, mesh.WithAccessLog(told), mesh.WithMetricsSink(told))
@@ -111,6 +113,13 @@ func TestOverload(t *testing.T) {
 	used.Store(100)
 	until("envoy_overload_envoy_overload_actions_stop_accepting_requests_active 0")
 	all(http.StatusOK)
+	said := ""
+	for n := 1; !strings.Contains(said, "there is memory again"); n++ { // it is told of once a second at the most
+		said = strings.Join(log.lines(t, n), "")
+	}
+	if !strings.Contains(said, "level=WARN msg=\"little is left of the memory limit: requests are answered with 503\" limit=1000 percent=86") {
+		t.Errorf("it said:\n%s", said)
+	}
 }
 
 // A shedCount counts the requests that were shed, as the access log and metrics tell of them.

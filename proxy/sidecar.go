@@ -178,7 +178,7 @@ func Start(c Config) (*Sidecar, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Sidecar{config: c, started: time.Now(), wheel: http1.NewWheel(0), failed: make(chan error, 1)}
-	s.overload = newOverload(c.MaxHeap, c.memory)
+	s.overload = newOverload(c.MaxHeap, c.memory, c.Logger)
 	if err := s.open(); err != nil {
 		s.overload.close()
 		s.declared.close()
