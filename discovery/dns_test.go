@@ -136,21 +136,23 @@ func byName(hosts ...string) *discovery.Set {
 
 func keyOf(host string) discovery.Key { return discovery.Key{Host: host, Port: 80} }
 
-// inTime runs f in fake time, over a DNS that is closed at its end: synctest fails for goroutines that stay.
-func inTime(t *testing.T, o discovery.DNSOptions, f func(t *testing.T, s *nameServer, l *log, d *discovery.DNS)) {
+// resolving gives a DNS that is closed when the test ends, for a bubble of synctest, which does not end while goroutines stay: all of these tests' sleeps
+// are in fake time.
+func resolving(t *testing.T, o discovery.DNSOptions) (*nameServer, *log, *discovery.DNS) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		s, l := newNameServer(), new(log)
-		d := discovery.NewDNS(l, s, o)
-		f(t, s, l, d)
+	s, l := newNameServer(), new(log)
+	d := discovery.NewDNS(l, s, o)
+	t.Cleanup(func() {
 		d.Close()
 		d.Close()
 	})
+	return s, l, d
 }
 
 func TestDNSExpands(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		s.set("db.example", "10.0.0.2 ::ffff:10.0.0.1 2001:db8::1 10.0.0.2 0.0.0.0 224.0.0.1")
 		plain := byName("10.9.9.9")
 		d.Publish(keyOf("plain"), plain)
@@ -184,7 +186,8 @@ func TestDNSExpands(t *testing.T) {
 // TestDNSFirstAnswer: nothing is published before it; a first failure publishes what there is.
 func TestDNSFirstAnswer(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		slow := func(ctx context.Context) ([]netip.Addr, error) {
 			time.Sleep(2 * time.Second)
 			return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
@@ -216,7 +219,8 @@ func TestDNSFirstAnswer(t *testing.T) {
 // TestDNSKeepsLastGood: A-081 — NXDOMAIN, SERVFAIL, time-outs, empty and useless answers change nothing.
 func TestDNSKeepsLastGood(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		s.set("h", "10.0.0.1 10.0.0.2")
 		d.Publish(keyOf("h"), byName("h"))
 		l.want(t, "first", "h [10.0.0.1:80 10.0.0.2:80]")
@@ -236,7 +240,8 @@ func TestDNSKeepsLastGood(t *testing.T) {
 
 func TestDNSFlapping(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		n := 0
 		s.set("h", func(context.Context) ([]netip.Addr, error) { // by one goroutine only
 			n++
@@ -276,7 +281,8 @@ func TestDNSInterval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inTime(t, c.o, func(t *testing.T, s *nameServer, _ *log, d *discovery.DNS) {
+			synctest.Test(t, func(t *testing.T) {
+				s, _, d := resolving(t, c.o)
 				s.set("h", "10.0.0.1")
 				d.Publish(keyOf("h"), byName("h"))
 				time.Sleep(2 * time.Hour)
@@ -300,7 +306,8 @@ func TestDNSInterval(t *testing.T) {
 // TestDNSShared: one lookup at a time for all keys of a name, until the last of them is gone.
 func TestDNSShared(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		s.set("h", func(ctx context.Context) ([]netip.Addr, error) {
 			time.Sleep(time.Second)
 			return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
@@ -339,7 +346,8 @@ func TestDNSShared(t *testing.T) {
 
 func TestA081ThousandRecords(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		var addrs []string
 		for i := range 3000 {
 			addrs = append(addrs, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String())
@@ -362,7 +370,8 @@ func TestA081ThousandRecords(t *testing.T) {
 // TestDNSClose: lookups under way end, and none begins any more.
 func TestDNSClose(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{})
 		s.set("h", hang)
 		d.Publish(keyOf("h"), byName("h"))
 		synctest.Wait()
@@ -384,7 +393,8 @@ func TestDNSClose(t *testing.T) {
 // TestDNSConcurrently: whatever comes together, the registry ends with the newest of each key.
 func TestDNSConcurrently(t *testing.T) {
 	t.Parallel()
-	inTime(t, discovery.DNSOptions{Every: time.Microsecond}, func(t *testing.T, s *nameServer, l *log, d *discovery.DNS) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, d := resolving(t, discovery.DNSOptions{Every: time.Microsecond})
 		var n atomic.Uint32
 		s.set("h", func(context.Context) ([]netip.Addr, error) {
 			return []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(n.Add(1)%5 + 1)})}, nil
