@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -31,7 +32,7 @@ func scopeOf(l *networking.IstioEgressListener) string {
 	case strings.HasPrefix(l.GetBind(), unixPrefix):
 		return l.GetBind()
 	case strings.EqualFold(l.GetPort().GetProtocol(), httpProxy):
-		return httpProxy
+		return httpProxy + ":" + strconv.FormatUint(uint64(l.GetPort().GetNumber()), 10)
 	}
 	return ""
 }

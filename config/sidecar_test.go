@@ -96,7 +96,9 @@ func TestValidateSidecar(t *testing.T) {
   - {port: {number: 0, protocol: HTTP}, bind: "unix://a.sock", captureMode: IPTABLES, hosts: ["*/*"]}
   - {port: {number: 0}, bind: "unix://@", hosts: ["*/*"]}
   - {port: {number: 81, protocol: HTTP}, bind: localhost, captureMode: NONE, hosts: ["*/*"]}
-  - {port: {number: 82, protocol: HTTP}, bind: 127.0.0.1, captureMode: IPTABLES, hosts: ["*/*"]}`, []string{
+  - {port: {number: 82, protocol: HTTP}, bind: 127.0.0.1, captureMode: IPTABLES, hosts: ["*/*"]}
+  - {port: {number: 0, protocol: TCP}, bind: "unix:///a.sock", hosts: ["*/*"]}
+  - {port: {number: 83, protocol: HTTP}, bind: 127.0.0.1, captureMode: NONE, hosts: ["*/*"]}`, []string{
 			"IST0106! 6:21 spec.egress[0].port.number ~ 80 is a port, and bind a Unix socket; write 0",
 			"IST0106! 7:47 spec.egress[1].bind ~ is no absolute path of a socket",
 			"IST0106! 7:77 spec.egress[1].captureMode ~ nothing captures connections to a Unix socket",
@@ -104,6 +106,7 @@ func TestValidateSidecar(t *testing.T) {
 			"IST0106! 8:31 spec.egress[2].bind ~ is no absolute path of a socket",
 			"IST0106! 9:48 spec.egress[3].bind ~ is no IP address",
 			"HDL0008? 10:48 spec.egress[4].bind ~ without effect",
+			`IST0106! 11:46 spec.egress[5].bind ~ "unix:///a.sock" repeats egress[0]; make one listener of them`,
 		}},
 		{"hosts", `
   egress:

@@ -70,6 +70,9 @@ func (v *validation) egress(p fieldPath, list []*networking.IstioEgressListener)
 			}
 		default:
 			v.egressPort(at, l, ports, i)
+			if first := slices.IndexFunc(list[:i], func(o *networking.IstioEgressListener) bool { return o.GetBind() == l.GetBind() }); first >= 0 && strings.HasPrefix(l.GetBind(), unixPrefix) {
+				v.refuseValue(at.at("bind"), fmt.Sprintf("repeats egress[%d]", first), "make one listener of them")
+			}
 		}
 		v.egressHosts(at.at("hosts"), l.GetHosts())
 	}

@@ -149,7 +149,7 @@ ingress:
 // TestDeclaredOutbound: listeners for calls have the hosts that they list: on their port, or on all ports where that is a socket's or a proxy's.
 func TestDeclaredOutbound(t *testing.T) {
 	t.Parallel()
-	web, db, secret, known, path := loopback.Free(t), loopback.Free(t), loopback.Free(t), loopback.Free(t), socketPath(t)
+	web, db, secret, known, second, path := loopback.Free(t), loopback.Free(t), loopback.Free(t), loopback.Free(t), loopback.Free(t), socketPath(t)
 	serving := httptest.NewTLSServer(saying("secret"))
 	t.Cleanup(serving.Close)
 	number := func(address string) int { return atoi(portText(t, address)) }
@@ -159,9 +159,10 @@ egress:
 - {port: {number: %d, protocol: MYSQL, name: db}, captureMode: NONE, bind: 127.0.0.1, hosts: [./*]}
 - {port: {number: %d, protocol: TLS, name: tls}, captureMode: NONE, hosts: [./*]}
 - {port: {number: %d, protocol: HTTP_PROXY, name: proxy}, hosts: [./ratings.example.com]}
+- {port: {number: %d, protocol: HTTP_PROXY, name: another}, hosts: [./reviews.example.com]}
 - {port: {number: 0, protocol: HTTP, name: socket}, bind: "unix://%s", hosts: [./details.example.com]}
 - {port: {number: 1, protocol: HTTP, name: here}, hosts: [./*]}
-outboundTrafficPolicy: {mode: REGISTRY_ONLY}`, number(web), number(db), number(secret), number(known), path)) +
+outboundTrafficPolicy: {mode: REGISTRY_ONLY}`, number(web), number(db), number(secret), number(known), number(second), path)) +
 		entry("reviews.example.com", "", "HTTP", number(web), upstream(t, saying("reviews"))) +
 		entry("details.example.com", "", "HTTP", 8080, upstream(t, saying("details"))) +
 		entry("ratings.example.com", "", "HTTP", 9080, upstream(t, saying("ratings"))) +
@@ -174,6 +175,8 @@ outboundTrafficPolicy: {mode: REGISTRY_ONLY}`, number(web), number(db), number(s
 		{"at a proxy", "tcp", known, "ratings.example.com:9080", "200 ratings for ratings.example.com:9080"},
 		{"at a proxy, without the port", "tcp", known, "ratings.example.com", "502 "},
 		{"at a proxy, another's host", "tcp", known, "reviews.example.com:" + portText(t, web), "502 "},
+		{"at another proxy", "tcp", second, "reviews.example.com:" + portText(t, web), "200 reviews "},
+		{"at another proxy, the first one's host", "tcp", second, "ratings.example.com:9080", "502 "},
 		{"by socket", "unix", path, "details.example.com:8080", "200 details for details.example.com:8080"},
 		{"by socket, another's host", "unix", path, "ratings.example.com:9080", "502 "},
 		{"at the outbound listener, a host of a listener of its own", "tcp", r.sidecar.OutboundAddr().String(), "details.example.com:8080", "502 "},
