@@ -2,13 +2,13 @@ package proxy_test
 
 import (
 	"net"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/heddlemesh/mesh/internal/capture"
 	"github.com/heddlemesh/mesh/internal/netns"
 	"github.com/heddlemesh/mesh/proxy"
-	"path/filepath"
-	"strings"
 )
 
 // TestNamespaceDeclared: listeners of a Sidecar where rules of the kernel capture: what comes to their ports goes where they say, the program

@@ -145,7 +145,7 @@ func (p *closedPolicy) watch(ctx context.Context, o config.Options, paths []stri
 		defer close(done)
 		if err := joined.Run(ctx, p.publish); err != nil {
 			p.log.Error("the configuration is not watched any more", "err", err)
-			p.live.Store(nil)
+			_ = p.publish(ctx, nil)
 		}
 	}()
 	select {
@@ -155,6 +155,7 @@ func (p *closedPolicy) watch(ctx context.Context, o config.Options, paths []stri
 	return done
 }
 
+// publish takes what is live from now on, nil for nothing that is known.
 func (p *closedPolicy) publish(_ context.Context, s *snapshot.Snapshot) error {
 	p.live.Store(s)
 	select {

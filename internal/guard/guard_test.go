@@ -5,12 +5,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/heddlemesh/mesh/internal/guard"
-	"os"
 )
 
 // TestGuard: destinations by the address that is dialled, however it is spelled.
